@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up all they need in private environments; each is quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .venv-demo
+
+.PHONY: demo test test-unit lint format bench clean
+
+demo: $(DEMO)/.ready
+	$(DEMO)/bin/idlewatch demo
+
+test: $(VENV)/.ready
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-unit: $(VENV)/.ready
+	$(BIN)/pytest -m "not slow and not system"
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks
+
+$(DEMO)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "idlewatch needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 demo")'
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# pip learned --group in 25.1, so it is brought up to date first.
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "idlewatch needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 test")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --editable . --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache
