@@ -27,7 +27,7 @@ class SettingsError(IdlewatchError):
         self.problems = problems
 
 
-class Refused(IdlewatchError):  # noqa: N818  (an answer, not a fault)
+class Refused(IdlewatchError):
     """What was asked must not be done here; the text says why and what would help."""
 
 

@@ -8,15 +8,15 @@ carries its unit in its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """What a reading, a request or a record is made of: it must survive a file and come back equal."""
 
 
@@ -210,6 +210,8 @@ class Limits:
     """0: no ceiling."""
     stop_without_save: bool
     """IDLEWATCH_ON_SAVE_FAILURE=stop."""
+    confirm_within_s: float
+    """How long the machine may live on after an accepted stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,507 @@
+"""
+The decision: pure, so that it can be read in one sitting, tested without a machine, and replayed.
+
+`decide` takes what is remembered, this tick's findings and this moment, and returns what to remember and one
+decision with its reason. `after_outcome` takes what carrying it out gave. No I/O, no clock, no log.
+
+                      quiet for idle_after, nothing bars
+        ┌──────────┐ ───────────── WARN ─────────────► ┌────────┐
+        │ WATCHING │                                   │ WARNED │ the countdown runs on the idle clock
+        └──────────┘ ◄──────────── CANCEL ──────────── └────────┘
+          ▲  ▲  ▲ ▲                                        │ warn_for later: SAVE
+          │  │  │ └─────────────── CANCEL ──────────── ┌────────┐
+          │  │  └── failed save: alarm, back off ───── │ SAVING │
+          │  │                                         └────────┘
+          │  │                                             │ saved, or nothing to save
+          │  └──────────────────── CANCEL ─────────── ┌───────────┐ ◄─ failed for now: back off ─┐
+          │                                           │ LAST LOOK │ a fresh reading of all       │
+          │                                           └───────────┘                              │
+          │                                                │ all quiet for the last minute: STOP │
+          │                                           ┌──────────┐                               │
+          └── refused for good: alarm once ────────── │ STOPPING │ ─ alive past the limit: ──────┘
+                                                      └──────────┘   STOP NOT CONFIRMED
+
+CANCEL comes from evidence, a hold, a bar, forgotten quiet time or a warning grown old. A ceiling and a person's
+request (`Cause.CEILING`, `Cause.REQUEST`) walk the same path; evidence and holds do not cancel them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from idlewatch import clock as idle_clock
+from idlewatch.durations import format_duration
+from idlewatch.model import Action, Activity, Alarm, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from idlewatch.clock import IdleClock
+
+LEAST_COVERAGE = 0.8
+"""Share of the time since the clock's zero that each present signal must have seen."""
+WARNING_VALID_S = 15 * 60.0
+"""How long past its deadline a warning still covers a stop."""
+LAST_LOOK_S = 60.0
+"""Every signal must have been seen quiet for this long, up to a reading newer than the save."""
+BLIND_ALARM_S = 15 * 60.0
+"""A signal unseen for so long raises an alarm, and again at each doubling."""
+FORCED_SAVE_VALID_S = 15 * 60.0
+"""Where evidence does not cancel: a save older than this at the stop is made again."""
+_TRANSIENT_BACK_OFF_S = (30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 1800.0, 3600.0)
+_SAVE_BACK_OFF_S = (600.0, 1200.0, 2400.0, 7200.0)
+_REFUSED_BACK_OFF_S = (6 * 3600.0, 12 * 3600.0, 24 * 3600.0)
+
+NOT_CONFIRMED = "STOP NOT CONFIRMED"
+STOP_REFUSED = "stop refused"
+SAVE_FAILED = "save failed"
+CANNOT_STOP = "cannot stop"
+STOP_FAILED = "stop failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """A person's `idlewatch stop`."""
+
+    who: str
+    warn_for_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What is true now, beside the findings."""
+
+    now_s: float
+    uptime_s: float
+    holds: Sequence[Hold] = ()
+    request: StopRequest | None = None
+    spent_usd: float | None = None
+    """Cost of this start so far; None where the price is not known."""
+    usd_per_hour: float | None = None
+    refusal: str | None = None
+    """Why this Pod must not or can't be stopped, known beforehand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that the policy remembers from tick to tick."""
+
+    clock: IdleClock
+    phase: Phase = Phase.WATCHING
+    cause: Cause | None = None
+    why: str = ""
+    """Why the end sequence runs, as the warning said."""
+    warned_s: float = 0.0
+    warn_for_s: float = 0.0
+    idle_at_warning_s: float = 0.0
+    void_s: float = 0.0
+    """When the warning has grown too old to stop on."""
+    saved: bool = False
+    """Whether the end sequence has a save, or there was nothing to save."""
+    snapshot: str | None = None
+    save_began_s: float = 0.0
+    look_from_s: float = 0.0
+    accepted_s: float | None = None
+    """When the provider accepted the stop."""
+    failures: int = 0
+    retry_s: float = 0.0
+    """Nothing is begun, and no stop is asked for, before this instant."""
+    observed_zero_s: float | None = None
+    """The clock's zero of the idle stretch in which `observe` would have stopped the Pod."""
+    blind_since: Mapping[str, float] = field(default_factory=dict)
+    blind_alarm_s: Mapping[str, float] = field(default_factory=dict)
+    """Signal -> the blind time at which the next alarm is due."""
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """Alarms that still hold, by name."""
+
+
+def started(now_s: float) -> State:
+    """What is remembered at the first tick of a container: nothing, and the idle clock at 0."""
+    return State(clock=idle_clock.started(now_s))
+
+
+def resumed(state: State, now_s: float) -> State:
+    """
+    What is remembered when the daemon starts again in the same container.
+
+    The idle clock stands (the time without ticks was not seen). The end sequence does not: no warning, save or
+    stop call is carried over, so it begins anew, warning first.
+    """
+    calm = _watching(state, now_s)
+    if state.phase is Phase.STOPPING:
+        return _with_trouble(
+            calm, NOT_CONFIRMED, "the daemon ended while a stop was under way, and this machine lives on"
+        )
+    return calm
+
+
+def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Limits) -> tuple[State, Decision]:
+    """Return what to remember and the one thing to do now. At most one action a tick; `Decision.reason` says why."""
+    before = state
+    state = replace(state, clock=idle_clock.advanced(state.clock, findings, moment.now_s, limits.blind_limit_s))
+    state = _blindness(state, findings, moment.now_s)
+    if state.clock.zero_s > before.clock.zero_s and _active(findings):
+        state = replace(state, failures=0, observed_zero_s=None)
+    state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, _forced(moment, limits)))
+    alarms = tuple(Alarm(name=name, text=text) for name, text in _news(before, state))
+    idle_s = idle_clock.idle_for_s(state.clock)
+    return state, replace(decision, alarms=alarms, idle_for_s=idle_s, cause=decision.cause or state.cause)
+
+
+def after_outcome(state: State, outcome: Outcome, now_s: float, limits: Limits) -> tuple[State, tuple[Alarm, ...]]:
+    """Return what to remember after `outcome`, and the alarms that it raises."""
+    before = state
+    match outcome.action:
+        case Action.SAVE if state.phase is Phase.SAVING:
+            state = _after_save(state, outcome, now_s, limits)
+        case Action.STOP if state.phase is Phase.STOPPING:
+            state = _after_stop(state, outcome, now_s)
+    return state, tuple(Alarm(name=name, text=text) for name, text in _news(before, state))
+
+
+def save_begins_s(state: State, now_s: float) -> float:
+    """When the save begins if everything stays as it is: the later of the promised wait and the quiet countdown."""
+    by_wall_s = state.warned_s + state.warn_for_s
+    if state.cause is not Cause.IDLE:
+        return by_wall_s
+    quiet_left_s = state.idle_at_warning_s + state.warn_for_s - idle_clock.idle_for_s(state.clock)
+    return max(by_wall_s, now_s + quiet_left_s)
+
+
+# ---------------------------------------------------------------- one step a phase
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    findings: Sequence[Finding]
+    moment: Moment
+    limits: Limits
+    forced: tuple[Cause, str] | None
+
+
+def _forced(moment: Moment, limits: Limits) -> tuple[Cause, str] | None:
+    """The ceiling or request that beats evidence, with its reason."""
+    if moment.request:
+        return Cause.REQUEST, f"asked for by {moment.request.who}"
+    if limits.max_uptime_s and moment.uptime_s >= limits.max_uptime_s - limits.warn_for_s:
+        return Cause.CEILING, f"uptime reaches its ceiling of {format_duration(limits.max_uptime_s)}"
+    if limits.budget_usd and moment.spent_usd is not None:
+        at_save_usd = moment.spent_usd + (moment.usd_per_hour or 0.0) * limits.warn_for_s / 3600
+        if at_save_usd >= limits.budget_usd:
+            return (
+                Cause.CEILING,
+                f"${moment.spent_usd:.2f} spent: the budget of ${limits.budget_usd:.2f} is used up",
+            )
+    return None
+
+
+def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s, limits = tick.moment.now_s, tick.limits
+    obstacle = _obstacle(state, tick)
+    if tick.moment.refusal and (tick.forced or obstacle is None):
+        state = _with_trouble(state, CANNOT_STOP, tick.moment.refusal)
+        return state, _wait(f"would stop now, but can't: {tick.moment.refusal}")
+    if not tick.moment.refusal:
+        state = _without_trouble(state, CANNOT_STOP)
+    if obstacle is not None:
+        return state, _wait(obstacle)
+    cause, why = tick.forced or (Cause.IDLE, f"nothing used this Pod for {_idle(state)}")
+    warn_for_s = tick.moment.request.warn_for_s if tick.moment.request else limits.warn_for_s
+    state = replace(
+        state,
+        phase=Phase.WARNED,
+        cause=cause,
+        why=why,
+        warned_s=now_s,
+        warn_for_s=warn_for_s,
+        idle_at_warning_s=idle_clock.idle_for_s(state.clock),
+        void_s=now_s + warn_for_s + WARNING_VALID_S,
+    )
+    return state, Decision(action=Action.WARN, reason=why, cause=cause, acts_at_s=save_begins_s(state, now_s))
+
+
+def _obstacle(state: State, tick: _Tick) -> str | None:
+    """The strongest reason not to warn now; None where there is none."""
+    now_s, limits = tick.moment.now_s, tick.limits
+    if tick.forced:
+        return _retry_obstacle(state, now_s)
+    use = _in_use(tick) or _unseen(state, tick)
+    if use:
+        return use
+    idle_s = idle_clock.idle_for_s(state.clock)
+    if not limits.idle_after_s:
+        return "idleness never stops this Pod (IDLEWATCH_IDLE_AFTER=0)"
+    if idle_s < limits.idle_after_s:
+        return f"quiet for {format_duration(idle_s)} of {format_duration(limits.idle_after_s)}"
+    if tick.moment.uptime_s < limits.boot_grace_s:
+        return f"up for {format_duration(tick.moment.uptime_s)} of {format_duration(limits.boot_grace_s)} grace"
+    if state.observed_zero_s == state.clock.zero_s:
+        return "would have stopped it in this idle stretch; only observing"
+    return _retry_obstacle(state, now_s)
+
+
+def _retry_obstacle(state: State, now_s: float) -> str | None:
+    if now_s >= state.retry_s:
+        return None
+    trouble = "; ".join(state.troubles.values())
+    return f"tried again in {format_duration(state.retry_s - now_s)}: {trouble}"
+
+
+def _unseen(state: State, tick: _Tick) -> str | None:
+    """Why the quiet time does not count, where it does not."""
+    present = [f for f in tick.findings if f.activity is not Activity.ABSENT]
+    if not present:
+        return "no signal sees this Pod: unknown is never idle"
+    unknown = [f for f in present if f.activity is Activity.UNKNOWN]
+    if unknown:
+        return "; ".join(f"{f.signal} unknown: {f.reason}" for f in unknown)
+    if idle_clock.idle_for_s(state.clock) < tick.limits.idle_after_s:
+        return None
+    for finding in present:
+        share = idle_clock.coverage(state.clock, finding.signal, tick.moment.now_s)
+        if share < LEAST_COVERAGE:
+            return f"{finding.signal} saw only {share:.0%} of the quiet time, not {LEAST_COVERAGE:.0%}"
+    return None
+
+
+def _warned(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s = tick.moment.now_s
+    state = _maybe_forced(state, tick)
+    off = _called_off(state, tick)
+    if off:
+        return _watching(state, now_s), _cancel(off, state.cause)
+    begins_s = save_begins_s(state, now_s)
+    if now_s < begins_s or (state.cause is Cause.IDLE and _unseen(state, tick)):
+        return state, replace(_wait(f"saves in {format_duration(max(0.0, begins_s - now_s))}"), acts_at_s=begins_s)
+    state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
+    return state, Decision(action=Action.SAVE, reason=state.why, cause=state.cause)
+
+
+def _saving(state: State, tick: _Tick) -> tuple[State, Decision]:
+    state = _maybe_forced(state, tick)
+    off = _called_off(state, tick)
+    if off:
+        return _watching(state, tick.moment.now_s), _cancel(off, state.cause)
+    return state, _wait("saving what a stop would wipe")
+
+
+def _last_look(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s = tick.moment.now_s
+    state = _maybe_forced(state, tick)
+    off = _called_off(state, tick)
+    if off:
+        return _watching(state, now_s), _cancel(off, state.cause)
+    if now_s < state.retry_s:
+        return state, _wait(_retry_obstacle(state, now_s) or "")
+    if _save_is_old(state, now_s):
+        state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
+        return state, Decision(action=Action.SAVE, reason=f"the save is too old to stop on; {state.why}")
+    unsure = None if state.cause is not Cause.IDLE else _unsure(state, tick)
+    if unsure:
+        return state, _wait(f"last look: {unsure}")
+    state = replace(state, phase=Phase.STOPPING, accepted_s=None)
+    return state, Decision(action=Action.STOP, reason=state.why, cause=state.cause)
+
+
+def _save_is_old(state: State, now_s: float) -> bool:
+    """Whether the save does not hold what is there now: evidence came after it, or it is a forced stop's old one."""
+    if not state.saved:
+        return False
+    if state.cause is Cause.IDLE:
+        return state.save_began_s < state.clock.zero_s
+    return now_s - state.save_began_s > FORCED_SAVE_VALID_S and now_s - state.look_from_s > FORCED_SAVE_VALID_S
+
+
+def _unsure(state: State, tick: _Tick) -> str | None:
+    """What the last look still has to see."""
+    unseen = _unseen(state, tick)
+    if unseen:
+        return unseen
+    least_s = min(LAST_LOOK_S, tick.limits.idle_after_s)
+    for finding in tick.findings:
+        if finding.activity is Activity.ABSENT:
+            continue
+        seen = state.clock.seen[finding.signal]
+        if seen.until_s <= state.look_from_s:
+            return f"waiting for a fresh reading of {finding.signal}"
+        if finding.pauses or idle_clock.seen_through_s(state.clock, finding.signal) < least_s:
+            return f"{finding.signal} not seen quiet for the last {format_duration(least_s)}"
+    return None
+
+
+def _stopping(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s = tick.moment.now_s
+    if state.accepted_s is None:
+        return state, _wait("asking the provider to stop this Pod")
+    alive_s = now_s - state.accepted_s
+    if alive_s <= tick.limits.confirm_within_s:
+        return state, _wait(f"stop accepted {format_duration(alive_s)} ago; waiting for this machine to end")
+    state = _with_trouble(
+        state,
+        NOT_CONFIRMED,
+        f"the provider accepted the stop, but this machine lives on {format_duration(tick.limits.confirm_within_s)} later",
+    )
+    return _look_again(state, now_s, None), _wait(state.troubles[NOT_CONFIRMED])
+
+
+_STEPS: Mapping[Phase, Callable[[State, _Tick], tuple[State, Decision]]] = {
+    Phase.WATCHING: _watch,
+    Phase.WARNED: _warned,
+    Phase.SAVING: _saving,
+    Phase.LAST_LOOK: _last_look,
+    Phase.STOPPING: _stopping,
+}
+
+
+# ---------------------------------------------------------------- what calls it off
+
+
+def _in_use(tick: _Tick) -> str | None:
+    """What keeps this Pod from being stopped for idleness, the strongest first."""
+    if tick.moment.holds:
+        hold = tick.moment.holds[0]
+        return f"held by {hold.who}: {hold.reason or 'no reason given'}"
+    barring = [f for f in tick.findings if f.bars]
+    active = _active(tick.findings)
+    strongest = active or barring
+    return "; ".join(f"{f.signal}: {f.reason}" for f in strongest) or None
+
+
+def _called_off(state: State, tick: _Tick) -> str | None:
+    """Why the end sequence must not go on; None where it may."""
+    now_s = tick.moment.now_s
+    if tick.moment.refusal:
+        return f"can't stop: {tick.moment.refusal}"
+    if tick.forced:
+        return None
+    if state.cause is not Cause.IDLE:
+        return f"no longer true: {state.why}"
+    use = _in_use(tick)
+    if use:
+        return use
+    if state.clock.zero_s > state.warned_s:
+        return _unseen(state, tick) or "the quiet time was not seen well enough and is forgotten"
+    if state.phase is not Phase.SAVING and now_s > state.void_s:
+        return f"the warning is older than {format_duration(WARNING_VALID_S)} past its deadline; a new one is due"
+    return None
+
+
+def _maybe_forced(state: State, tick: _Tick) -> State:
+    """A ceiling or a request that arises takes over an end sequence that idleness began."""
+    if tick.forced and state.cause is Cause.IDLE:
+        return replace(state, cause=tick.forced[0], why=tick.forced[1])
+    return state
+
+
+# ---------------------------------------------------------------- what outcomes do
+
+
+def _after_save(state: State, outcome: Outcome, now_s: float, limits: Limits) -> State:
+    if outcome.ok:
+        began_s = state.save_began_s if outcome.save_began_s is None else outcome.save_began_s
+        state = _without_trouble(state, SAVE_FAILED)
+        return _looking(replace(state, saved=True, snapshot=outcome.snapshot, save_began_s=began_s), now_s)
+    state = _with_trouble(state, SAVE_FAILED, outcome.reason)
+    if limits.stop_without_save:
+        return _looking(replace(state, saved=False), now_s)
+    return _backed_off(_watching(state, now_s), now_s, _SAVE_BACK_OFF_S, None)
+
+
+def _after_stop(state: State, outcome: Outcome, now_s: float) -> State:
+    if outcome.observed:
+        return replace(_watching(state, now_s), observed_zero_s=state.clock.zero_s, retry_s=now_s + 3600.0)
+    if outcome.ok:
+        calm = _without_trouble(_without_trouble(state, STOP_REFUSED), STOP_FAILED)
+        return replace(calm, accepted_s=now_s)
+    if outcome.permanent:
+        state = _with_trouble(state, STOP_REFUSED, outcome.reason)
+        return _backed_off(_watching(state, now_s), now_s, _REFUSED_BACK_OFF_S, None)
+    state = _with_trouble(state, STOP_FAILED, outcome.reason)
+    return _look_again(state, now_s, outcome.retry_after_s)
+
+
+def _look_again(state: State, now_s: float, retry_after_s: float | None) -> State:
+    """Back to the last look, which must see everything quiet anew before the next call."""
+    return _backed_off(
+        replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s), now_s, _TRANSIENT_BACK_OFF_S, retry_after_s
+    )
+
+
+def _looking(state: State, now_s: float) -> State:
+    return replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s, void_s=max(state.void_s, now_s + WARNING_VALID_S))
+
+
+def _backed_off(state: State, now_s: float, steps_s: Sequence[float], retry_after_s: float | None) -> State:
+    wait_s = max(steps_s[min(state.failures, len(steps_s) - 1)], retry_after_s or 0.0)
+    return replace(state, failures=state.failures + 1, retry_s=now_s + wait_s)
+
+
+def _watching(state: State, now_s: float) -> State:
+    """Back to watching; what the end sequence had is dropped, troubles and back-off stand."""
+    fresh = started(now_s)
+    return replace(
+        fresh,
+        clock=state.clock,
+        failures=state.failures,
+        retry_s=state.retry_s,
+        observed_zero_s=state.observed_zero_s,
+        blind_since=state.blind_since,
+        blind_alarm_s=state.blind_alarm_s,
+        troubles=state.troubles,
+    )
+
+
+# ---------------------------------------------------------------- blindness and alarms
+
+
+def _blindness(state: State, findings: Sequence[Finding], now_s: float) -> State:
+    """Keep, per signal, since when it is unknown, and raise or clear the alarm for it."""
+    since = {f.signal: state.blind_since.get(f.signal, now_s) for f in findings if f.activity is Activity.UNKNOWN}
+    state = replace(state, blind_since=since)
+    for finding in findings:
+        state = _blind_trouble(state, finding, now_s)
+    return state
+
+
+def _blind_trouble(state: State, finding: Finding, now_s: float) -> State:
+    name = f"blind:{finding.signal}"
+    unseen_s = 0.0 if finding.activity is Activity.ABSENT else idle_clock.unseen_s(state.clock, finding.signal, now_s)
+    blind_s = max(unseen_s, now_s - state.blind_since.get(finding.signal, now_s))
+    due_s = state.blind_alarm_s.get(finding.signal, BLIND_ALARM_S)
+    if blind_s >= due_s:
+        text = f"{finding.signal} not seen for {format_duration(blind_s)}, so this Pod is kept up: {finding.reason}"
+        due = {**state.blind_alarm_s, finding.signal: 2 * due_s}
+        return _with_trouble(replace(state, blind_alarm_s=due), name, text)
+    if blind_s < BLIND_ALARM_S and finding.activity is not Activity.UNKNOWN:
+        due = {signal: due_s for signal, due_s in state.blind_alarm_s.items() if signal != finding.signal}
+        return _without_trouble(replace(state, blind_alarm_s=due), name)
+    return state
+
+
+def _news(before: State, after: State) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in after.troubles.items() if before.troubles.get(name) != text]
+
+
+def _with_trouble(state: State, name: str, text: str) -> State:
+    return replace(state, troubles={**state.troubles, name: text})
+
+
+def _without_trouble(state: State, name: str) -> State:
+    return replace(state, troubles={key: text for key, text in state.troubles.items() if key != name})
+
+
+def _active(findings: Sequence[Finding]) -> list[Finding]:
+    return [f for f in findings if f.activity is Activity.ACTIVE]
+
+
+def _idle(state: State) -> str:
+    return format_duration(idle_clock.idle_for_s(state.clock))
+
+
+def _wait(reason: str) -> Decision:
+    return Decision(action=Action.WAIT, reason=reason)
+
+
+def _cancel(reason: str, cause: Cause | None) -> Decision:
+    return Decision(action=Action.CANCEL, reason=reason, cause=cause)
