@@ -11,7 +11,7 @@ reading that is handed over twice changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from idlewatch.model import Activity, Finding
@@ -55,7 +55,10 @@ def started(now_s: float) -> IdleClock:
 def advanced(clock: IdleClock, findings: Iterable[Finding], now_s: float, blind_limit_s: float) -> IdleClock:
     """Return the clock after one tick's findings."""
     findings = list(findings)
-    seen = {f.signal: _seen_more(clock.seen.get(f.signal, Seen(clock.zero_s)), f, now_s) for f in findings}
+    nobody_looks = all(f.activity is Activity.ABSENT for f in findings)
+    seen = {f.signal: clock.seen.get(f.signal, Seen(clock.zero_s)) for f in findings}
+    if not nobody_looks:
+        seen = {f.signal: _seen_more(seen[f.signal], f, (clock.looked_s, now_s)) for f in findings}
     zero_s = max([clock.zero_s, *_evidence(findings, now_s)])
     if now_s - clock.looked_s > blind_limit_s:
         zero_s = now_s
@@ -91,13 +94,11 @@ def seen_through_s(clock: IdleClock, signal: str) -> float:
     return one.until_s - (one.gaps[-1][1] if one.gaps else clock.zero_s)
 
 
-def _seen_more(one: Seen, finding: Finding, now_s: float) -> Seen:
-    match finding.activity:
-        case Activity.UNKNOWN:
-            return one
-        case Activity.ABSENT:
-            return replace(one, until_s=max(one.until_s, now_s))
-    from_s, to_s = finding.seen_from_s, min(finding.seen_to_s, now_s)
+def _seen_more(one: Seen, finding: Finding, tick: Span) -> Seen:
+    if finding.activity is Activity.UNKNOWN:
+        return one
+    proven_absent = finding.activity is Activity.ABSENT
+    from_s, to_s = tick if proven_absent else (finding.seen_from_s, min(finding.seen_to_s, tick[1]))
     if to_s <= one.until_s:
         return one
     counts_from_s = to_s if finding.pauses else max(from_s, one.until_s)

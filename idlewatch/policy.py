@@ -337,11 +337,9 @@ def _stopping(state: State, tick: _Tick) -> tuple[State, Decision]:
     alive_s = now_s - state.accepted_s
     if alive_s <= tick.limits.confirm_within_s:
         return state, _wait(f"stop accepted {format_duration(alive_s)} ago; waiting for this machine to end")
-    state = _with_trouble(
-        state,
-        NOT_CONFIRMED,
-        f"the provider accepted the stop, but this machine lives on {format_duration(tick.limits.confirm_within_s)} later",
-    )
+    limit = format_duration(tick.limits.confirm_within_s)
+    text = f"the provider accepted the stop, but this machine lives on more than {limit} later"
+    state = _with_trouble(state, NOT_CONFIRMED, text)
     return _look_again(state, now_s, None), _wait(state.troubles[NOT_CONFIRMED])
 
 
@@ -423,9 +421,8 @@ def _after_stop(state: State, outcome: Outcome, now_s: float) -> State:
 
 def _look_again(state: State, now_s: float, retry_after_s: float | None) -> State:
     """Back to the last look, which must see everything quiet anew before the next call."""
-    return _backed_off(
-        replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s), now_s, _TRANSIENT_BACK_OFF_S, retry_after_s
-    )
+    state = replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s)
+    return _backed_off(state, now_s, _TRANSIENT_BACK_OFF_S, retry_after_s)
 
 
 def _looking(state: State, now_s: float) -> State:

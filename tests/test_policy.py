@@ -1,0 +1,417 @@
+"""The policy: one sound baseline, each test changes one thing; then properties over random lives of a Pod."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idlewatch import policy
+from idlewatch.clock import idle_for_s
+from idlewatch.model import Action, Activity, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
+from idlewatch.policy import Moment, State, StopRequest
+
+TICK_S = 5.0
+LIMITS = Limits(
+    idle_after_s=1800,
+    warn_for_s=300,
+    blind_limit_s=600,
+    connected_for_s=10800,
+    boot_grace_s=900,
+    interval_s=TICK_S,
+    max_uptime_s=0,
+    budget_usd=0,
+    stop_without_save=False,
+    confirm_within_s=180,
+)
+
+
+def finding(now_s: float, activity: Activity = Activity.QUIET, signal: str = "host", **changes: object) -> Finding:
+    seen = activity not in (Activity.UNKNOWN, Activity.ABSENT)
+    base = Finding(
+        signal=signal,
+        activity=activity,
+        reason=f"{signal} {activity.value}",
+        seen_from_s=now_s - TICK_S if seen else 0.0,
+        seen_to_s=now_s if seen else 0.0,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class Life:
+    """A Pod under the policy: feeds findings tick by tick and carries out decisions at once, as told."""
+
+    limits: Limits = LIMITS
+    now_s: float = 10_000.0
+    started_s: float = 10_000.0
+    save_ok: bool = True
+    stop_answer: Outcome = field(default_factory=lambda: Outcome(action=Action.STOP, ok=True, reason="accepted"))
+    holds: tuple[Hold, ...] = ()
+    request: StopRequest | None = None
+    refusal: str | None = None
+    spent_usd: float | None = None
+    state: State = field(init=False)
+    log: list[tuple[float, Decision]] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = policy.started(self.now_s)
+
+    def tick(self, *findings: Finding, after_s: float = TICK_S) -> Decision:
+        self.now_s += after_s
+        moment = Moment(
+            now_s=self.now_s,
+            uptime_s=self.now_s - self.started_s,
+            holds=self.holds,
+            request=self.request,
+            refusal=self.refusal,
+            spent_usd=self.spent_usd,
+        )
+        seen = findings or (finding(self.now_s), finding(self.now_s, signal="gpu"))
+        self.state, decision = policy.decide(self.state, seen, moment, self.limits)
+        self.alarms += [alarm.name for alarm in decision.alarms]
+        if decision.action is not Action.WAIT:
+            self.log.append((self.now_s, decision))
+        self._carry_out(decision)
+        return decision
+
+    def _carry_out(self, decision: Decision) -> None:
+        outcome = None
+        if decision.action is Action.SAVE:
+            outcome = Outcome(action=Action.SAVE, ok=self.save_ok, reason="disk full", snapshot="s1")
+        if decision.action is Action.STOP:
+            outcome = self.stop_answer
+        if outcome:
+            self.state, alarms = policy.after_outcome(self.state, outcome, self.now_s, self.limits)
+            self.alarms += [alarm.name for alarm in alarms]
+
+    def quiet(self, seconds: float) -> None:
+        for _ in range(int(seconds / TICK_S)):
+            self.tick()
+
+    def until(self, action: Action, within_s: float = 4000.0) -> float:
+        for _ in range(int(within_s / TICK_S)):
+            if self.tick().action is action:
+                return self.now_s
+        pytest.fail(f"no {action} within {within_s} s; last: {self.log[-3:]}")
+
+    def actions(self) -> list[Action]:
+        return [decision.action for _, decision in self.log]
+
+
+def test_an_idle_pod_is_warned_saved_and_stopped_in_that_order_and_on_time() -> None:
+    life = Life()
+    stopped_s = life.until(Action.STOP)
+    assert life.actions() == [Action.WARN, Action.SAVE, Action.STOP]
+    warned_s, saved_s = life.log[0][0], life.log[1][0]
+    assert warned_s - life.started_s == pytest.approx(1800, abs=2 * TICK_S)
+    assert saved_s - warned_s == pytest.approx(300, abs=2 * TICK_S)
+    assert stopped_s - saved_s <= 2 * TICK_S
+
+
+@pytest.mark.parametrize("when", [Action.WARN, Action.SAVE])
+def test_evidence_after_the_warning_cancels_and_the_clock_starts_anew(when: Action) -> None:
+    life = Life()
+    life.until(when)
+    life.state = replace(life.state, phase=Phase.SAVING) if when is Action.SAVE else life.state
+    decision = life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE))
+    assert decision.action is Action.CANCEL
+    assert idle_for_s(life.state.clock) == pytest.approx(0, abs=TICK_S)
+    cancelled_s = life.now_s
+    assert life.until(Action.WARN) - cancelled_s == pytest.approx(1800, abs=3 * TICK_S)
+
+
+def test_evidence_at_the_last_look_cancels() -> None:
+    life = Life()
+    life.until(Action.SAVE)
+    assert life.state.phase is Phase.LAST_LOOK
+    assert life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE)).action is Action.CANCEL
+
+
+def test_evidence_before_the_second_stop_call_cancels() -> None:
+    life = Life(stop_answer=Outcome(action=Action.STOP, ok=False, reason="HTTP 503"))
+    life.until(Action.STOP)
+    assert life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE)).action is Action.CANCEL
+
+
+def test_a_hold_cancels_the_warning_and_leaves_the_clock_alone() -> None:
+    life = Life()
+    life.until(Action.WARN)
+    life.holds = (Hold(id="1", who="ann", reason="demo", until_s=life.now_s + 60),)
+    decision = life.tick()
+    assert decision.action is Action.CANCEL
+    assert "ann" in decision.reason
+    assert decision.idle_for_s >= 1800
+    life.holds = ()
+    assert life.tick().action is Action.WARN
+
+
+def test_a_bar_keeps_the_warning_away_without_touching_the_clock() -> None:
+    life = Life()
+    for _ in range(800):
+        assert life.tick(finding(life.now_s + TICK_S, bars=True)).action is Action.WAIT
+    assert idle_for_s(life.state.clock) >= 3900
+    assert life.tick(finding(life.now_s + TICK_S)).action is Action.WARN
+
+
+def test_unknown_pauses_the_countdown() -> None:
+    life = Life()
+    warned_s = life.until(Action.WARN)
+    for _ in range(24):
+        life.tick(finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, Activity.UNKNOWN, "gpu"))
+    assert life.until(Action.SAVE) - warned_s >= 300 + 115
+
+
+def test_unknown_for_longer_than_the_limit_forgets_the_quiet_time_and_alarms() -> None:
+    life = Life()
+    life.quiet(1700)
+    for _ in range(240):
+        life.tick(finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, Activity.UNKNOWN, "gpu"))
+    assert idle_for_s(life.state.clock) == 0
+    assert life.alarms == ["blind:gpu"]
+    back_s = life.now_s
+    assert life.until(Action.WARN) - back_s >= 1500
+    assert "blind:gpu" not in life.state.troubles
+
+
+def test_a_stretch_without_ticks_longer_than_the_limit_forgets_the_quiet_time() -> None:
+    life = Life()
+    life.quiet(1700)
+    life.tick(after_s=3000)
+    assert idle_for_s(life.state.clock) == 0
+
+
+def test_a_short_stretch_without_ticks_is_not_counted_where_no_reading_covers_it() -> None:
+    life = Life()
+    life.quiet(1000)
+    before_s = idle_for_s(life.state.clock)
+    life.tick(after_s=300)
+    assert idle_for_s(life.state.clock) == pytest.approx(before_s + TICK_S, abs=0.1)
+
+
+def test_no_signal_at_all_is_not_idle() -> None:
+    life = Life()
+    for _ in range(1000):
+        assert life.tick(finding(life.now_s, Activity.ABSENT)).action is Action.WAIT
+
+
+def test_an_absent_signal_does_not_stand_in_the_way() -> None:
+    life = Life()
+    for _ in range(1000):
+        if life.tick(finding(life.now_s + TICK_S), finding(0, Activity.ABSENT, "gpu")).action is Action.STOP:
+            return
+    pytest.fail("never stopped")
+
+
+def test_boot_grace_overlaps_the_quiet_time() -> None:
+    life = Life(limits=replace(LIMITS, idle_after_s=60, boot_grace_s=900))
+    assert life.until(Action.WARN) - life.started_s == pytest.approx(900, abs=2 * TICK_S)
+
+
+def test_idle_after_zero_never_stops() -> None:
+    life = Life(limits=replace(LIMITS, idle_after_s=0))
+    life.quiet(8000)
+    assert life.log == []
+
+
+def test_a_failed_save_keeps_the_pod_up_alarmed_and_is_tried_again_with_a_new_warning() -> None:
+    life = Life(save_ok=False)
+    life.until(Action.SAVE)
+    assert life.state.phase is Phase.WATCHING
+    assert life.alarms == ["save failed"]
+    life.save_ok = True
+    life.until(Action.STOP)
+    assert life.actions() == [Action.WARN, Action.SAVE, Action.WARN, Action.SAVE, Action.STOP]
+    assert "save failed" not in life.state.troubles
+
+
+def test_the_owner_may_choose_to_stop_without_a_save() -> None:
+    life = Life(save_ok=False, limits=replace(LIMITS, stop_without_save=True))
+    life.until(Action.STOP)
+    assert life.alarms == ["save failed"]
+
+
+def test_a_machine_that_outlives_its_stop_is_not_confirmed_and_the_stop_is_tried_again() -> None:
+    life = Life()
+    first_s = life.until(Action.STOP)
+    second_s = life.until(Action.STOP)
+    assert second_s - first_s >= LIMITS.confirm_within_s
+    assert life.alarms == ["STOP NOT CONFIRMED"]
+    assert life.actions() == [Action.WARN, Action.SAVE, Action.STOP, Action.STOP]
+
+
+def test_a_passing_failure_backs_off_as_long_as_the_provider_asks() -> None:
+    answer = Outcome(action=Action.STOP, ok=False, reason="HTTP 429", retry_after_s=200)
+    life = Life(stop_answer=answer)
+    first_s = life.until(Action.STOP)
+    assert life.until(Action.STOP) - first_s >= 200
+
+
+def test_a_stop_long_after_the_warning_needs_a_new_warning() -> None:
+    life = Life(stop_answer=Outcome(action=Action.STOP, ok=False, reason="HTTP 503", retry_after_s=3000))
+    life.until(Action.STOP)
+    life.until(Action.STOP)
+    assert life.actions()[-4:] == [Action.CANCEL, Action.WARN, Action.SAVE, Action.STOP]
+
+
+def test_a_refusal_for_good_alarms_once_and_is_not_followed_by_a_row_of_countdowns() -> None:
+    life = Life(stop_answer=Outcome(action=Action.STOP, ok=False, reason="403 on every rung", permanent=True))
+    life.until(Action.STOP)
+    life.quiet(5 * 3600)
+    assert life.actions() == [Action.WARN, Action.SAVE, Action.STOP]
+    assert life.alarms == ["stop refused"]
+    assert "stop refused" in life.state.troubles
+
+
+def test_a_pod_that_must_not_be_stopped_is_never_warned_and_says_so_once() -> None:
+    life = Life(refusal="this is a Serverless worker")
+    life.quiet(4000)
+    assert life.log == []
+    assert life.alarms == ["cannot stop"]
+    assert "Serverless" in life.tick().reason
+
+
+def test_observe_would_stop_once_an_idle_stretch() -> None:
+    life = Life(stop_answer=Outcome(action=Action.STOP, ok=True, reason="observing", observed=True))
+    life.until(Action.STOP)
+    life.quiet(9000)
+    assert life.actions().count(Action.STOP) == 1
+    life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE))
+    life.quiet(8000)
+    assert life.actions().count(Action.STOP) == 2
+
+
+def test_a_ceiling_beats_evidence_and_holds_but_not_the_save() -> None:
+    life = Life(limits=replace(LIMITS, max_uptime_s=3600), save_ok=False)
+    life.holds = (Hold(id="1", who="ann", reason="", until_s=1e9),)
+    busy = [life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE)) for _ in range(730)]
+    assert [d.cause for d in busy if d.action is Action.WARN] == [Cause.CEILING]
+    assert Action.STOP not in life.actions()
+    life.save_ok = True
+    for _ in range(400):
+        life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE))
+    assert Action.STOP in life.actions()
+
+
+def test_a_budget_is_a_ceiling() -> None:
+    life = Life(limits=replace(LIMITS, budget_usd=10))
+    life.spent_usd = 9.99
+    assert life.tick(finding(life.now_s, Activity.ACTIVE)).action is Action.WAIT
+    life.spent_usd = 10.0
+    assert life.tick(finding(life.now_s, Activity.ACTIVE)).cause is Cause.CEILING
+
+
+def test_a_request_to_stop_is_obeyed_while_in_use_and_can_be_taken_back() -> None:
+    life = Life(request=StopRequest(who="ann", warn_for_s=30))
+    assert life.tick(finding(life.now_s, Activity.ACTIVE)).action is Action.WARN
+    life.request = None
+    assert life.tick(finding(life.now_s, Activity.ACTIVE)).action is Action.CANCEL
+    life.request = StopRequest(who="ann", warn_for_s=30)
+    for _ in range(10):
+        life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE))
+    assert life.actions()[-3:] == [Action.WARN, Action.SAVE, Action.STOP]
+
+
+def test_a_restart_of_the_daemon_keeps_the_clock_and_begins_the_sequence_anew() -> None:
+    life = Life()
+    life.until(Action.SAVE)
+    life.state = policy.resumed(life.state, life.now_s)
+    assert life.tick().action is Action.WARN
+    life.until(Action.STOP)
+    life.state = policy.resumed(life.state, life.now_s)
+    assert "STOP NOT CONFIRMED" in life.state.troubles
+
+
+# ---------------------------------------------------------------- properties
+
+KINDS = st.sampled_from(["quiet", "active", "unknown", "bar", "pause", "absent", "skip"])
+RUNS = st.lists(
+    st.tuples(KINDS, KINDS, st.sampled_from([1, 2, 13, 40, 90, 150]), st.sampled_from([False, False, False, True])),
+    min_size=1,
+    max_size=8,
+)
+
+
+def of_kind(kind: str, signal: str, now_s: float) -> Finding:
+    match kind:
+        case "active":
+            return finding(now_s, Activity.ACTIVE, signal)
+        case "unknown" | "skip":
+            return finding(now_s, Activity.UNKNOWN, signal)
+        case "bar":
+            return finding(now_s, signal=signal, bars=True)
+        case "pause":
+            return finding(now_s, signal=signal, pauses=True)
+        case "absent":
+            return finding(now_s, Activity.ABSENT, signal)
+    return finding(now_s, signal=signal)
+
+
+@settings(max_examples=120, deadline=None)
+@given(runs=RUNS, save_ok=st.booleans(), stop_ok=st.booleans())
+def test_whatever_happens_no_stop_breaks_a_promise(
+    runs: list[tuple[str, str, int, bool]], save_ok: bool, stop_ok: bool
+) -> None:
+    life = Life(save_ok=save_ok, stop_answer=Outcome(action=Action.STOP, ok=stop_ok, reason="answer"))
+    limits = replace(LIMITS, idle_after_s=300, warn_for_s=60, boot_grace_s=0)
+    life.limits = limits
+    evidence_s = life.now_s
+    quiet_s = 0.0
+    for host, gpu, ticks, held in runs:
+        life.holds = (Hold(id="1", who="ann", reason="", until_s=1e9),) if held else ()
+        for _ in range(ticks):
+            now_s = life.now_s + (400.0 if host == "skip" else TICK_S)
+            findings = (of_kind(host, "host", now_s), of_kind(gpu, "gpu", now_s))
+            kinds = {host, gpu} - {"absent"}
+            evidence_s = now_s if "active" in kinds else evidence_s
+            quiet_s = 0.0 if "active" in kinds else quiet_s + (TICK_S if kinds and kinds <= {"quiet", "bar"} else 0.0)
+            decision = life.tick(*findings, after_s=now_s - life.now_s)
+            assert idle_for_s(life.state.clock) <= quiet_s + TICK_S + 0.1, "unknown or unseen time was counted"
+            if decision.action is Action.STOP:
+                warned_s = max(at for at, d in life.log if d.action is Action.WARN)
+                saved_s = max(at for at, d in life.log if d.action is Action.SAVE)
+                assert now_s - evidence_s >= limits.idle_after_s
+                assert now_s - warned_s >= limits.warn_for_s
+                assert save_ok
+                assert saved_s > evidence_s
+                assert saved_s >= warned_s + limits.warn_for_s
+                assert not held
+                assert kinds <= {"quiet"}
+                assert kinds
+
+
+@settings(max_examples=25, deadline=None)
+@given(pattern=st.lists(st.booleans(), min_size=2, max_size=20).filter(lambda p: p.count(True) * 4 <= len(p)))
+def test_short_flapping_unknown_never_brings_a_stop_nearer_and_does_not_put_it_off_for_ever(
+    pattern: list[bool],
+) -> None:
+    life = Life()
+    last_seen_s = life.now_s
+    for index in range(1600):
+        now_s = life.now_s + TICK_S
+        if pattern[index % len(pattern)]:
+            found = finding(now_s, Activity.UNKNOWN, "gpu")
+        else:
+            found = finding(now_s, signal="gpu", seen_from_s=max(last_seen_s, now_s - 15))
+            last_seen_s = now_s
+        if life.tick(finding(now_s), found).action is Action.STOP:
+            assert life.now_s - life.started_s >= LIMITS.idle_after_s + LIMITS.warn_for_s - 2 * TICK_S
+            return
+    pytest.fail(f"not stopped after {1600 * TICK_S} s; {life.tick().reason}")
+
+
+@settings(max_examples=25, deadline=None)
+@given(lead=st.lists(st.sampled_from(["quiet", "active", "unknown"]), max_size=60))
+def test_with_everything_quiet_it_does_stop_on_time(lead: list[str]) -> None:
+    life = Life(started_s=0.0)
+    for kind in lead:
+        life.tick(of_kind(kind, "host", life.now_s + TICK_S))
+    quiet_from_s = life.now_s
+    for _ in range(1000):
+        if life.tick(finding(life.now_s + TICK_S)).action is Action.STOP:
+            break
+    assert Action.STOP in life.actions()
+    assert life.now_s - quiet_from_s <= LIMITS.idle_after_s + LIMITS.warn_for_s + 80
