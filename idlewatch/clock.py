@@ -11,13 +11,10 @@ reading that is handed over twice changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from idlewatch.model import Activity, Finding
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 Span = tuple[float, float]
 

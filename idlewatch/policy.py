@@ -27,17 +27,13 @@ request (`Cause.CEILING`, `Cause.REQUEST`) walk the same path; evidence and hold
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from idlewatch import clock as idle_clock
+from idlewatch.clock import IdleClock
 from idlewatch.durations import format_duration
 from idlewatch.model import Action, Activity, Alarm, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from idlewatch.clock import IdleClock
 
 LEAST_COVERAGE = 0.8
 """Share of the time since the clock's zero that each present signal must have seen."""

@@ -13,11 +13,12 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -25,9 +26,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from idlewatch.durations import parse_duration, written_duration
 from idlewatch.errors import SettingsError
 from idlewatch.model import Limits
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 PREFIX = "IDLEWATCH_"
 _NOT_SETTINGS = frozenset({"IDLEWATCH_DRILL"})

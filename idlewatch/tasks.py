@@ -1,0 +1,169 @@
+"""
+Slow effects in child processes, polled by the tick.
+
+What can take long or hang for ever (the volume, the provider's API) never runs in the daemon: a child gets its
+request as one line of JSON on stdin (so no secret stands in a command line) and answers with lines of JSON:
+`{"progress": …}` any number of times, then `{"result": …}` or `{"error": {"kind": …, "text": …}}`. A child that is
+silent for too long is ended. Its memory goes with it, and the daemon's own imports stay light.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from idlewatch.errors import IdlewatchError, ProviderRefused, ProviderUnavailable, TaskError
+from idlewatch.model import Json
+
+_LAST_WORDS_S = 10.0
+"""How long an ended child may clean up before it is ended hard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEnd:
+    """How a task ended: with a result, or with an error."""
+
+    result: Json = None
+    error: IdlewatchError | None = None
+
+
+class Task:
+    """One slow effect under way."""
+
+    def __init__(self, command: Sequence[str], request: Json, *, now_s: float, silent_limit_s: float) -> None:
+        """Start it. Raises TaskError where the process can't be started."""
+        self.progress: Json = None
+        self._silent_limit_s = silent_limit_s
+        self._heard_s = now_s
+        self._ending_s: float | None = None
+        self._ended_because = ""
+        self._buffer = b""
+        self._end: TaskEnd | None = None
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise TaskError(f"can't start {command[0]}: {error.strerror}") from error
+        _hand_over(self._process, json.dumps(request).encode() + b"\n")
+        os.set_blocking(_pipe(self._process.stdout).fileno(), False)
+        os.set_blocking(_pipe(self._process.stderr).fileno(), False)
+
+    def poll(self, now_s: float) -> TaskEnd | None:
+        """Return how it ended; None while it runs. Never blocks."""
+        self._listen(now_s)
+        if self._process.poll() is not None:
+            self._listen(now_s)
+            return self._end or TaskEnd(error=TaskError(self._ended_because or self._last_words()))
+        if now_s - self._heard_s > self._silent_limit_s:
+            self.cancel(now_s, f"silent for {self._silent_limit_s:.0f} s")
+        if self._ending_s is not None and now_s - self._ending_s > _LAST_WORDS_S:
+            self._send(signal.SIGKILL)
+        return None
+
+    def cancel(self, now_s: float, because: str) -> None:
+        """Ask it to end, once; `poll` ends it hard where it does not."""
+        if self._ending_s is None:
+            self._ending_s, self._ended_because = now_s, because
+            self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _listen(self, now_s: float) -> None:
+        received = _available(_pipe(self._process.stdout))
+        if received:
+            self._heard_s = now_s
+        *lines, self._buffer = (self._buffer + received).split(b"\n")
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(said, dict):
+            return
+        if "progress" in said:
+            self.progress = said["progress"]
+        elif "result" in said:
+            self._end = TaskEnd(result=said["result"])
+        elif "error" in said:
+            self._end = TaskEnd(error=error_from_json(said["error"]))
+
+    def _last_words(self) -> str:
+        words = _available(_pipe(self._process.stderr)).decode(errors="replace").strip().splitlines()
+        said = f": {words[-1][:200]}" if words else ""
+        return f"ended without an answer, exit status {self._process.returncode}{said}"
+
+
+def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
+    stdin = _pipe(process.stdin)
+    with contextlib.suppress(BrokenPipeError):
+        stdin.write(request)
+        stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        stdin.close()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise TaskError("a task without pipes")
+    return pipe
+
+
+def _available(pipe: IO[bytes]) -> bytes:
+    received = b""
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(pipe.fileno(), 65536):
+            received += more
+    return received
+
+
+# ---------------------------------------------------------------- the child's side
+
+
+def serve(work: Callable[[Json, Callable[[Json], None]], Json]) -> int:
+    """Run `work(request, progress)` as a task's child process: request from stdin, answer to stdout. Returns 0 or 1."""
+    signal.signal(signal.SIGTERM, _end_by_exception)
+    try:
+        request: Json = json.loads(sys.stdin.readline())
+        _say({"result": work(request, lambda progress: _say({"progress": progress}))})
+    except IdlewatchError as error:
+        _say({"error": error_to_json(error)})
+        return 1
+    return 0
+
+
+def _end_by_exception(_number: int, _frame: object) -> None:
+    raise TaskError("ended on request")
+
+
+def _say(what: Json) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def error_to_json(error: IdlewatchError) -> Json:
+    """An error as it travels from the child."""
+    retry = error.retry_after_s if isinstance(error, ProviderUnavailable) else None
+    return {"kind": type(error).__name__, "text": str(error), "retry_after_s": retry}
+
+
+def error_from_json(said: Json) -> IdlewatchError:
+    """The error that `error_to_json` made; of an unknown kind it is a TaskError."""
+    if not isinstance(said, dict):
+        return TaskError(str(said))
+    text, retry = str(said.get("text")), said.get("retry_after_s")
+    if said.get("kind") == "ProviderUnavailable":
+        return ProviderUnavailable(text, float(retry) if isinstance(retry, int | float) else None)
+    return ProviderRefused(text) if said.get("kind") == "ProviderRefused" else TaskError(text)
