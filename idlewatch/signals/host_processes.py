@@ -1,0 +1,168 @@
+"""
+What the processes of this PID namespace have used, and which part of it is idlewatch's own.
+
+Every total here is a process's own plus that of the children it has waited for: when a child ends, its part moves to
+its parent and the sum over a tree stays. That holds for CPU time (proc_pid_stat(5): utime stime cutime cstime) and
+for /proc/PID/io (the kernel adds a reaped child's account to its parent's).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from idlewatch.errors import SignalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Key: TypeAlias = tuple[int, int]
+"""A process: its PID and its start in clock ticks, because PIDs come back."""
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of /proc/PID/stat."""
+
+    parent: int
+    cpu_s: float
+    """Its own CPU time and that of the children it has waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the own tree had used by one instant, and who belonged to it."""
+
+    processes: Mapping[Key, Process] = field(default_factory=dict)
+    """Every process that was visible."""
+    own: frozenset[Key] = frozenset()
+    """The own process and its descendants, but for the adopted."""
+    adopted: frozenset[Key] = frozenset()
+    """Orphans of others that fell to our tree: their work is not ours."""
+    io_bytes: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
+    """Bytes read from and written to disks, of each of ours."""
+    memory_bytes: int = 0
+    """Pages that only our tree holds."""
+
+
+def usage(proc: Path, own_pid: int, before: Usage | None) -> Usage:
+    """Return what the tree of `own_pid` has used; `before` tells a child from an adopted orphan."""
+    seen = processes(proc)
+    tree = _descendants(seen, own_pid)
+    adopted: set[Key] = set()
+    if before is not None:
+        adopted = {key for key in tree if key in before.processes and key not in before.own}
+    own = frozenset(tree - adopted)
+    return Usage(
+        processes=seen,
+        own=own,
+        adopted=frozenset(adopted),
+        io_bytes={key: _io_bytes(proc, key[0]) for key in own},
+        memory_bytes=sum(_memory_bytes(proc, key[0]) for key in own),
+    )
+
+
+def own_cpu_s(before: Usage, now: Usage) -> float:
+    """Return the CPU seconds that the own tree used between the two."""
+    used = sum(now.processes[key].cpu_s for key in now.own)
+    # An adopted orphan that has ended is in the totals of the one of ours that waited for it.
+    counted = sum(
+        before.processes[key].cpu_s for key in (*_kept(before, now), *(before.adopted - now.processes.keys()))
+    )
+    return max(0.0, used - counted)
+
+
+def own_io_bytes(before: Usage, now: Usage) -> tuple[int, int]:
+    """Return the bytes that the own tree read from and wrote to disks between the two."""
+    kept = [before.io_bytes[key] for key in _kept(before, now)]
+    reads = sum(io[0] for io in now.io_bytes.values()) - sum(io[0] for io in kept)
+    writes = sum(io[1] for io in now.io_bytes.values()) - sum(io[1] for io in kept)
+    return max(0, reads), max(0, writes)
+
+
+def all_cpu_s(before: Usage, now: Usage) -> float:
+    """Return the CPU seconds of everything visible between the two, for where no cgroup counts them."""
+    used = sum(process.cpu_s for process in now.processes.values())
+    return max(0.0, used - sum(process.cpu_s for process in before.processes.values()))
+
+
+def _kept(before: Usage, now: Usage) -> frozenset[Key]:
+    """Return those of ours whose totals are still in our sum: they live in our tree, or have ended in it."""
+    return before.own - (now.processes.keys() - now.own)
+
+
+def processes(proc: Path) -> dict[Key, Process]:
+    """Return every visible process; those that end meanwhile are left out. Raises SignalError where there is none."""
+    found: dict[Key, Process] = {}
+    for name in _names(proc):
+        try:
+            key, process = _parse_stat(int(name), (proc / name / "stat").read_bytes())
+        except (OSError, ValueError, IndexError):
+            continue
+        found[key] = process
+    if not found:
+        raise SignalError(f"{proc} shows no process")
+    return found
+
+
+def allowed_cpus(proc: Path) -> int | None:
+    """Return on how many processors this process may run, whatever the quota; None where /proc does not say."""
+    try:
+        status = (proc / "self/status").read_text(errors="replace")
+        ranges = status.partition("Cpus_allowed_list:")[2].splitlines()[0].strip().split(",")
+        ends = [(int(first), int(last or first)) for first, _, last in (part.partition("-") for part in ranges)]
+    except (OSError, ValueError, IndexError):
+        return None
+    return sum(last - first + 1 for first, last in ends)
+
+
+def _names(proc: Path) -> list[str]:
+    try:
+        return [path.name for path in proc.iterdir() if path.name.isdecimal()]
+    except OSError as error:
+        raise SignalError(f"{proc} cannot be read: {error.strerror}") from error
+
+
+def _parse_stat(pid: int, stat: bytes) -> tuple[Key, Process]:
+    """Return the process of one /proc/PID/stat; its name may hold anything, so fields count from the last `)`."""
+    fields = stat[stat.rindex(b")") + 1 :].split()
+    cpu_s = sum(int(ticks) for ticks in fields[11:15]) / _TICKS_PER_S
+    return (pid, int(fields[19])), Process(parent=int(fields[1]), cpu_s=cpu_s)
+
+
+def _descendants(seen: Mapping[Key, Process], root: int) -> set[Key]:
+    children: dict[int, list[Key]] = {}
+    for key, process in seen.items():
+        children.setdefault(process.parent, []).append(key)
+    tree: set[Key] = set()
+    waiting = [key for key in seen if key[0] == root]
+    while waiting:
+        key = waiting.pop()
+        if key not in tree:
+            tree.add(key)
+            waiting.extend(children.get(key[0], ()))
+    return tree
+
+
+def _io_bytes(proc: Path, pid: int) -> tuple[int, int]:
+    """Return what a process read from and wrote to disks; 0 where /proc hides it, so that it counts as use."""
+    try:
+        lines = (proc / str(pid) / "io").read_text().splitlines()
+        values = dict(line.split(": ", 1) for line in lines)
+        return int(values["read_bytes"]), int(values["write_bytes"])
+    except (OSError, ValueError, KeyError):
+        return 0, 0
+
+
+def _memory_bytes(proc: Path, pid: int) -> int:
+    """Return the pages that only this process holds; 0 where /proc hides them."""
+    try:
+        fields = (proc / str(pid) / "statm").read_text().split()
+        return max(0, int(fields[1]) - int(fields[2])) * _PAGE_BYTES
+    except (OSError, ValueError, IndexError):
+        return 0
