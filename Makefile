@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 
-.PHONY: demo test test-unit lint format bench clean
+.PHONY: demo test test-unit lint format clean
 
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/idlewatch demo
@@ -23,9 +23,6 @@ lint: $(VENV)/.ready
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-bench: $(VENV)/.ready
-	$(BIN)/python -m benchmarks
 
 $(DEMO)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "idlewatch needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 demo")'

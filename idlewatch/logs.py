@@ -13,8 +13,8 @@ import sys
 import structlog
 
 
-def set_up(*, debug: bool = False) -> None:
-    """Send events to stderr: readable on a terminal, else JSON."""
+def set_up(*, least: int = logging.WARNING) -> None:
+    """Send events of at least this level to stderr: readable on a terminal, else JSON."""
     render = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -22,7 +22,7 @@ def set_up(*, debug: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -58,10 +58,14 @@ class Task:
 
     def poll(self, now_s: float) -> TaskEnd | None:
         """Return how it ended; None while it runs. Never blocks."""
+        if self._end and self._process.returncode is not None:
+            return self._end
         self._listen(now_s)
         if self._process.poll() is not None:
             self._listen(now_s)
-            return self._end or TaskEnd(error=TaskError(self._ended_because or self._last_words()))
+            self._end = self._end or TaskEnd(error=TaskError(self._ended_because or self._last_words()))
+            self._close()
+            return self._end
         if now_s - self._heard_s > self._silent_limit_s:
             self.cancel(now_s, f"silent for {self._silent_limit_s:.0f} s")
         if self._ending_s is not None and now_s - self._ending_s > _LAST_WORDS_S:
@@ -99,6 +103,10 @@ class Task:
             self._end = TaskEnd(result=said["result"])
         elif "error" in said:
             self._end = TaskEnd(error=error_from_json(said["error"]))
+
+    def _close(self) -> None:
+        for pipe in (self._process.stdout, self._process.stderr):
+            _pipe(pipe).close()
 
     def _last_words(self) -> str:
         words = _available(_pipe(self._process.stderr)).decode(errors="replace").strip().splitlines()

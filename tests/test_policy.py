@@ -353,7 +353,7 @@ def of_kind(kind: str, signal: str, now_s: float) -> Finding:
 @settings(max_examples=120, deadline=None)
 @given(runs=RUNS, save_ok=st.booleans(), stop_ok=st.booleans())
 def test_whatever_happens_no_stop_breaks_a_promise(
-    runs: list[tuple[str, str, int, bool]], save_ok: bool, stop_ok: bool
+    *, runs: list[tuple[str, str, int, bool]], save_ok: bool, stop_ok: bool
 ) -> None:
     life = Life(save_ok=save_ok, stop_answer=Outcome(action=Action.STOP, ok=stop_ok, reason="answer"))
     limits = replace(LIMITS, idle_after_s=300, warn_for_s=60, boot_grace_s=0)

@@ -1,0 +1,1 @@
+"""A simulated Pod on one's own machine: no GPU, no account."""

@@ -1,0 +1,51 @@
+"""Who may import whom, read off the code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "idlewatch"
+PURE = {"model": set(), "errors": set(), "clock": {"model"}, "policy": {"model", "clock", "durations"}}
+CLOCKS = {"time", "random", "logging"}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    parts = (name.split(".") for name in imports(path) if name.startswith("idlewatch."))
+    return {part[1] for part in parts if (PACKAGE / part[1]).is_dir() or (PACKAGE / f"{part[1]}.py").exists()}
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_the_core_is_pure(module: str) -> None:
+    path = PACKAGE / f"{module}.py"
+    assert ours(path) <= PURE[module]
+    assert not imports(path) & (CLOCKS | {"os", "pathlib", "subprocess", "structlog"})
+
+
+def test_only_settings_touches_the_environment() -> None:
+    touching = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if "os.environ" in ast.unparse(ast.parse(path.read_text())) or "os.getenv" in path.read_text()
+    }
+    assert touching <= {"settings.py", "hold.py"}
+
+
+def test_edges_never_import_each_other() -> None:
+    edges = {"signals", "providers", "snapshot", "notify"}
+    for path in PACKAGE.rglob("*.py"):
+        edge = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if edge in edges:
+            assert not (ours(path) & edges) - {edge}, path

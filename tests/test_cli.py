@@ -1,0 +1,55 @@
+"""The verbs as a person runs them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from idlewatch.cli import main
+from idlewatch.settings import Settings, variable
+
+
+def test_settings_shows_every_setting_and_where_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IDLEWATCH_IDLE_AFTER", "1h30m")
+    monkeypatch.setenv("IDLEWATCH_RUNPOD_API_KEY", "rpa_sekret")
+    assert main(["settings", "--json"]) == 0
+    out = capsys.readouterr().out
+    said = json.loads(out)
+    assert set(said) == {variable(field) for field in Settings.model_fields}
+    assert said["IDLEWATCH_IDLE_AFTER"] == {"value": "1h30m", "from": "environment"}
+    assert "sekret" not in out
+    assert main(["settings"]) == 0
+    assert "sekret" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("IDLEWATCH_IDLE_AFTR", "30m", "did you mean IDLEWATCH_IDLE_AFTER?"),
+        ("IDLEWATCH_IDLE_AFTER", "30", "30m or 30s?"),
+        ("IDLEWATCH_WARN_FOR", "0", "at once"),
+        ("IDLEWATCH_MAX_UPTIME", "3m", "IDLEWATCH_WARN_FOR"),
+        ("IDLEWATCH_BUDGET_USD", "nan", "finite"),
+        ("IDLEWATCH_MODE", "dry", "observe"),
+        ("IDLEWATCH_STATE_DIR", "run", "absolute"),
+    ],
+)
+def test_a_wrong_setting_exits_2_naming_the_variable_and_the_remedy(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["settings"]) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert says in error
+
+
+def test_the_demo_ends_with_a_stop_and_says_that_nothing_was_touched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 0
+    out = capsys.readouterr().out
+    assert "Would have stopped on Friday" in out
+    assert out.count("warn ") >= 1
+    assert "nothing was stopped" in out

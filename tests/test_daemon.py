@@ -1,0 +1,109 @@
+"""The tick: what it makes of signals that fail, and the order in which it writes down and acts."""
+
+from __future__ import annotations
+
+import pytest
+
+from idlewatch.daemon import Daemon, Tick
+from idlewatch.demo.rehearsal import FastClock, Rehearsed
+from idlewatch.model import Action, Activity, Decision, Finding, Reading
+from idlewatch.policy import Moment, started
+from tests.test_policy import LIMITS
+
+
+class Scripted:
+    name = "host"
+
+    def __init__(self, *, fails: Exception | None = None, judges: bool = True, absent: str | None = None) -> None:
+        self.fails, self.judges, self.absent = fails, judges, absent
+
+    def read(self, now_s: float) -> Reading:
+        if self.fails:
+            raise self.fails
+        return Reading(signal=self.name, at_s=now_s, covers_s=LIMITS.interval_s, absent=self.absent)
+
+    def judge(self, reading: Reading) -> Finding:
+        if not self.judges:
+            raise KeyError("cpu_busy_s")
+        return Finding(
+            signal=self.name,
+            activity=Activity.QUIET,
+            reason="quiet",
+            seen_from_s=reading.at_s - reading.covers_s,
+            seen_to_s=reading.at_s,
+        )
+
+    def close(self) -> None: ...
+
+
+class Ordered(Rehearsed):
+    """Writes down, as the record and the actions, what came first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    def tick(self, report: Tick) -> None:
+        self.order.append(f"wrote {report.decision.action.value}")
+
+    def carry_out(self, decision: Decision, now_s: float) -> None:
+        self.order.append(f"did {decision.action.value}")
+        super().carry_out(decision, now_s)
+
+
+def daemon(signal: Scripted, clock: FastClock, actions: Ordered) -> Daemon:
+    return Daemon(
+        clock=clock,
+        signals=[signal],
+        actions=actions,
+        record=actions,
+        moment=lambda now_s: Moment(now_s=now_s, uptime_s=now_s),
+        limits=LIMITS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("signal", "activity", "reason"),
+    [
+        (Scripted(fails=OSError("no such file")), Activity.UNKNOWN, "OSError: no such file"),
+        (Scripted(judges=False), Activity.UNKNOWN, "can't be judged: KeyError: 'cpu_busy_s'"),
+        (Scripted(absent="RUNPOD_GPU_COUNT=0"), Activity.ABSENT, "RUNPOD_GPU_COUNT=0"),
+        (Scripted(), Activity.QUIET, "quiet"),
+    ],
+)
+def test_a_signal_that_fails_is_unknown_and_never_quiet(signal: Scripted, activity: Activity, reason: str) -> None:
+    found = daemon(signal, FastClock(), Ordered()).tick().findings[0]
+    assert (found.activity, found.reason) == (activity, reason)
+
+
+def test_a_signal_that_fails_for_ever_never_stops_the_pod() -> None:
+    clock, actions = FastClock(), Ordered()
+    daemon(Scripted(fails=OSError("gone")), clock, actions).run(until=lambda: clock.now_s() > 86400)
+    assert not actions.stopped
+    assert set(actions.order) == {"wrote wait", "did wait"}
+
+
+def test_an_idle_pod_is_stopped_and_each_step_is_written_down_before_it_is_begun() -> None:
+    clock, actions = FastClock(), Ordered()
+    daemon(Scripted(), clock, actions).run(until=lambda: actions.stopped)
+    acted = [entry for entry in actions.order if not entry.endswith("wait")]
+    steps = [Action.WARN.value, Action.SAVE.value, Action.STOP.value]
+    assert acted == [entry for step in steps for entry in (f"wrote {step}", f"did {step}")]
+    assert clock.now_s() == pytest.approx(LIMITS.idle_after_s + LIMITS.warn_for_s, abs=30)
+
+
+def test_a_daemon_that_is_started_again_keeps_the_quiet_time() -> None:
+    clock, actions = FastClock(), Ordered()
+    first = daemon(Scripted(), clock, actions)
+    first.run(until=lambda: clock.now_s() > 1000)
+    again = Daemon(
+        clock=clock,
+        signals=[Scripted()],
+        actions=actions,
+        record=actions,
+        moment=lambda now_s: Moment(now_s=now_s, uptime_s=now_s),
+        limits=LIMITS,
+        state=first.state,
+    )
+    assert again.tick().decision.idle_for_s >= 990
+    assert started(0.0).phase is again.state.phase

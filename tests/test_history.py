@@ -1,0 +1,70 @@
+"""What is kept: the state of this start only, and readings that come back equal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlewatch import policy
+from idlewatch.clock import IdleClock, Seen
+from idlewatch.history import History, events_of, reading_from_json, reading_to_json, status_of
+from idlewatch.model import Cause, Json, Phase, Reading
+
+WALL = datetime(2026, 11, 20, tzinfo=UTC)
+STATE = replace(
+    policy.started(5.0),
+    clock=IdleClock(1.0, 9.0, {"gpu": Seen(8.0, ((2.0, 3.0),))}),
+    phase=Phase.WARNED,
+    cause=Cause.CEILING,
+    troubles={"blind:gpu": "not seen"},
+)
+
+
+def test_the_state_comes_back_for_this_start_and_these_settings_only(tmp_path: Path) -> None:
+    History(tmp_path).remember("pod1@100", "settings1", STATE)
+    history = History(tmp_path)
+    assert history.remembered("pod1@100", "settings1") == STATE
+    assert history.remembered("pod1@200", "settings1") is None
+    assert history.remembered("pod2@100", "settings1") is None
+    assert history.remembered("pod1@100", "settings2") is None
+
+
+def test_a_damaged_database_is_put_aside_and_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "history.db").write_bytes(b"not a database at all" * 100)
+    history = History(tmp_path)
+    assert history.remembered("pod1@100", "s") is None
+    assert (tmp_path / "history.db.bad").exists()
+
+
+def test_events_and_status_are_read_by_others(tmp_path: Path) -> None:
+    assert status_of(tmp_path) is None
+    assert events_of(tmp_path) == []
+    history = History(tmp_path)
+    history.happened("warn", "quiet for 30m", at_s=1.0, wall=WALL, facts={"usd": 2})
+    history.show({"phase": "warned"})
+    assert status_of(tmp_path) == {"phase": "warned"}
+    assert events_of(tmp_path)[0]["facts"] == {"usd": 2}
+
+
+def test_readings_older_than_three_days_go(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.saw([Reading(signal="gpu", at_s=0.0)], WALL)
+    history.saw([Reading(signal="gpu", at_s=4 * 86400.0)], WALL)
+    assert [reading.at_s for reading in history.readings_since(-1)] == [4 * 86400.0]
+
+
+JSON: st.SearchStrategy[Json] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(facts=st.dictionaries(st.text(), JSON, max_size=4), error=st.none() | st.text(), at_s=st.floats(0, 1e9))
+def test_a_reading_comes_back_equal(facts: dict[str, Json], error: str | None, at_s: float) -> None:
+    reading = Reading(signal="gpu", at_s=at_s, covers_s=5.0, facts=facts, error=error)
+    assert reading_from_json(reading_to_json(reading)) == reading

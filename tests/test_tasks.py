@@ -1,0 +1,78 @@
+"""Slow effects in real child processes."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
+from idlewatch.tasks import Task, TaskEnd, error_from_json, error_to_json
+
+PRELUDE = "import json,sys,time\nfrom idlewatch.tasks import serve\nfrom idlewatch.errors import *\n"
+
+
+def task(work: str, *, silent_limit_s: float = 60.0) -> Task:
+    code = f"{PRELUDE}def work(request, progress):\n    {work}\nsys.exit(serve(work))"
+    return Task([sys.executable, "-c", code], {"n": 2}, now_s=0.0, silent_limit_s=silent_limit_s)
+
+
+def ended(one: Task, *, ticks_s: float = 0.01) -> TaskEnd:
+    now_s = 0.0
+    for _ in range(3000):
+        end = one.poll(now_s)
+        if end:
+            return end
+        now_s += ticks_s
+        time.sleep(0.01)
+    pytest.fail("the task did not end")
+
+
+def test_the_result_and_the_progress_come_back() -> None:
+    one = task("progress({'done': 1}); return {'twice': request['n'] * 2}")
+    assert ended(one).result == {"twice": 4}
+    assert one.progress == {"done": 1}
+
+
+def test_an_error_comes_back_as_the_error_it_was() -> None:
+    error = ended(task("raise ProviderUnavailable('HTTP 429', 7.0)")).error
+    assert isinstance(error, ProviderUnavailable)
+    assert (str(error), error.retry_after_s) == ("HTTP 429", 7.0)
+
+
+@pytest.mark.parametrize(
+    "work",
+    ["raise SystemExit(4)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "return 1 / 0", "print('junk')"],
+)
+def test_a_child_that_dies_without_an_answer_is_an_error_and_never_a_result(work: str, says: str) -> None:
+    end = ended(task(work))
+    assert isinstance(end.error, TaskError)
+    assert says in str(end.error)
+    assert end.result is None
+
+
+def test_what_a_child_prints_beside_its_answer_is_not_taken_for_it() -> None:
+    assert ended(task("print('junk'); print('[1]'); return 7")).result == 7
+
+
+def test_a_silent_child_is_ended() -> None:
+    error = ended(task("time.sleep(600)", silent_limit_s=1.0), ticks_s=0.05).error
+    assert isinstance(error, TaskError)
+
+
+def test_a_child_that_ignores_the_request_to_end_is_ended_hard() -> None:
+    work = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    assert ended(task(work, silent_limit_s=1.0), ticks_s=0.5).error is not None
+
+
+def test_a_command_that_is_not_there_is_a_task_error() -> None:
+    with pytest.raises(TaskError, match="can't start"):
+        Task(["/nonexistent/program"], None, now_s=0.0, silent_limit_s=1.0)
+
+
+@pytest.mark.parametrize("error", [ProviderRefused("403"), TaskError("x"), ProviderUnavailable("503")])
+def test_errors_travel(error: TaskError) -> None:
+    again = error_from_json(error_to_json(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
