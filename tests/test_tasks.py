@@ -42,8 +42,12 @@ def test_an_error_comes_back_as_the_error_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "work",
-    ["raise SystemExit(4)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "return 1 / 0", "print('junk')"],
+    ("work", "says"),
+    [
+        ("raise SystemExit(4)", "exit status 4"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "exit status -9"),
+        ("return 1 / 0", "ZeroDivisionError"),
+    ],
 )
 def test_a_child_that_dies_without_an_answer_is_an_error_and_never_a_result(work: str, says: str) -> None:
     end = ended(task(work))
