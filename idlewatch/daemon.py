@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from idlewatch import policy
-from idlewatch.model import Action, Activity, Clock, Decision, Finding, Limits, Outcome, Reading, Signal
+from idlewatch.model import Action, Activity, Alarm, Clock, Decision, Finding, Limits, Outcome, Reading, Signal
 from idlewatch.policy import Moment, State
 
 log = structlog.get_logger()
@@ -51,6 +51,8 @@ class Tick:
     decision: Decision
     state: State
     outcome: Outcome | None
+    alarms: Sequence[Alarm]
+    """What people must hear, from the outcome and from the decision."""
 
 
 class Daemon:
@@ -75,7 +77,6 @@ class Daemon:
         self._moment = moment
         self._limits = limits
         self.state = policy.resumed(state, clock.now_s()) if state else policy.started(clock.now_s())
-        self._said: tuple[Action, str] | None = None
 
     def run(self, *, until: Callable[[], bool]) -> None:
         """Tick at the set interval until `until` says so; late ticks are not made up for."""
@@ -90,11 +91,9 @@ class Daemon:
         readings = [read(signal, now_s) for signal in self._signals]
         findings = [judge(signal, reading) for signal, reading in zip(self._signals, readings, strict=True)]
         outcome = self._actions.poll(now_s)
+        alarms: tuple[Alarm, ...] = ()
         if outcome:
             self.state, alarms = policy.after_outcome(self.state, outcome, now_s, self._limits)
-            log.info("outcome", action=outcome.action, ok=outcome.ok, reason=outcome.reason)
-            for alarm in alarms:
-                log.warning("alarm", name=alarm.name, text=alarm.text)
         moment = self._moment(now_s)
         self.state, decision = policy.decide(self.state, findings, moment, self._limits)
         report = Tick(
@@ -104,18 +103,23 @@ class Daemon:
             decision=decision,
             state=self.state,
             outcome=outcome,
+            alarms=(*alarms, *decision.alarms),
         )
         self._record.tick(report)
-        self._say(decision)
+        _say(report)
         self._actions.carry_out(decision, now_s)
         return report
 
-    def _say(self, decision: Decision) -> None:
-        for alarm in decision.alarms:
-            log.warning("alarm", name=alarm.name, text=alarm.text)
-        log.debug("tick", action=decision.action, reason=decision.reason, idle_for_s=round(decision.idle_for_s))
-        if decision.action is not Action.WAIT:
-            log.info("decided", action=decision.action, reason=decision.reason, cause=decision.cause)
+
+def _say(report: Tick) -> None:
+    decision, outcome = report.decision, report.outcome
+    if outcome:
+        log.info("outcome", action=outcome.action, ok=outcome.ok, reason=outcome.reason)
+    for alarm in report.alarms:
+        log.warning("alarm", name=alarm.name, text=alarm.text)
+    log.debug("tick", action=decision.action, reason=decision.reason, idle_for_s=round(decision.idle_for_s))
+    if decision.action is not Action.WAIT:
+        log.info("decided", action=decision.action, reason=decision.reason, cause=decision.cause)
 
 
 def read(signal: Signal, now_s: float) -> Reading:
