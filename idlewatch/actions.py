@@ -1,0 +1,143 @@
+"""
+Carries out one decision: tells people, saves, stops. Slow ones run as tasks; nothing here blocks a tick.
+
+`PodActions` acts; `ObservedActions` answers at once that it only observes. That is the whole of `observe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
+from idlewatch.model import Action, Decision, Json, Outcome
+from idlewatch.tasks import Task, TaskEnd
+
+SAVE_SILENT_S = 600.0
+"""A save that says nothing for so long hangs: on a network volume one file can take minutes, not ten."""
+STOP_SILENT_S = 120.0
+"""Above the provider's own deadline for the whole ladder of calls."""
+
+
+class Tells(Protocol):
+    """Whoever passes a text on to people; best effort, never raises, never blocks."""
+
+    def tell(self, text: str) -> object:
+        """Pass it on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavePlan:
+    """What a save has to do here: a request for the task, a reason why none is needed, or why none is possible."""
+
+    request: Json = None
+    needless: str | None = None
+    impossible: str | None = None
+
+
+class PodActions:
+    """Acts on this Pod."""
+
+    def __init__(
+        self,
+        *,
+        start_task: Callable[[str, Json, float, float], Task],
+        save: SavePlan,
+        people: Tells,
+        warning: Callable[[Decision, float], str],
+    ) -> None:
+        """`start_task(name, request, now_s, silent_limit_s)` starts one; `warning` words the notice before a stop."""
+        self._start_task, self._save, self._people, self._warning = start_task, save, people, warning
+        self._task: tuple[Action, Task] | None = None
+        self._ending: list[Task] = []
+        self._ready: Outcome | None = None
+
+    def carry_out(self, decision: Decision, now_s: float) -> None:
+        """Begin what `decision` asks for; CANCEL ends what is under way."""
+        match decision.action:
+            case Action.WARN:
+                self._people.tell(self._warning(decision, now_s))
+            case Action.CANCEL:
+                self._call_off(decision, now_s)
+            case Action.SAVE:
+                self._ready = self._at_once() or self._begin(Action.SAVE, "save", self._save.request, now_s)
+            case Action.STOP:
+                self._ready = self._begin(Action.STOP, "stop", {"reason": decision.reason}, now_s)
+
+    def poll(self, now_s: float) -> Outcome | None:
+        """Return the outcome of what was begun, once."""
+        self._ending = [task for task in self._ending if task.poll(now_s) is None]
+        ready, self._ready = self._ready, None
+        if ready or not self._task:
+            return ready
+        action, task = self._task
+        end = task.poll(now_s)
+        if end is None:
+            return None
+        self._task = None
+        return _outcome(action, end)
+
+    def progress(self) -> Json:
+        """What the task under way last said of itself; None where there is none."""
+        return self._task[1].progress if self._task else None
+
+    def _at_once(self) -> Outcome | None:
+        if self._save.needless:
+            return Outcome(action=Action.SAVE, ok=True, reason=self._save.needless)
+        if self._save.impossible:
+            return Outcome(action=Action.SAVE, ok=False, reason=self._save.impossible)
+        return None
+
+    def _begin(self, action: Action, name: str, request: Json, now_s: float) -> Outcome | None:
+        silent_s = SAVE_SILENT_S if action is Action.SAVE else STOP_SILENT_S
+        try:
+            self._task = (action, self._start_task(name, request, now_s, silent_s))
+        except TaskError as error:
+            return Outcome(action=action, ok=False, reason=str(error))
+        return None
+
+    def _call_off(self, decision: Decision, now_s: float) -> None:
+        if self._task:
+            self._task[1].cancel(now_s, "called off")
+            self._ending.append(self._task[1])
+        self._task = self._ready = None
+        self._people.tell(f"idlewatch: the stop is off: {decision.reason}")
+
+
+def _outcome(action: Action, end: TaskEnd) -> Outcome:
+    error = end.error
+    if error is not None:
+        retry_s = error.retry_after_s if isinstance(error, ProviderUnavailable) else None
+        permanent = isinstance(error, ProviderRefused)
+        return Outcome(action=action, ok=False, reason=str(error), permanent=permanent, retry_after_s=retry_s)
+    said = end.result if isinstance(end.result, dict) else {}
+    snapshot = said.get("snapshot")
+    return Outcome(
+        action=action,
+        ok=True,
+        reason=str(said.get("text", "done")),
+        snapshot=None if snapshot is None else str(snapshot),
+    )
+
+
+class ObservedActions:
+    """Acts on nothing."""
+
+    def __init__(self) -> None:
+        """Nothing under way."""
+        self._ready: Outcome | None = None
+
+    def carry_out(self, decision: Decision, now_s: float) -> None:
+        """Answer a save and a stop as observed; tell nobody anything."""
+        del now_s
+        if decision.action in (Action.SAVE, Action.STOP):
+            reason = f"only observing: no {decision.action.value} was made"
+            self._ready = Outcome(action=decision.action, ok=True, reason=reason, observed=True)
+
+    def poll(self, now_s: float) -> Outcome | None:
+        """The answer, once."""
+        del now_s
+        ready, self._ready = self._ready, None
+        return ready

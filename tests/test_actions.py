@@ -1,0 +1,142 @@
+"""One effect a decision, with real child processes; what is called off leaves nothing running."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from idlewatch.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.errors import TaskError
+from idlewatch.model import Action, Decision, Json, Outcome
+from idlewatch.tasks import Task
+
+PRELUDE = "import sys,time\nfrom idlewatch.tasks import serve\nfrom idlewatch.errors import *\ndef work(r, p):\n    "
+
+
+def decision(action: Action) -> Decision:
+    return Decision(action=action, reason="quiet for 30m")
+
+
+@dataclass
+class Heard:
+    texts: list[str] = field(default_factory=list)
+
+    def tell(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@dataclass
+class Pod:
+    save: SavePlan = field(default_factory=lambda: SavePlan(request={"root": "/"}))
+    work: str = "return {'snapshot': 's1', 'text': r['root']}"
+    people: Heard = field(default_factory=Heard)
+    begun: list[str] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+
+    def start(self, name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
+        self.begun.append(name)
+        code = f"{PRELUDE}{self.work}\nsys.exit(serve(work))"
+        self.tasks.append(Task([sys.executable, "-c", code], request, now_s=now_s, silent_limit_s=silent_limit_s))
+        return self.tasks[-1]
+
+    def actions(self, start: Callable[[str, Json, float, float], Task] | None = None) -> PodActions:
+        return PodActions(
+            start_task=start or self.start,
+            save=self.save,
+            people=self.people,
+            warning=lambda d, _: f"warned: {d.reason}",
+        )
+
+
+def outcome(actions: PodActions) -> Outcome:
+    for tick in range(2000):
+        came = actions.poll(float(tick) / 100)
+        if came:
+            return came
+        time.sleep(0.01)
+    pytest.fail("no outcome")
+
+
+def test_a_warning_is_told_to_people_and_gives_no_outcome() -> None:
+    pod = Pod()
+    actions = pod.actions()
+    actions.carry_out(decision(Action.WARN), 0.0)
+    assert pod.people.texts == ["warned: quiet for 30m"]
+    assert actions.poll(1.0) is None
+
+
+def test_a_save_runs_as_a_task_and_its_snapshot_comes_back_once() -> None:
+    pod = Pod()
+    actions = pod.actions()
+    actions.carry_out(decision(Action.SAVE), 0.0)
+    assert outcome(actions) == Outcome(action=Action.SAVE, ok=True, reason="/", snapshot="s1")
+    assert actions.poll(9.0) is None
+    assert pod.begun == ["save"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "ok"), [(SavePlan(needless="keeps its disk"), True), (SavePlan(impossible="no volume"), False)]
+)
+def test_where_nothing_can_or_need_be_saved_it_is_said_and_nothing_is_begun(plan: SavePlan, ok: bool) -> None:  # noqa: FBT001
+    pod = Pod(save=plan)
+    actions = pod.actions()
+    actions.carry_out(decision(Action.SAVE), 0.0)
+    came = outcome(actions)
+    assert (came.ok, came.reason) == (ok, plan.needless or plan.impossible)
+    assert pod.begun == []
+
+
+@pytest.mark.parametrize(
+    ("work", "permanent", "retry_s"),
+    [
+        ("raise ProviderRefused('403 on every rung')", True, None),
+        ("raise ProviderUnavailable('HTTP 429', 40)", False, 40.0),
+        ("raise SnapshotError('disk full')", False, None),
+        ("raise SystemExit(3)", False, None),
+    ],
+)
+def test_a_failed_stop_says_whether_to_try_again(work: str, permanent: bool, retry_s: float | None) -> None:  # noqa: FBT001
+    actions = Pod(work=work).actions()
+    actions.carry_out(decision(Action.STOP), 0.0)
+    came = outcome(actions)
+    assert (came.ok, came.permanent, came.retry_after_s) == (False, permanent, retry_s)
+    assert came.reason
+
+
+def test_a_save_that_is_called_off_is_ended_and_its_outcome_never_comes() -> None:
+    pod = Pod(work="time.sleep(600)")
+    actions = pod.actions()
+    actions.carry_out(decision(Action.SAVE), 0.0)
+    actions.carry_out(decision(Action.CANCEL), 0.0)
+    assert "the stop is off" in pod.people.texts[-1]
+    for _ in range(1000):
+        assert actions.poll(0.0) is None
+        if pod.tasks[0].poll(0.0):
+            return
+        time.sleep(0.01)
+    pytest.fail("the save went on")
+
+
+def test_a_task_that_can_not_be_started_is_a_failed_outcome() -> None:
+    def broken(*_: object) -> Task:
+        raise TaskError("can't start python")
+
+    actions = Pod().actions(broken)
+    actions.carry_out(decision(Action.STOP), 0.0)
+    assert outcome(actions) == Outcome(action=Action.STOP, ok=False, reason="can't start python")
+
+
+def test_observing_answers_without_an_effect() -> None:
+    actions = ObservedActions()
+    for action in (Action.WARN, Action.CANCEL):
+        actions.carry_out(decision(action), 0.0)
+        assert actions.poll(0.0) is None
+    actions.carry_out(decision(Action.STOP), 0.0)
+    came = actions.poll(0.0)
+    assert came
+    assert came.observed
+    assert actions.poll(0.0) is None
