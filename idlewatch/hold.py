@@ -1,0 +1,161 @@
+"""
+Keeps idlewatch from stopping this Pod while a program works: `with hold("training"): ...`
+
+This one file is for programs in the Pod. It needs Python 3.9 or newer and nothing else, and it imports nothing of
+idlewatch, so that it can be copied beside any script. All it does is write one file into the daemon's state folder
+and take it away again; the daemon does the rest. A hold always ends: when it is released, when its process ends, when
+its time is over, and at the daemon's IDLEWATCH_HOLD_MAX.
+
+It reads IDLEWATCH_STATE_DIR from the environment by itself, unlike the rest of idlewatch, where only the settings do:
+a copy of this file has no settings to ask, and must find the same folder as the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+import unicodedata
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_FOR_S = 24 * 3600.0
+"""How long a hold lasts that names no time, in seconds."""
+
+_REASON_MAX = 200
+_WHO_MAX = 80
+_warned: set[int] = set()
+"""The process that has said once that no hold could be placed."""
+
+
+class NoDaemonError(FileNotFoundError):
+    """There is no state folder: no idlewatch daemon runs here, so nobody would see the hold."""
+
+
+@contextmanager
+def hold(
+    reason: str, for_s: float | None = None, state_dir: str | os.PathLike[str] | None = None
+) -> Iterator[Path | None]:
+    """
+    Hold the Pod while the block runs and this process lives, for `for_s` seconds (None: 24 h) at the most.
+
+    Gives the hold's file, or None where no hold could be placed: work must not fail because the daemon is missing, so
+    that is said on standard error, once a process. Raises ValueError where `for_s` is no positive number.
+    """
+    path = _placed_or_none(reason, DEFAULT_FOR_S if for_s is None else for_s, state_dir)
+    placed_by = os.getpid()
+    try:
+        yield path
+    finally:
+        # A forked child that leaves the block must not take its parent's hold away.
+        if path is not None and os.getpid() == placed_by:
+            with suppress(OSError):
+                release(path)
+
+
+def place(
+    reason: str,
+    *,
+    for_s: float | None = None,
+    pid: int | None = None,
+    who: str | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """
+    Place a hold for `for_s` seconds (None: 24 h) and return its file, which `release` takes.
+
+    With `pid` the hold also ends with that process. Raises NoDaemonError where there is no state folder,
+    ProcessLookupError where there is no such process, another OSError where the file can't be written, and ValueError
+    where `for_s` is no positive number.
+    """
+    span_s = _checked_span(DEFAULT_FOR_S if for_s is None else for_s)
+    folder = _holds_folder(state_dir)
+    placed_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    record = {
+        "version": 1,
+        "id": name,
+        "who": _clean(who if who is not None else _program(), _WHO_MAX),
+        "reason": _clean(reason, _REASON_MAX),
+        "until_s": placed_s + span_s,
+        "placed_s": placed_s,
+        "pid": pid,
+        "pid_started": None if pid is None else _started(pid),
+    }
+    return _write(folder, name, json.dumps(record))
+
+
+def release(path: str | os.PathLike[str]) -> None:
+    """End a hold. One that has ended already is fine; raises OSError where its file can't be removed."""
+    Path(path).unlink(missing_ok=True)
+
+
+def _placed_or_none(reason: str, for_s: float, state_dir: str | os.PathLike[str] | None) -> Path | None:
+    try:
+        return place(reason, for_s=for_s, pid=os.getpid(), state_dir=state_dir)
+    except (OSError, AttributeError) as error:  # AttributeError: a system without CLOCK_BOOTTIME is no Pod
+        _warn(error)
+        return None
+
+
+def _warn(error: Exception) -> None:
+    if os.getpid() not in _warned and sys.stderr is not None:
+        _warned.add(os.getpid())
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"idlewatch: no hold was placed, the Pod may be stopped when it looks idle: {error}\n")
+
+
+def _checked_span(for_s: float) -> float:
+    if not math.isfinite(for_s) or for_s <= 0:
+        raise ValueError(f"a hold needs a positive number of seconds, not {for_s!r}")
+    return float(for_s)
+
+
+def _holds_folder(state_dir: str | os.PathLike[str] | None) -> Path:
+    state = Path(state_dir or os.environ.get("IDLEWATCH_STATE_DIR") or "/run/idlewatch")
+    if not state.is_dir():
+        raise NoDaemonError(2, "no idlewatch daemon runs here (there is no such folder)", str(state))
+    folder = state / "holds"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _write(folder: Path, name: str, text: str) -> Path:
+    """Write the file under a name that the daemon passes over, then rename it: it is seen whole or not at all."""
+    draft, path = folder / f".{name}.tmp", folder / f"{name}.json"
+    try:
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(text)
+        return draft.rename(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def _started(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot: field 22 of proc_pid_stat(5). PIDs come back."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        raise ProcessLookupError(3, "no such process", str(pid)) from None
+    # The name in parentheses may hold anything, so the fields are counted from the last one of these.
+    return int(stat[stat.rindex(b")") + 1 :].split()[19])
+
+
+def _program() -> str:
+    name = Path(sys.argv[0] if sys.argv else "").name
+    return name if name and not name.startswith("-") else "python"
+
+
+def _clean(text: str, longest: int) -> str:
+    """Return `text` on one line, without what could steer a terminal, cut at `longest` characters."""
+    spaced = "".join(" " if char.isspace() else char for char in text)
+    return "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs"})[:longest]
