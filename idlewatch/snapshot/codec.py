@@ -1,13 +1,249 @@
-"""Zstandard, from the standard library (Python 3.14) or its backport, imported only where bytes are packed."""
+"""
+The packed stream: Zstandard and BLAKE2b between a tar stream and one file.
+
+Layout of the file: one zstd frame with the tar stream, then one skippable frame (RFC 8878, 3.1.2) with the index.
+`zstd -dc FILE | tar -x` sees only the first. Python 3.14 has zstd in its standard library, older ones the backport;
+it is imported only where bytes are packed, so that this package stays light for the daemon.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
 from idlewatch.errors import SnapshotError
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Iterator
+    from collections.abc import Callable, Iterator
+
+Bytes: TypeAlias = "bytes | bytearray | memoryview"
+
+CHUNK_BYTES: Final = 1024 * 1024
+LEVEL: Final = 3
+DIGEST_BYTES: Final = 32
+_MOST_WORKERS: Final = 4
+_JOB_BYTES: Final = 4 * 1024 * 1024
+"""What one worker packs at a time: smaller than zstd's own choice, which with four workers needs 150 MiB."""
+_SKIPPABLE: Final = (0x184D2A50).to_bytes(4, "little")
+_SKIPPABLE_HEAD_BYTES: Final = 8
+
+
+class _Compressor(Protocol):
+    def compress(self, data: Bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class _Decompressor(Protocol):
+    eof: bool
+    needs_input: bool
+    unused_data: bytes
+
+    def decompress(self, data: Bytes, max_length: int = -1) -> bytes: ...
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+def new_compressor(workers: int) -> _Compressor:
+    """Return a compressor that writes zstd's own checksum of the content; `workers` 0 packs in this thread."""
+    zstd = _zstd()
+    parameter = zstd.CompressionParameter
+    options = {parameter.compression_level: LEVEL, parameter.checksum_flag: 1, parameter.nb_workers: workers}
+    if workers:
+        options[parameter.job_size] = _JOB_BYTES
+    return cast("_Compressor", zstd.ZstdCompressor(options=options))
+
+
+def _new_decompressor() -> _Decompressor:
+    return cast("_Decompressor", _zstd().ZstdDecompressor())
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    return (_zstd().ZstdError, EOFError)
+
+
+def new_digest() -> Any:
+    """Return an empty digest of a whole archive."""
+    return blake2b(digest_size=DIGEST_BYTES)
+
+
+def usable_workers() -> int:
+    """Return how many threads may pack: the CPUs that this process may use, at most 4."""
+    return min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+
+
+class Sink:
+    """Packs what is put into it and writes it to a file that it does not own."""
+
+    def __init__(self, fd: int, workers: int) -> None:
+        self._fd = fd
+        self._compressor = new_compressor(workers)
+        self._index = new_compressor(0)
+        self._index_parts: list[bytes] = []
+        self._digest = new_digest()
+        self._buffer = bytearray()
+        self.tar_bytes = 0
+        self.packed_bytes = 0
+        self.members = 0
+
+    def put(self, data: Bytes) -> None:
+        """Add to the tar stream; small pieces are gathered."""
+        self.tar_bytes += len(data)
+        if len(data) >= CHUNK_BYTES // 2:
+            self._drain()
+            self._write(self._compressor.compress(data))
+            return
+        self._buffer += data
+        if len(self._buffer) >= CHUNK_BYTES:
+            self._drain()
+
+    def note(self, line: bytes) -> None:
+        """Add the line of a member to the index."""
+        self.members += 1
+        packed = self._index.compress(line)
+        if packed:
+            self._index_parts.append(packed)
+
+    def finish(self) -> int:
+        """End the tar stream, write the index behind it, and return where in the file the index begins."""
+        self._drain()
+        self._write(self._compressor.flush())
+        index_at = self.packed_bytes
+        index = b"".join([*self._index_parts, self._index.flush()])
+        self._write(_SKIPPABLE + len(index).to_bytes(4, "little") + index)
+        return index_at
+
+    def hexdigest(self) -> str:
+        """Return the digest of all bytes written so far."""
+        return cast("str", self._digest.hexdigest())
+
+    def _drain(self) -> None:
+        if self._buffer:
+            packed = self._compressor.compress(self._buffer)
+            self._buffer.clear()
+            self._write(packed)
+
+    def _write(self, packed: bytes) -> None:
+        self._digest.update(packed)
+        self.packed_bytes += len(packed)
+        view = memoryview(packed)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            raise SnapshotError(f"cannot write the archive: {error.strerror}") from error
+
+
+class Source:
+    """The tar stream of a packed file, unpacked piece by piece; never more than the manifest promised."""
+
+    def __init__(self, fd: int, *, index_at: int, tar_bytes: int, each_chunk: Callable[[int], None]) -> None:
+        """`each_chunk` is called with the number of packed bytes after each read and may raise."""
+        self._fd = fd
+        self._left_packed = index_at
+        self._promised = tar_bytes
+        self._each_chunk = each_chunk
+        self._decompressor = _new_decompressor()
+        self._damage = _damage()
+        self._piece = memoryview(b"")
+        self._unpacked = 0
+        self._digest = new_digest()
+
+    def read(self, size: int) -> bytes:
+        """Return exactly `size` bytes. Raises SnapshotError where the stream ends before."""
+        if len(self._piece) >= size:
+            data = bytes(self._piece[:size])
+            self._piece = self._piece[size:]
+            return data
+        return b"".join(self.pieces(size))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Yield exactly `size` bytes in pieces of at most 1 MiB; each is valid until the next one only."""
+        while size:
+            if not self._piece and not self._fill():
+                raise SnapshotError("the archive is damaged: it ends in the middle of a member")
+            piece = self._piece[:size]
+            self._piece = self._piece[len(piece) :]
+            size -= len(piece)
+            yield piece
+
+    def finish(self, archive_bytes: int) -> str:
+        """Return the digest of the whole file. Raises SnapshotError unless the stream has ended as promised."""
+        if self._piece or self._fill() or not self._decompressor.eof or self._left_packed:
+            raise SnapshotError("the archive is damaged: there is more in it than its members")
+        if self._unpacked != self._promised:
+            raise SnapshotError("the archive is damaged: it unpacks to less than its manifest says")
+        left = archive_bytes - os.lseek(self._fd, 0, os.SEEK_CUR)
+        while left > 0:
+            left -= len(self._packed(left))
+        return cast("str", self._digest.hexdigest())
+
+    def _packed(self, most: int) -> bytes:
+        chunk = os.read(self._fd, min(CHUNK_BYTES, most))
+        if not chunk:
+            raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
+        self._digest.update(chunk)
+        self._each_chunk(len(chunk))
+        return chunk
+
+    def _fill(self) -> bool:
+        """Unpack the next piece; False at the end of the stream."""
+        while not self._decompressor.eof:
+            chunk = b""
+            if self._decompressor.needs_input:
+                if not self._left_packed:
+                    return False
+                chunk = self._packed(self._left_packed)
+                self._left_packed -= len(chunk)
+            piece = self._unpack(chunk)
+            if piece:
+                self._piece = memoryview(piece)
+                return True
+        return False
+
+    def _unpack(self, chunk: bytes) -> bytes:
+        try:
+            piece = self._decompressor.decompress(chunk, CHUNK_BYTES)
+        except self._damage as error:
+            raise SnapshotError(f"the archive is damaged: {error}") from error
+        self._unpacked += len(piece)
+        if self._unpacked > self._promised or self._decompressor.unused_data:
+            raise SnapshotError("the archive is damaged: it unpacks to more than its manifest says")
+        return piece
+
+
+def index_lines(fd: int, *, index_at: int, archive_bytes: int) -> Iterator[bytes]:
+    """Yield the lines of the index, without their ends. Raises SnapshotError for damage."""
+    head = os.pread(fd, _SKIPPABLE_HEAD_BYTES, index_at)
+    size = int.from_bytes(head[4:], "little")
+    if head[:4] != _SKIPPABLE or index_at + _SKIPPABLE_HEAD_BYTES + size != archive_bytes:
+        raise SnapshotError("the archive is damaged: its index does not stand where its manifest says")
+    rest = b""
+    for piece in _unpacked_index(fd, index_at + _SKIPPABLE_HEAD_BYTES, archive_bytes):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    if rest:
+        raise SnapshotError("the archive is damaged: its index ends in the middle of a line")
+
+
+def _unpacked_index(fd: int, at: int, end: int) -> Iterator[bytes]:
+    decompressor, damage = _new_decompressor(), _damage()
+    while not decompressor.eof:
+        chunk = b""
+        if decompressor.needs_input:
+            chunk = os.pread(fd, min(CHUNK_BYTES, end - at), at)
+            at += len(chunk)
+            if not chunk:
+                raise SnapshotError("the archive is damaged: its index is cut short")
+        try:
+            yield decompressor.decompress(chunk, CHUNK_BYTES)
+        except damage as error:
+            raise SnapshotError(f"the archive is damaged: {error}") from error

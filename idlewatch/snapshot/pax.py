@@ -116,7 +116,7 @@ def _charset(text: bytes) -> bytes:
 
 
 def _record(keyword: bytes, value: bytes) -> bytes:
-    """Return `LENGTH KEYWORD=VALUE\\n`; the length counts itself."""
+    """Return the length, a space, `KEYWORD=VALUE` and a newline; the length counts itself."""
     rest = len(keyword) + len(value) + 3
     length = rest + len(b"%d" % rest)
     length = rest + len(b"%d" % length)

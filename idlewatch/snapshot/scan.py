@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from idlewatch.snapshot.mounts import points_below, root_mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from idlewatch.snapshot.mounts import Mount
 
@@ -205,23 +205,23 @@ class Scan:
         They fit only this host's driver. A link to a mounted folder (`~/data -> /workspace/data`) is a person's.
         """
         if self._driver_files is None:
-            self._driver_files = frozenset(
-                full for point in self.mount_points if not os.path.isdir(full := os.path.realpath(self._full(point)))
-            )
+            points = (Path(self._full(point)) for point in self.mount_points - self.skipped)
+            self._driver_files = frozenset(os.path.realpath(point) for point in points if not point.is_dir())
         if not self._driver_files:
             return False
-        target = os.path.normpath(os.path.join(os.path.dirname(self._full(path)), _link(self._full(path))))
-        if any(target.startswith(self._full(own)) for own in self.skipped):
+        link = Path(self._full(path))
+        if any(_lexical_target(link).startswith(self._full(own)) for own in self.skipped):
             return False
-        return os.path.realpath(target) in self._driver_files
+        return os.path.realpath(link) in self._driver_files
 
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"
 
 
-def _link(path: str) -> str:
+def _lexical_target(link: Path) -> str:
+    """Return where a symlink leads without touching what is there."""
     try:
-        return os.readlink(path)
+        return os.path.normpath(link.parent / link.readlink())
     except OSError:
         return ""
 

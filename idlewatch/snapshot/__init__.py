@@ -1,0 +1,83 @@
+"""
+What a stop would destroy, saving it, bringing it back.
+
+`measure_loss` tells what is at stake, `save` writes it to the volume and proves it, `snapshots` and `find` list what
+counts as saved, `verify` proves one again and `restore` brings it back. All of them block and are meant for a child
+process or the command line. Importing this is light: zstd is loaded where bytes are packed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.loss import Loss, measure_loss
+from idlewatch.snapshot.manifest import Snapshot
+from idlewatch.snapshot.mounts import container_birth_ns, read_mounts
+from idlewatch.snapshot.reader import prove
+from idlewatch.snapshot.request import SaveRequest
+from idlewatch.snapshot.restore import RestoreReport, restore
+from idlewatch.snapshot.save import save
+from idlewatch.snapshot.scan import Excludes
+from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps
+from idlewatch.snapshot.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = [
+    "Excludes",
+    "Loss",
+    "Progress",
+    "RestoreReport",
+    "SaveCancelled",
+    "SaveRequest",
+    "Snapshot",
+    "be_gentle",
+    "container_birth_ns",
+    "find",
+    "measure_loss",
+    "read_mounts",
+    "restore",
+    "save",
+    "snapshots",
+    "verify",
+]
+
+
+def snapshots(volume: Path, pod_id: str) -> list[Snapshot]:
+    """Return the whole snapshots of a Pod, the newest first. Raises SnapshotError where the volume can't be read."""
+    return Store(volume, pod_id).snapshots()
+
+
+def find(volume: Path, pod_id: str, snapshot_id: str | None = None) -> Snapshot:
+    """Return one by its id or the beginning of it, without an id the newest. Raises SnapshotError."""
+    listed = snapshots(volume, pod_id)
+    if snapshot_id is None and listed:
+        return listed[0]
+    fitting = [snapshot for snapshot in listed if snapshot_id is not None and snapshot.id.startswith(snapshot_id)]
+    if len(fitting) == 1:
+        return fitting[0]
+    which = "none" if not fitting else f"{len(fitting)} of them"
+    raise SnapshotError(f"{snapshot_id or 'the newest snapshot'} of Pod {pod_id} on {volume}: {which} found")
+
+
+def verify(
+    snapshot: Snapshot,
+    progress: Callable[[Progress], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Read all of a snapshot again and compare it with its checksums. Raises SnapshotError unless it is whole."""
+    steps = Steps(progress, cancelled)
+    steps.stage("verify", snapshot.archive_bytes)
+    prove(snapshot, steps.add)
+
+
+def be_gentle() -> None:
+    """Give this process the lowest CPU and disk priority that still advances; for the entry of a child process."""
+    import psutil
+
+    process = psutil.Process()
+    process.nice(10)
+    process.ionice(psutil.IOPRIO_CLASS_BE, value=7)

@@ -1,0 +1,139 @@
+"""
+The manifest: the small file beside an archive that makes it a snapshot.
+
+It is written last, after the archive has been read back and proven, so an archive without one does not count. Its
+own digest (`seal`) tells a damaged manifest from a true one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from idlewatch.errors import SnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from idlewatch.model import Json
+
+FORMAT: Final = 1
+_SEAL: Final = "seal"
+_FOLDER: Final = "folder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One saved copy, whole and verified. Paths in its lists are relative to `root`, as in the archive."""
+
+    id: str
+    pod_id: str
+    boot_key: str
+    created_at: str
+    """Wall time of the manifest, ISO 8601, UTC."""
+    began_at: str
+    """Wall time from which changes may be missing."""
+    began_s: float | None
+    """The same instant on CLOCK_BOOTTIME, where the caller gave one; it means nothing in another boot."""
+    root: str
+    since_ns: int | None
+    """Wall clock nanoseconds from which changes were saved; None: everything under the root."""
+    files: int
+    folders: int
+    total_bytes: int
+    """What the loss weighed at the beginning."""
+    members: int
+    tar_bytes: int
+    """Length of the unpacked stream."""
+    archive: str
+    """File name in `folder`; `zstd -dc FILE | tar -x` unpacks it."""
+    archive_bytes: int
+    archive_digest: str
+    """BLAKE2b-256 of the file."""
+    index_at: int
+    """Where in the file the index begins."""
+    excluded: tuple[dict[str, Json], ...]
+    """Rule, bytes and entries of what was left out on purpose."""
+    mounts: tuple[str, ...]
+    skipped: tuple[str, ...]
+    sockets: tuple[str, ...]
+    changing: tuple[str, ...]
+    """Files that changed while they were read, at the last try, too: saved as a prefix or a mixture."""
+    changed_after: tuple[str, ...]
+    """The first thousand of the files that changed after they had been read."""
+    changed_after_files: int
+    changed_after_bytes: int
+    gone: tuple[str, ...]
+    """In the archive, but removed or renamed before the save ended; a restore leaves them out."""
+    notes: tuple[str, ...]
+    version: str
+    """Of idlewatch."""
+    folder: str
+    """Where the archive and the manifest lie now; not part of the manifest."""
+    format: int = FORMAT
+    complete: bool = True
+
+    @property
+    def archive_path(self) -> Path:
+        """The archive."""
+        return Path(self.folder) / self.archive
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Json]) -> Snapshot:
+        """Return the snapshot of `as_json`. Raises SnapshotError for anything else."""
+        values: dict[str, Any] = {}
+        for name, types in _TYPES.items():
+            value = raw.get(name)
+            if type(value) not in types:
+                raise SnapshotError(f"not a manifest of a snapshot: {name} is missing or of the wrong type")
+            values[name] = tuple(value) if isinstance(value, list) else value
+        snapshot = cls(**values)
+        if snapshot.format != FORMAT or not snapshot.complete or "/" in snapshot.archive:
+            raise SnapshotError(f"snapshot {snapshot.id} has format {snapshot.format}, unknown to this version")
+        if any(not isinstance(path, str) for path in (*snapshot.gone, *snapshot.changing, *snapshot.changed_after)):
+            raise SnapshotError("not a manifest of a snapshot: a list of paths holds something else")
+        return snapshot
+
+
+_ANNOTATED: Final = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "int | None": (int, type(None)),
+    "float | None": (float, int, type(None)),
+    "tuple[str, ...]": (list, tuple),
+    "tuple[dict[str, Json], ...]": (list, tuple),
+}
+_TYPES: Final = {name: _ANNOTATED[kind] for name, kind in Snapshot.__annotations__.items()}
+
+
+def to_manifest(snapshot: Snapshot) -> bytes:
+    """Return the text of a manifest."""
+    values = {key: value for key, value in snapshot.as_json().items() if key != _FOLDER}
+    return json.dumps({**values, _SEAL: _seal(values)}, indent=1).encode() + b"\n"
+
+
+def from_manifest(text: bytes, folder: Path) -> Snapshot:
+    """Return the snapshot of a manifest that lies in `folder`. Raises SnapshotError for damage."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise SnapshotError("not a manifest of a snapshot: no JSON") from error
+    if not isinstance(raw, dict):
+        raise SnapshotError("not a manifest of a snapshot: no JSON object")
+    values = {key: value for key, value in raw.items() if key != _SEAL}
+    if raw.get(_SEAL) != _seal(values):
+        raise SnapshotError("the manifest of a snapshot is damaged")
+    return Snapshot.from_json(cast("dict[str, Json]", {**values, _FOLDER: str(folder)}))
+
+
+def _seal(values: Mapping[str, Json]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return blake2b(canonical.encode(), digest_size=16).hexdigest()

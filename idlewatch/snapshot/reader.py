@@ -1,0 +1,184 @@
+"""
+Reads an archive back, strictly: what does not fit its index, its manifest or the format is refused.
+
+`inspect` goes through a whole archive without writing anything. A save proves itself with it, and a restore lets it
+pass over everything before it touches the first file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from idlewatch.errors import SnapshotError
+from idlewatch.snapshot import pax
+from idlewatch.snapshot.codec import Source, index_lines
+from idlewatch.snapshot.scan import FILE
+from idlewatch.snapshot.writer import FILE_DIGEST_BYTES, index_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from idlewatch.snapshot.manifest import Snapshot
+
+_MOST_SEGMENTS = 10_000_000
+
+
+class Members:
+    """The members of a tar stream in order. What is not taken of a member's content is passed over."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._content_left = 0
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[pax.Member]:
+        while (member := self._next()) is not None:
+            self._content_left, self._padding = member.stored, -member.stored % pax.BLOCK_BYTES
+            yield member
+            for _ in self._take(self._content_left):
+                pass
+            self._source.read(self._padding)
+
+    def content(self, member: pax.Member) -> tuple[list[tuple[int, int]], Iterator[memoryview]]:
+        """Return the segments (offset, bytes) of the member just yielded, and their bytes in order, piece by piece."""
+        segments = self._map(member) if member.sparse else [(0, member.size)]
+        if sum(length for _, length in segments) != self._content_left:
+            raise SnapshotError(f"the archive is damaged: the map of {shown(member.path)} does not fit its content")
+        return segments, self._take(self._content_left)
+
+    def _next(self) -> pax.Member | None:
+        block = self._source.read(pax.BLOCK_BYTES)
+        if not any(block):
+            if any(self._source.read(pax.BLOCK_BYTES)):
+                raise SnapshotError("the archive is damaged: it ends with one empty block")
+            return None
+        extended = b""
+        if pax.is_extended(block):
+            size = pax.block_size(block)
+            if size > pax.MOST_HEADER_BYTES:
+                raise SnapshotError("the archive is damaged: an extended header is too long")
+            extended = self._source.read(size)
+            self._source.read(-size % pax.BLOCK_BYTES)
+            block = self._source.read(pax.BLOCK_BYTES)
+        member = pax.decode(block, extended)
+        _refuse_odd(member)
+        return member
+
+    def _take(self, size: int) -> Iterator[memoryview]:
+        for piece in self._source.pieces(size):
+            self._content_left -= len(piece)
+            yield piece
+
+    def _map(self, member: pax.Member) -> list[tuple[int, int]]:
+        """Read the map of a sparse file, block by block: its length is known only from its content."""
+        numbers: list[int] = []
+        rest, wanted = b"", 1
+        while len(numbers) < wanted:
+            if self._content_left < pax.BLOCK_BYTES:
+                raise SnapshotError(f"the archive is damaged: the map of {shown(member.path)} is cut short")
+            rest += b"".join(bytes(piece) for piece in self._take(pax.BLOCK_BYTES))
+            *lines, rest = rest.split(b"\n")
+            numbers += [_map_number(line) for line in lines[: wanted - len(numbers)]]
+            if wanted == 1 and numbers:
+                wanted += 2 * min(numbers[0], _MOST_SEGMENTS)
+                numbers += [_map_number(line) for line in lines[1:wanted]]
+        return pax.decode_map(numbers[1:], member.size)
+
+
+def _map_number(line: bytes) -> int:
+    if not line.isdigit() or len(line) > 19:
+        raise SnapshotError("the archive is damaged: the map of a sparse file holds no number")
+    return int(line)
+
+
+def _refuse_odd(member: pax.Member) -> None:
+    names = member.path.split("/")
+    if "\0" in member.path or "\0" in member.target or any(name in {"", ".", ".."} for name in names):
+        raise SnapshotError(f"the archive is refused: {shown(member.path)!r} would lie outside the target")
+    if member.kind != FILE and (member.stored or member.sparse):
+        raise SnapshotError(f"the archive is damaged: {shown(member.path)} is a {member.kind} with content")
+
+
+def shown(path: str) -> str:
+    """Return a path that can be printed: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def opened(snapshot: Snapshot) -> Iterator[int]:
+    """Open an archive for reading. Raises SnapshotError."""
+    try:
+        fd = os.open(snapshot.archive_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SnapshotError(f"cannot read the archive {snapshot.archive_path}: {error.strerror}") from error
+    try:
+        yield fd
+    except OSError as error:
+        raise SnapshotError(f"cannot read the archive {snapshot.archive_path}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+def new_source(fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> Source:
+    """Return the tar stream of an opened archive from its beginning."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    return Source(fd, index_at=snapshot.index_at, tar_bytes=snapshot.tar_bytes, each_chunk=each_chunk)
+
+
+def inspect(
+    fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None], *, hash_content: bool
+) -> Iterator[tuple[pax.Member, bytes | None]]:
+    """
+    Yield each member with its digest, and raise SnapshotError before the end unless all of the archive is right.
+
+    The digest of the file, the length of the stream, the order of the members and their index must agree with the
+    manifest. The digests come from the index; with `hash_content` each is compared with the bytes, too.
+    """
+    source = new_source(fd, snapshot, each_chunk)
+    members = Members(source)
+    lines = index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes)
+    count = 0
+    for member in members:
+        count += 1
+        digest = _compare(member, next(lines, b""))
+        if hash_content and member.kind == FILE and _digest(members, member) != digest:
+            raise SnapshotError(f"the archive is damaged: the content of {shown(member.path)} is not what was read")
+        yield member, digest
+    if count != snapshot.members or next(lines, None) is not None:
+        raise SnapshotError("the archive is damaged: it has not the number of members that its manifest says")
+    if source.finish(snapshot.archive_bytes) != snapshot.archive_digest:
+        raise SnapshotError(f"the archive is damaged: {snapshot.archive_path} has not the digest of its manifest")
+
+
+def _compare(member: pax.Member, line: bytes) -> bytes | None:
+    digest = _line_digest(line)
+    if index_line(member, digest) != line + b"\n" or (digest is None) != (member.kind != FILE):
+        raise SnapshotError(f"the archive is damaged: {shown(member.path)} does not fit the index")
+    return digest
+
+
+def _line_digest(line: bytes) -> bytes | None:
+    try:
+        told = json.loads(line)[4]
+        return bytes.fromhex(told) if told is not None else None
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise SnapshotError("the archive is damaged: its index is no list of members") from error
+
+
+def _digest(members: Members, member: pax.Member) -> bytes:
+    digest = blake2b(digest_size=FILE_DIGEST_BYTES)
+    for piece in members.content(member)[1]:
+        digest.update(piece)
+    return digest.digest()
+
+
+def prove(snapshot: Snapshot, each_chunk: Callable[[int], None]) -> None:
+    """Read all of an archive again, from the disk and not from memory. Raises SnapshotError unless it is whole."""
+    with opened(snapshot) as fd:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for _ in inspect(fd, snapshot, each_chunk, hash_content=True):
+            pass

@@ -1,0 +1,79 @@
+"""What is asked of a save, as values that pass through JSON into a child process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.scan import Excludes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from idlewatch.model import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveRequest:
+    """What to save, and where to."""
+
+    volume: Path
+    """Folder on the storage that survives a stop."""
+    pod_id: str
+    boot_key: str
+    root: Path = Path("/")
+    skip: tuple[Path, ...] = ()
+    """idlewatch's state folder; the volume is always left out."""
+    since_ns: int | None = None
+    """Wall clock nanoseconds; None: the birth of this container where `root` is `/`, else everything counts."""
+    keep: int = 3
+    """How many whole snapshots of this Pod to keep, this one among them."""
+    max_bytes: int | None = None
+    """A loss above this is not saved at all."""
+    began_s: float | None = None
+    """CLOCK_BOOTTIME instant at which the caller began; only recorded."""
+    excludes: Excludes = field(default_factory=Excludes)
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as JSON values."""
+        skip: list[Json] = [str(path) for path in self.skip]
+        trees: list[Json] = [*sorted(self.excludes.trees)]
+        caches: list[Json] = [*self.excludes.caches]
+        return {
+            "volume": str(self.volume),
+            "pod_id": self.pod_id,
+            "boot_key": self.boot_key,
+            "root": str(self.root),
+            "skip": skip,
+            "since_ns": self.since_ns,
+            "keep": self.keep,
+            "max_bytes": self.max_bytes,
+            "began_s": self.began_s,
+            "excludes": {"trees": trees, "caches": caches},
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Json]) -> SaveRequest:
+        """Return the request of `as_json`; what is missing has its default. Raises SnapshotError for a wrong one."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(raw.keys() - known):
+            raise SnapshotError(f"not a request for a save: unknown {', '.join(unknown)}")
+        values = cast("dict[str, Any]", dict(raw))
+        try:
+            return cls(**{name: _FROM_JSON.get(name, _as_it_is)(value) for name, value in values.items()})
+        except (TypeError, KeyError) as error:
+            raise SnapshotError(f"not a request for a save: {error}") from error
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_FROM_JSON: dict[str, Callable[[Any], Any]] = {
+    "volume": Path,
+    "root": Path,
+    "skip": lambda paths: tuple(Path(path) for path in paths),
+    "excludes": lambda raw: Excludes(trees=frozenset(raw["trees"]), caches=tuple(raw["caches"])),
+}

@@ -1,0 +1,168 @@
+"""
+Where snapshots lie: `VOLUME/.idlewatch/POD_ID/snapshots/`, a pair of files each, `ID.tar.zst` and `ID.json`.
+
+Every file is written under a `.part` name, synced and renamed; the manifest last. So whatever a crash leaves behind,
+what is listed is whole. The rest is removed by the next save, which alone holds the lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from idlewatch.errors import IdlewatchError, Refused, SnapshotError
+from idlewatch.snapshot.manifest import Snapshot, from_manifest, to_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ARCHIVE: Final = ".tar.zst"
+MANIFEST: Final = ".json"
+PART: Final = ".part"
+_LOCK: Final = "save.lock"
+_POD_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PACKED_SHARE: Final = 0.6
+"""What is left of typical content (environments, weights, sources) after packing; a guess that only saves time."""
+_UNLOCKED_LEFTOVER_S: Final = 24 * 3600.0
+_NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
+"""What CIFS and some FUSE file systems answer to fsync of a folder."""
+_NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
+
+
+class Store:
+    """The snapshots of one Pod on one volume."""
+
+    def __init__(self, volume: Path, pod_id: str) -> None:
+        """Raises SnapshotError for a Pod id that can't be the name of a folder."""
+        if not _POD_ID.fullmatch(pod_id):
+            raise SnapshotError("no Pod id, or one that can't be the name of a folder: nowhere to keep a snapshot")
+        self.volume = volume
+        self.folder = volume / ".idlewatch" / pod_id / "snapshots"
+
+    def make(self) -> None:
+        """Make the folder, closed to others. Raises SnapshotError where the volume isn't there or can't be written."""
+        if not self.volume.is_dir():
+            raise SnapshotError(f"no place to save to: {self.volume} is no folder")
+        for folder in (self.folder.parent.parent, self.folder.parent, self.folder):
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+        self.folder.chmod(0o700)
+
+    @contextmanager
+    def locked(self) -> Iterator[bool]:
+        """
+        Hold the lock of saves; False where this file system has no locks.
+
+        Raises Refused where another save holds it. The lock goes with its process, however that ends.
+        """
+        fd = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            yield self._lock(fd)
+        finally:
+            os.close(fd)
+
+    def _lock(self, fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(f"another save into {self.folder} is under way") from error
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return False
+            raise
+        return True
+
+    def sweep(self, *, locked: bool) -> None:
+        """
+        Remove what earlier saves left that did not end: parts, and archives that never got a manifest.
+
+        An archive whose manifest is there but can't be read stays: that may be the volume's fault, for now. Without
+        the lock a leftover may belong to a live save and goes only once it is old.
+        """
+        names = {path.name for path in self._names()}
+        for path in self._names():
+            orphan = path.name.endswith(ARCHIVE) and path.name.removesuffix(ARCHIVE) + MANIFEST not in names
+            if (orphan or path.name.endswith(PART)) and (locked or _age_s(path) > _UNLOCKED_LEFTOVER_S):
+                path.unlink(missing_ok=True)
+
+    def require_space(self, loss_bytes: int) -> None:
+        """Raise SnapshotError where the volume can't hold the packed loss; a quota may show only while writing."""
+        status = os.statvfs(self.folder)
+        free = status.f_bavail * status.f_frsize
+        if free < loss_bytes * _PACKED_SHARE:
+            raise SnapshotError(
+                f"{self.volume} has {_mb(free)} MB free, too little for {_mb(loss_bytes)} MB that a stop would destroy"
+            )
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the whole ones, the newest first: manifest valid, archive there and of the right size."""
+        found = [self._read(path) for path in self._names() if path.name.endswith(MANIFEST)]
+        whole = [snapshot for snapshot in found if snapshot is not None]
+        return sorted(whole, key=lambda snapshot: (snapshot.created_at, snapshot.id), reverse=True)
+
+    def commit(self, snapshot: Snapshot) -> None:
+        """Write the manifest: from here on the snapshot counts."""
+        path = self.folder / f"{snapshot.id}{MANIFEST}"
+        part = path.with_name(path.name + PART)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(to_manifest(snapshot))
+            file.flush()
+            os.fsync(fd)
+        part.rename(path)
+        self.sync()
+
+    def sync(self) -> None:
+        """Make renames last."""
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+        finally:
+            os.close(fd)
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the newest `keep` whole ones, manifest first: half removed does not count."""
+        for snapshot in self.snapshots()[max(1, keep) :]:
+            self.remove(snapshot.id)
+
+    def remove(self, snapshot_id: str) -> None:
+        """Remove all files of one id; those that aren't there are no error."""
+        for end in (MANIFEST, MANIFEST + PART, ARCHIVE, ARCHIVE + PART):
+            (self.folder / f"{snapshot_id}{end}").unlink(missing_ok=True)
+
+    def _names(self) -> list[Path]:
+        try:
+            return sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise SnapshotError(f"cannot read {self.folder}: {error.strerror}") from error
+
+    def _read(self, path: Path) -> Snapshot | None:
+        try:
+            snapshot = from_manifest(path.read_bytes(), self.folder)
+            size = snapshot.archive_path.lstat().st_size
+        except (OSError, IdlewatchError):
+            return None
+        fits = path.name == f"{snapshot.id}{MANIFEST}" and snapshot.archive == f"{snapshot.id}{ARCHIVE}"
+        return snapshot if fits and size == snapshot.archive_bytes else None
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _mb(number: int) -> str:
+    return f"{number / 1e6:.0f}"

@@ -1,0 +1,215 @@
+"""
+The folder that a restore writes into: every access is relative to an open folder, and no symlink is followed.
+
+A file is made under a temporary name beside its place and renamed over it, so that a running program keeps the file
+it has open, and an interruption leaves the old one or the new one. The temporary name is always the same, so that
+the next run clears up what an interruption left.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from idlewatch.errors import SnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from idlewatch.snapshot.pax import Member
+
+TEMPORARY: Final = ".idlewatch-restoring"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class InTheWayError(Exception):
+    """Something stands in the target that must not be passed or replaced; the text says what."""
+
+
+class Target:
+    """The folder, and the way to the folder last used in it, kept open."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises SnapshotError where it is no folder."""
+        try:
+            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SnapshotError(f"cannot restore into {path}: {error.strerror}") from error
+        self._names: list[str] = []
+        self._fds = [root]
+        self.root_user = os.geteuid() == 0
+
+    def close(self) -> None:
+        """Close all that is open."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def parent(self, path: str, *, make: bool) -> tuple[int, str]:
+        """
+        Return the open folder of a path, and its name in it.
+
+        With `make` missing folders are made, else FileNotFoundError is raised. Raises InTheWayError where a part of
+        the way is a symlink or no folder.
+        """
+        *names, name = path.split("/")
+        same = 0
+        while same < min(len(names), len(self._names)) and names[same] == self._names[same]:
+            same += 1
+        while len(self._names) > same:
+            os.close(self._fds.pop())
+            self._names.pop()
+        for part in names[same:]:
+            self._fds.append(self._open(self._fds[-1], part, make=make))
+            self._names.append(part)
+        return self._fds[-1], name
+
+    def _open(self, above: int, name: str, *, make: bool) -> int:
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=above)
+        try:
+            return os.open(name, _FOLDER, dir_fd=above)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise InTheWayError(f"{name} is no folder there") from error
+
+    def status(self, path: str) -> os.stat_result | None:
+        """Return what stands at a path, symlinks not followed; None: nothing. Raises InTheWayError."""
+        try:
+            folder, name = self.parent(path, make=False)
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def open(self, path: str) -> int:
+        """Open a regular file for reading. Raises OSError, InTheWayError."""
+        folder, name = self.parent(path, make=False)
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+
+    def create(self, path: str) -> int:
+        """Open a new file for writing under the temporary name beside `path`; `settle` puts it there."""
+        folder = self._cleared(path)
+        return os.open(TEMPORARY, _FILE, 0o600, dir_fd=folder)
+
+    def create_symlink(self, path: str, target: str) -> None:
+        """Make a symlink under the temporary name."""
+        os.symlink(target, TEMPORARY, dir_fd=self._cleared(path))
+
+    def create_node(self, path: str, mode: int, device: tuple[int, int] = (0, 0)) -> None:
+        """Make a fifo or a device under the temporary name."""
+        os.mknod(TEMPORARY, mode, os.makedev(*device), dir_fd=self._cleared(path))
+
+    def link(self, existing: str, path: str) -> None:
+        """Make `path` another name of `existing`."""
+        folder, name = self.parent(existing, make=False)
+        source = os.dup(folder)
+        try:
+            os.link(name, TEMPORARY, src_dir_fd=source, dst_dir_fd=self._cleared(path), follow_symlinks=False)
+        finally:
+            os.close(source)
+        self.settle(path)
+
+    @contextmanager
+    def made(self, path: str) -> Iterator[None]:
+        """Put what the body made under the temporary name in its place, or remove it where the body failed."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError, InTheWayError):
+                self.abandon(path)
+            raise
+        self.settle(path)
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a small regular file."""
+        with os.fdopen(self.open(path), "rb") as file:
+            return file.read()
+
+    def read_symlink(self, path: str) -> str | None:
+        """Return where a symlink leads; None where there is none."""
+        try:
+            folder, name = self.parent(path, make=False)
+            return os.readlink(name, dir_fd=folder)
+        except (OSError, InTheWayError):
+            return None
+
+    def replace_content(self, path: str, content: bytes, status: os.stat_result) -> None:
+        """Replace a regular file by one with this content, and owner and mode of `status`."""
+        with self.made(path), os.fdopen(self.create(path), "wb") as file:
+            file.write(content)
+            if self.root_user:
+                os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+
+    def settle(self, path: str) -> None:
+        """Rename what has been made under the temporary name to its place."""
+        folder, name = self.parent(path, make=False)
+        try:
+            os.rename(TEMPORARY, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except IsADirectoryError as error:
+            self.abandon(path)
+            raise InTheWayError("a folder stands there") from error
+        # rename(2) does nothing where both names are the same file.
+        self._unlink(folder)
+
+    def abandon(self, path: str) -> None:
+        """Remove what has been made under the temporary name beside `path`."""
+        self._unlink(self.parent(path, make=False)[0])
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder where there is none, in place of what else stands there."""
+        folder, name = self.parent(path, make=True)
+        status = self.status(path)
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            os.unlink(name, dir_fd=folder)
+            status = None
+        if status is None:
+            os.mkdir(name, 0o700, dir_fd=folder)
+
+    def dress(self, path: str, member: Member, *, name: str | None = None) -> list[str]:
+        """
+        Give what stands at `path` (or beside it under `name`) owner, mode, attributes and mtime of the member.
+
+        Returns a sentence for each attribute that this file system or user can't have. Owners, and the setuid and
+        setgid bits with them, only as root.
+        """
+        folder, own_name = self.parent(path, make=False)
+        name = name or own_name
+        if self.root_user:
+            os.chown(name, member.uid, member.gid, dir_fd=folder, follow_symlinks=False)
+        if member.kind != "symlink":
+            os.chmod(name, member.mode if self.root_user else member.mode & 0o1777, dir_fd=folder)
+        lacking = list(_set_xattrs(f"/proc/self/fd/{folder}/{name}", member))
+        os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
+        return lacking
+
+    def _cleared(self, path: str) -> int:
+        folder, _ = self.parent(path, make=True)
+        self._unlink(folder)
+        return folder
+
+    @staticmethod
+    def _unlink(folder: int) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(TEMPORARY, dir_fd=folder)
+
+
+def _set_xattrs(path: str, member: Member) -> Iterator[str]:
+    for name, value in member.xattrs.items():
+        try:
+            if _xattr(path, name) != value:
+                os.setxattr(path, name, value, follow_symlinks=False)
+        except OSError as error:
+            yield f"{name}: {error.strerror}"
+
+
+def _xattr(path: str, name: str) -> bytes | None:
+    try:
+        return os.getxattr(path, name, follow_symlinks=False)
+    except OSError:
+        return None
