@@ -2,8 +2,8 @@
 What an answer of RunPod's API proves. Pure: no I/O, no clock.
 
 Only a Pod object that carries the asked id, in the one documented shape, is a yes. All else is a no, for good or for
-now, or says something of the Pod's state that only reading it explains. An HTTP 200 alone proves nothing: GraphQL sends its errors with
-it, and so do error pages.
+now, or says something of the Pod's state that only reading it explains. An HTTP 200 alone proves nothing: GraphQL
+sends its errors with it, and so do error pages.
 
 Sources: RunPod's OpenAPI of REST v2 (GET /v2/pods/{id}, POST /v2/pods/{id}/action), and the operations in
 runpodctl's api/pod.go for GraphQL.
