@@ -163,6 +163,18 @@ def test_v1_counts_the_container(machine: Machine, root: str, path: str, folder:
     assert seen["mem_growth_mib"] == pytest.approx(64)
 
 
+def test_a_mount_from_before_the_namespace_shows_the_host_and_is_not_taken(machine: Machine) -> None:
+    own = V1_OWN.format(path="/")
+    machine.cgroups(V1_MOUNTS.format(root="/..") + V2_MOUNT.format(root="/"), own, own.replace(":/\n", ":/..\n"))
+    machine.v1("/")
+    signal = machine.signal()
+    signal.read(100)
+    machine.v1("/", cpu_s=1000)
+    machine.v2("fs/cgroup", cpu_s=1000)
+    machine.process(1, 0, cpu=300)
+    assert facts(signal, 105)["cpu_busy_s"] == pytest.approx(3)
+
+
 def test_a_hosts_disk_is_not_taken_where_the_container_has_no_counter(machine: Machine) -> None:
     machine.cgroups(V2_MOUNT.format(root="/"), f"0::{DOCKER}\n")
     machine.v2(f"fs/cgroup{DOCKER}")

@@ -46,16 +46,18 @@ def locate(proc: Path, sys: Path) -> CgroupFiles | None:
     mounts = _mounts((proc / "self/mountinfo").read_text(errors="replace"), sys)
     own, init = _paths(proc / "self/cgroup"), _paths(proc / "1/cgroup")
 
-    def first_file(*choices: tuple[str, str]) -> Path | None:
-        found = (_find(mounts, own, init, controller, name) for controller, name in choices)
+    def first_file(controller: str, names: tuple[str, ...], unified_name: str) -> Path | None:
+        # A controller that v1 has is v1's alone: then the unified hierarchy knows other groups, often just its root.
+        choices = [(controller, name) for name in names] if controller in own else [(V2, unified_name)]
+        found = (_find(mounts, own, init, hierarchy, name) for hierarchy, name in choices)
         return next((path for path in found if path is not None), None)
 
-    cpu = first_file(("cpuacct", "cpuacct.usage"), (V2, "cpu.stat"))
+    cpu = first_file("cpuacct", ("cpuacct.usage",), "cpu.stat")
     if cpu is None:
         return None
     throttle = "blkio.throttle.io_service_bytes"
-    disk = first_file(("blkio", f"{throttle}_recursive"), ("blkio", throttle), (V2, "io.stat"))
-    return CgroupFiles(cpu=cpu, disk=disk, memory=first_file(("memory", "memory.stat"), (V2, "memory.stat")))
+    disk = first_file("blkio", (f"{throttle}_recursive", throttle), "io.stat")
+    return CgroupFiles(cpu=cpu, disk=disk, memory=first_file("memory", ("memory.stat",), "memory.stat"))
 
 
 def _mounts(mountinfo: str, sys: Path) -> list[_Mount]:
@@ -113,8 +115,10 @@ def _folder(point: Path, shared: str) -> Path:
 
 def _below(root: str, path: str) -> str | None:
     """Return `path` as seen from the mount's `root`; None where it lies outside of what is visible."""
+    if path.startswith("/.."):  # outside of this cgroup namespace, even where an older mount still shows it
+        return None
     if root == "/":
-        return None if path.startswith("/..") else path
+        return path
     if path == root or path.startswith(f"{root}/"):
         return path[len(root) :] or "/"
     return None
