@@ -53,6 +53,7 @@ class PodActions:
         self._task: tuple[Action, Task] | None = None
         self._ending: list[Task] = []
         self._ready: Outcome | None = None
+        self._snapshot: str | None = None
 
     def carry_out(self, decision: Decision, now_s: float) -> None:
         """Begin what `decision` asks for; CANCEL ends what is under way."""
@@ -62,9 +63,10 @@ class PodActions:
             case Action.CANCEL:
                 self._call_off(decision, now_s)
             case Action.SAVE:
+                self._snapshot = None
                 self._ready = self._at_once() or self._begin(Action.SAVE, "save", self._save.request, now_s)
             case Action.STOP:
-                self._ready = self._begin(Action.STOP, "stop", {"reason": decision.reason}, now_s)
+                self._ready = self._begin(Action.STOP, "stop", self._why(decision), now_s)
 
     def poll(self, now_s: float) -> Outcome | None:
         """Return the outcome of what was begun, once."""
@@ -77,11 +79,17 @@ class PodActions:
         if end is None:
             return None
         self._task = None
-        return _outcome(action, end)
+        outcome = _outcome(action, end)
+        self._snapshot = outcome.snapshot if action is Action.SAVE else self._snapshot
+        return outcome
 
     def progress(self) -> Json:
         """What the task under way last said of itself; None where there is none."""
         return self._task[1].progress if self._task else None
+
+    def _why(self, decision: Decision) -> Json:
+        """What the note on the volume says of this stop."""
+        return {"reason": decision.reason, "idle_for_s": decision.idle_for_s, "snapshot": self._snapshot}
 
     def _at_once(self) -> Outcome | None:
         if self._save.needless:

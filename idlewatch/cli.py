@@ -1,5 +1,5 @@
 """
-The verbs, and the one place where real things are put together.
+The command line: the verbs with their options, and what each exit code means.
 
 Exit codes: 0 done · 1 failed · 2 bad settings or usage (named) · 3 refused, with the reason.
 """
@@ -7,13 +7,13 @@ Exit codes: 0 done · 1 failed · 2 bad settings or usage (named) · 3 refused, 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
-from idlewatch import __version__, logs
+from idlewatch import __version__, logs, verbs
+from idlewatch.durations import parse_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
-from idlewatch.settings import Loaded, Settings, load, pod_sources, shown, variable, verb_sources
 
 DONE, FAILED, BAD_SETTINGS, REFUSED = 0, 1, 2, 3
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logs.set_up()
     try:
-        return int(options.run(options))
+        return DONE if options.run(options) else FAILED
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"idlewatch: {problem}\n")
@@ -34,45 +34,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except IdlewatchError as error:
         sys.stderr.write(f"idlewatch: {error}\n")
         return FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("idlewatch: interrupted; nothing half done counts\n")
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="idlewatch",
-        description="Decides when a GPU Pod has been idle for too long.",
-        epilog="Exit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused.",
+        description="Stops the Pod that nobody uses, after saving what the stop would wipe.",
+        epilog="Exit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused with the reason.",
     )
     parser.add_argument("--version", action="version", version=f"idlewatch {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    settings = verbs.add_parser("settings", help="every setting, its value and where it came from")
-    settings.add_argument("--json", action="store_true", help="as one JSON object")
-    settings.set_defaults(run=_settings)
-    demo = verbs.add_parser("demo", help="the decision on a recorded evening of GPU use; touches nothing")
-    demo.set_defaults(run=_demo)
+    added = parser.add_subparsers(required=True, metavar="VERB")
+    _add_watching(added)
+    _add_holds(added)
+    _add_saving(added)
+    _add(added, "settings", verbs.settings, "every setting, its value and where it came from", json=True)
+    _add(added, "demo", verbs.demo, "the decision on a recorded evening of GPU use; touches nothing")
+    task = added.add_parser("_task")
+    task.add_argument("name", choices=sorted(verbs.TASKS))
+    task.set_defaults(run=verbs.task)
     return parser
 
 
-def _settings(options: argparse.Namespace) -> int:
-    loaded = load(verb_sources(pod_sources()))
-    if options.json:
-        sys.stdout.write(json.dumps(_as_json(loaded), indent=2) + "\n")
-        return DONE
-    for field, description in Settings.model_fields.items():
-        value, origin = shown(getattr(loaded.settings, field)), loaded.origins[field]
-        sys.stdout.write(f"{variable(field)}={value}  ({origin})\n    {description.description}\n")
-    return DONE
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
 
 
-def _as_json(loaded: Loaded) -> dict[str, dict[str, str]]:
-    return {
-        variable(field): {"value": shown(getattr(loaded.settings, field)), "from": loaded.origins[field]}
-        for field in Settings.model_fields
-    }
+def _add(added: _Verbs, name: str, run: object, text: str, *, json: bool = False) -> argparse.ArgumentParser:
+    verb = added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(run=run)
+    if json:
+        verb.add_argument("--json", action="store_true", help="as JSON, for programs")
+    return verb
 
 
-def _demo(_options: argparse.Namespace) -> int:
-    from rich.console import Console
+def _add_watching(added: _Verbs) -> None:
+    run = _add(added, "run", verbs.run, "the daemon: watch this Pod until it is stopped")
+    run.add_argument("--observe", action="store_true", help="decide and record, but act on nothing")
+    run.add_argument("--debug", action="store_true", help="log every tick")
+    _add(added, "status", verbs.status, "what is true now: phase, quiet time, signals, troubles", json=True)
+    _add(added, "history", verbs.history, "what was decided and done since this start", json=True)
+    stop = _add(added, "stop", verbs.stop, "ask the daemon to save and stop this Pod now, in use or not")
+    stop.add_argument(
+        "--after", type=_span, default=30.0, metavar="DURATION", help="warn people for so long (default: 30s)"
+    )
+    stop.add_argument("--cancel", action="store_true", help="take the request back")
 
-    from idlewatch.demo.rehearsal import rehearse
 
-    return DONE if rehearse(Console(), Settings().limits()) else FAILED
+def _add_holds(added: _Verbs) -> None:
+    hold = _add(added, "hold", verbs.hold, "keep this Pod up for a while; a hold always ends")
+    hold.add_argument(
+        "duration", type=_span, nargs="?", metavar="DURATION", help="such as 2h (default: IDLEWATCH_HOLD_MAX)"
+    )
+    hold.add_argument("--reason", default="", help="why, shown everywhere the hold is")
+    hold.add_argument("--pid", type=int, help="end the hold with this process")
+    _add(added, "holds", verbs.holds, "the holds of this moment", json=True)
+    release = _add(added, "release", verbs.release, "end holds")
+    release.add_argument("id", nargs="*", help="as `idlewatch holds` shows it; without one, all of them")
+
+
+def _add_saving(added: _Verbs) -> None:
+    _add(added, "loss", verbs.loss, "what a stop now would destroy", json=True)
+    _add(added, "save", verbs.save, "save what a stop would wipe, now, to the volume")
+    _add(added, "snapshots", verbs.snapshots, "the saved copies of this Pod, the newest first", json=True)
+    restore = _add(added, "restore", verbs.restore, "bring a saved copy back", json=True)
+    restore.add_argument("id", nargs="?", help="the beginning of its id is enough (default: the newest)")
+    restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
+    restore.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
+    restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the save, too")
+
+
+def _span(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not seconds:
+        raise argparse.ArgumentTypeError("0 is no duration here; write 30m or 2h")
+    return seconds

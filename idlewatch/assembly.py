@@ -1,0 +1,147 @@
+"""
+Puts real things together from the settings, for the daemon and for the verbs.
+
+Used by `cli` only; the rest is handed what it needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from idlewatch import places, pod
+from idlewatch.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.daemon import Actions
+from idlewatch.durations import format_duration
+from idlewatch.errors import SettingsError
+from idlewatch.model import Decision, Json, PodIdentity, Provider, Signal
+from idlewatch.notify import Terminals, warning_text
+from idlewatch.settings import Loaded, Mode
+from idlewatch.signals import SIGNALS
+from idlewatch.snapshot import SaveRequest, read_mounts
+from idlewatch.tasks import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The settings and what they mean on this machine."""
+
+    loaded: Loaded
+    pod: PodIdentity
+    volume: Path | None
+    save_root: Path | None
+
+    @property
+    def pod_name(self) -> str:
+        """The name under which this Pod's things lie on the volume."""
+        return self.pod.pod_id or "no-pod"
+
+
+def assembled(loaded: Loaded) -> Assembly:
+    """Look where we are."""
+    mounts, settings = read_mounts(), loaded.settings
+    return Assembly(
+        loaded=loaded,
+        pod=pod.identity(loaded.sources),
+        volume=places.volume(settings.volume, mounts),
+        save_root=places.save_root(settings.save_root, mounts),
+    )
+
+
+def signals(here: Assembly) -> list[Signal]:
+    """The signals to watch. Raises SettingsError for a name that is none."""
+    settings = here.loaded.settings
+    asked = tuple(SIGNALS) if settings.signals == ("auto",) else settings.signals
+    unknown = [name for name in (*asked, *settings.ignore) if name not in SIGNALS]
+    if unknown:
+        known = ", ".join(SIGNALS)
+        raise SettingsError([f"IDLEWATCH_SIGNALS, IDLEWATCH_IGNORE: no signal {unknown[0]!r}; there are: {known}"])
+    return [SIGNALS[name]() for name in asked if name not in settings.ignore]
+
+
+def has_unseen_gpu(watched: Sequence[Signal], devices: Path = Path("/dev")) -> bool:
+    """Whether there is a GPU here that no signal watches: then quiet proves nothing."""
+    present = any(devices.glob("nvidia*")) or (devices / "kfd").exists()
+    return present and not any(signal.name == "gpu" for signal in watched)
+
+
+def provider(here: Assembly) -> Provider:
+    """Who runs the Pod. Raises SettingsError where nobody is known."""
+    from idlewatch.providers import PROVIDERS
+    from idlewatch.providers.runpod import ApiKey
+
+    settings, loaded = here.loaded.settings, here.loaded
+    name = "runpod" if settings.provider == "auto" else settings.provider
+    if name not in PROVIDERS:
+        raise SettingsError([f"IDLEWATCH_PROVIDER: no provider {name!r}; there are: {', '.join(PROVIDERS)}"])
+    own, injected = settings.runpod_api_key, loaded.pod_variable("RUNPOD_API_KEY")
+    keys = [ApiKey(name="IDLEWATCH_RUNPOD_API_KEY", secret=own.get_secret_value())] if own else []
+    if injected:
+        keys.append(ApiKey(name="RUNPOD_API_KEY", secret=injected[0]))
+    return PROVIDERS[name](
+        identity=here.pod,
+        environment=loaded.pod_variables(),
+        keys=keys,
+        rest_url=settings.runpod_api_url,
+        graphql_url=settings.runpod_graphql_url,
+    )
+
+
+def save_plan(here: Assembly) -> SavePlan:
+    """What a save has to do here."""
+    if here.save_root is None:
+        return SavePlan(needless="this machine keeps its disk over a stop; nothing to save")
+    if here.volume is None:
+        return SavePlan(impossible="no volume is mounted: a stop would lose everything on this Pod's disk")
+    return SavePlan(request=save_request(here, here.volume, here.save_root).as_json())
+
+
+def save_request(here: Assembly, volume: Path, root: Path) -> SaveRequest:
+    """The save of this Pod."""
+    settings = here.loaded.settings
+    return SaveRequest(
+        volume=volume,
+        pod_id=here.pod_name,
+        boot_key=here.pod.boot_key,
+        root=root,
+        skip=(settings.state_dir,),
+        keep=settings.keep_snapshots,
+    )
+
+
+def actions(here: Assembly) -> Actions:
+    """What carries decisions out: nothing at all where it only observes."""
+    if here.loaded.settings.mode is Mode.OBSERVE:
+        return ObservedActions()
+    return PodActions(start_task=start_task, save=save_plan(here), people=Terminals(), warning=_warning(here))
+
+
+def _warning(here: Assembly) -> Callable[[Decision, float], str]:
+    plan = save_plan(here)
+
+    def worded(decision: Decision, now_s: float) -> str:
+        begins_s = now_s if decision.acts_at_s is None else decision.acts_at_s
+        return warning_text(
+            why=decision.reason,
+            begins_in_s=begins_s - now_s,
+            saved_to=str(here.volume) if plan.request is not None else None,
+            lost=plan.impossible,
+        )
+
+    return worded
+
+
+def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
+    """Start one of the tasks that `cli` knows as `_task NAME`."""
+    command = [sys.executable, "-m", "idlewatch", "_task", name]
+    return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s)
+
+
+def started_text(here: Assembly) -> str:
+    """What the daemon will do here, in one sentence."""
+    settings, plan = here.loaded.settings, save_plan(here)
+    saved = plan.needless or plan.impossible or f"saves {here.save_root} to {here.volume} first"
+    quiet = format_duration(settings.idle_after.total_seconds())
+    return f"{settings.mode.value}: after {quiet} of quiet; {saved}"

@@ -1,0 +1,53 @@
+"""
+The note on the volume: why this Pod was stopped, for whoever starts it again.
+
+Written before the stop is asked for, so it says *asked for*. Only another start of the container proves the stop.
+Runs in a child process: a volume can hang for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from idlewatch.history import write_atomically
+from idlewatch.model import Json
+
+_NAME = "last-stop.json"
+
+
+def write_stop_note(volume: Path, pod_id: str, note: Mapping[str, Json]) -> Path:
+    """Replace the Pod's note and sync it. Raises OSError."""
+    folder = volume / ".idlewatch" / pod_id
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / _NAME
+    write_atomically(path, json.dumps(dict(note), indent=2) + "\n", mode=0o600)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def stop_note(volume: Path, pod_id: str) -> dict[str, Json] | None:
+    """The note of the last stop that was asked for; None where there is none or it can't be read."""
+    try:
+        said = json.loads((volume / ".idlewatch" / pod_id / _NAME).read_text())
+    except (OSError, ValueError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def previous_stop(note: Mapping[str, Json] | None, boot_key: str) -> str | None:
+    """What the note proves now: the stop happened if this is another start than the one that asked for it."""
+    if not note:
+        return None
+    asked = f"a stop was asked for at {note.get('at')}: {note.get('reason')}"
+    if note.get("boot_key") == boot_key:
+        return f"STOP NOT CONFIRMED: {asked}, but this is still the same start"
+    snapshot = note.get("snapshot")
+    back = f"; `idlewatch restore {snapshot}` brings back what it wiped" if snapshot else ""
+    return f"confirmed by this start: {asked}{back}"

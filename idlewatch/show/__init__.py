@@ -1,0 +1,1 @@
+"""For people: what the state folder and the volume say, as text. Nothing here can break what watches."""

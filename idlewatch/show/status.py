@@ -1,0 +1,58 @@
+"""One screen that says what is true now, from `status.json`, readable without colour in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from idlewatch.durations import format_duration
+from idlewatch.model import Json
+
+STALE_TICKS = 3
+
+
+def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
+    """Whether the daemon that wrote it has missed ticks: then nothing in it is true of now."""
+    return now_s - number(status.get("at_s")) > STALE_TICKS * number(status.get("interval_s")) + 5.0
+
+
+def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
+    """The screen's lines."""
+    age_s = now_s - number(status.get("at_s"))
+    if is_stale(status, now_s):
+        return [
+            f"NOT RUNNING: the daemon last looked {format_duration(age_s)} ago; nothing guards this Pod.",
+            "Start it with `idlewatch run`.",
+        ]
+    lines = [
+        f"{status.get('phase')} ({status.get('mode')}) · idle for {format_duration(number(status.get('idle_for_s')))}",
+        f"  {status.get('reason')}",
+    ]
+    acts_at = status.get("acts_at_s")
+    if acts_at is not None:
+        lines.append(f"  saves in {format_duration(max(0.0, number(acts_at) - now_s))}; keep it up: idlewatch hold 2h")
+    lines += [f"  ! {name}: {text}" for name, text in mapping(status.get("troubles")).items()]
+    lines += _signals(mapping(status.get("signals")))
+    return lines + _holds(status.get("holds"), now_s)
+
+
+def _signals(signals: Mapping[str, Json]) -> list[str]:
+    rows = {name: mapping(said) for name, said in signals.items()}
+    return [f"  {name:<8} {said.get('activity')!s:<8} {said.get('reason')}" for name, said in rows.items()]
+
+
+def _holds(holds: Json, now_s: float) -> list[str]:
+    rows = [mapping(hold) for hold in holds] if isinstance(holds, list) else []
+    return [
+        f"  held by {hold.get('who')} for {format_duration(number(hold.get('until_s')) - now_s)}: {hold.get('reason')}"
+        for hold in rows
+    ]
+
+
+def number(value: Json) -> float:
+    """A number of the status; 0 where it has none."""
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def mapping(value: Json) -> Mapping[str, Json]:
+    """An object of the status; empty where it has none."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,113 @@
+"""
+Puts the daemon together for this machine: the real clock, one daemon a state folder, its holds and its end.
+
+Used by the command line only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+
+import structlog
+
+from idlewatch import holds
+from idlewatch.errors import Refused
+from idlewatch.model import Hold
+from idlewatch.policy import Moment, StopRequest
+
+log = structlog.get_logger()
+
+
+class MachineClock:
+    """CLOCK_BOOTTIME, the wall clock, and a sleep that a shutdown request ends."""
+
+    def __init__(self) -> None:
+        """Not asked to end."""
+        self._ended = Event()
+
+    def now_s(self) -> float:
+        """Seconds since this machine booted, suspended time included."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> datetime:
+        """The wall clock, UTC."""
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, or less where a shutdown request comes."""
+        self._ended.wait(seconds)
+
+    def end_on_shutdown_request(self) -> None:
+        """From now on SIGTERM and SIGINT end the sleep, and `ended` says so."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._ended.set())
+
+    def ended(self) -> bool:
+        """Whether a shutdown request came."""
+        return self._ended.is_set()
+
+
+@contextmanager
+def only_daemon(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder's lock. Raises Refused where another daemon has it, or the folder can't be used."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        (state_dir / "holds").mkdir(exist_ok=True)
+        descriptor = os.open(state_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(f"can't use IDLEWATCH_STATE_DIR={state_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Refused(f"another idlewatch watches with {state_dir}; `idlewatch status` shows it") from None
+    finally:
+        os.close(descriptor)
+
+
+class Moments:
+    """Tells what is true now, beside what the signals find; reads the holds at each tick."""
+
+    def __init__(self, *, state_dir: Path, started_s: float, hold_max_s: float, refusal: str | None) -> None:
+        """`started_s`: when this container started; `refusal`: why this Pod must not be stopped, if it must not."""
+        self._state_dir, self._started_s = state_dir, started_s
+        self._hold_max_s, self._refusal = hold_max_s, refusal
+        self._known: tuple[Hold, ...] = ()
+
+    def __call__(self, now_s: float) -> Moment:
+        """Return the moment of `now_s`."""
+        found = holds.read_holds(self._state_dir, now_s, hold_max_s=self._hold_max_s, known=self._known)
+        self._known = found.active
+        for ended in found.ended:
+            log.info("hold_ended", who=ended.who, why=ended.why)
+        holds.remove(self._state_dir, [ended.id for ended in found.ended])
+        return Moment(
+            now_s=now_s,
+            uptime_s=now_s - self._started_s,
+            holds=found.active,
+            request=stop_request(self._state_dir),
+            refusal=self._refusal,
+        )
+
+
+def request_file(state_dir: Path) -> Path:
+    """Where a person's request to stop lies."""
+    return state_dir / "requests" / "stop.json"
+
+
+def stop_request(state_dir: Path) -> StopRequest | None:
+    """The request that lies there; one that can't be understood is none, and stays for its author to see."""
+    try:
+        said = json.loads(request_file(state_dir).read_text())
+        return StopRequest(who=str(said["who"]), warn_for_s=max(1.0, float(said["warn_for_s"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
