@@ -95,7 +95,8 @@ class Account:
         pod = self.pods.get(sent.pod_id())
         rights = self._rights_of(key, pod)
         if pod is None or rights is None:
-            return ok({"data": {operation.name: None}})
+            is_read = operation.call == "graphql_read"
+            return ok({"data": {"pod": None}}) if is_read else graphql_errors("pod not found", operation.name)
         if call in RIGHTS and call not in rights:
             return graphql_errors("Unauthorized", operation.name)
         return self._operate(operation, pod)

@@ -126,7 +126,8 @@ def ok(document: Json, status: int = 200) -> Reply:
 
 def problem(status: int, detail: str, errors: list[str] | None = None) -> Reply:
     """Return an error as REST v2 words it."""
-    document: dict[str, Json] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    known = {one.value: one.phrase for one in HTTPStatus}
+    document: dict[str, Json] = {"title": known.get(status, "Error"), "status": status, "detail": detail}
     more: dict[str, Json] = {"errors": [*errors]} if errors else {}
     body = json.dumps(document | more).encode()
     return Reply(status=status, content_type="application/problem+json", body=body, headers=RATE_LIMIT)

@@ -36,7 +36,7 @@ _PASSING_CODES = frozenset({408, 425, 429})
 _RETRY_AFTER_MAX_S = 3600.0
 _DETAIL_MAX_CHARS = 200
 _EDGE_BODY = re.compile(rb"error code: (\d{3,4})")
-_KEY_SHAPED = re.compile(r"(?i)\brpa_\w+|\bbearer\s+\S+|\bapi_key=[^\s&]+")
+_KEY_SHAPED = re.compile(r"(?i)\brpa_\w+|\bbearer\s+\S{12,}|\bapi_key=[^\s&]+")
 # No list of GraphQL's messages is published; a message that is not known here counts as passing.
 _FOR_GOOD = re.compile(
     r"(?i)unauthori[sz]ed|unauthenticated|not authori[sz]ed|forbidden|access denied|permission|not found"
