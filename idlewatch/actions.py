@@ -83,6 +83,11 @@ class PodActions:
         self._snapshot = outcome.snapshot if action is Action.SAVE else self._snapshot
         return outcome
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task is under way."""
+        return self._task is not None
+
     def progress(self) -> Json:
         """What the task under way last said of itself; None where there is none."""
         return self._task[1].progress if self._task else None

@@ -7,12 +7,12 @@ Used by `cli` only; the rest is handed what it needs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from idlewatch import places, pod
-from idlewatch.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.actions import ObservedActions, PodActions, SavePlan, Tells
 from idlewatch.daemon import Actions
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
@@ -115,7 +115,17 @@ def actions(here: Assembly) -> Actions:
     """What carries decisions out: nothing at all where it only observes."""
     if here.loaded.settings.mode is Mode.OBSERVE:
         return ObservedActions()
-    return PodActions(start_task=start_task, save=save_plan(here), people=Terminals(), warning=_warning(here))
+    return pod_actions(here, Terminals(), None)
+
+
+def pod_actions(here: Assembly, people: Tells, environment: Mapping[str, str] | None) -> PodActions:
+    """Real actions on this Pod; their child processes get `environment`, or this process's own."""
+
+    def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
+        command = [sys.executable, "-m", "idlewatch", "_task", name]
+        return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
+
+    return PodActions(start_task=start_task, save=save_plan(here), people=people, warning=_warning(here))
 
 
 def _warning(here: Assembly) -> Callable[[Decision, float], str]:
@@ -131,12 +141,6 @@ def _warning(here: Assembly) -> Callable[[Decision, float], str]:
         )
 
     return worded
-
-
-def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
-    """Start one of the tasks that `cli` knows as `_task NAME`."""
-    command = [sys.executable, "-m", "idlewatch", "_task", name]
-    return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s)
 
 
 def started_text(here: Assembly) -> str:

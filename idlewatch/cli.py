@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_holds(added)
     _add_saving(added)
     _add(added, "settings", verbs.settings, "every setting, its value and where it came from", json=True)
-    _add(added, "demo", verbs.demo, "the decision on a recorded evening of GPU use; touches nothing")
+    _add(added, "demo", verbs.demo, "the whole path on a simulated Pod: no GPU, no account")
     task = added.add_parser("_task")
     task.add_argument("name", choices=sorted(verbs.TASKS))
     task.set_defaults(run=verbs.task)

@@ -64,7 +64,6 @@ class DaemonRecord:
 
     def _status(self, report: Tick) -> dict[str, Json]:
         decision, settings = report.decision, self._loaded.settings
-        holds = report.moment.holds
         return {
             "format": STATUS_FORMAT,
             "at": self._clock.wall().isoformat(),

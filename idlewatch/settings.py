@@ -342,6 +342,12 @@ def pod_sources(proc: Path = Path("/proc"), rp_environment: Path = Path("/etc/rp
     )
 
 
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """Our own environment without any Pod's variables but these, for a child that acts for a simulated Pod."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "RUNPOD_"))}
+    return kept | dict(variables)
+
+
 def _bytes_or_empty(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -37,8 +37,16 @@ class TaskEnd:
 class Task:
     """One slow effect under way."""
 
-    def __init__(self, command: Sequence[str], request: Json, *, now_s: float, silent_limit_s: float) -> None:
-        """Start it. Raises TaskError where the process can't be started."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        request: Json,
+        *,
+        now_s: float,
+        silent_limit_s: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it, in this process's environment or the given one. Raises TaskError where it can't be started."""
         self.progress: Json = None
         self._silent_limit_s = silent_limit_s
         self._heard_s = now_s
@@ -48,7 +56,12 @@ class Task:
         self._end: TaskEnd | None = None
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env=environment,
             )
         except OSError as error:
             raise TaskError(f"can't start {command[0]}: {error.strerror}") from error

@@ -318,9 +318,9 @@ def demo(_options: argparse.Namespace) -> bool:
     """`idlewatch demo`."""
     from rich.console import Console
 
-    from idlewatch.demo.rehearsal import rehearse
+    from idlewatch.demo.simulated_pod import play
 
-    return rehearse(Console(), Settings().limits())
+    return play(Console())
 
 
 def _loaded() -> Loaded:

@@ -47,9 +47,10 @@ def test_a_wrong_setting_exits_2_naming_the_variable_and_the_remedy(
     assert says in error
 
 
-def test_the_demo_ends_with_a_stop_and_says_that_nothing_was_touched(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_stops_the_simulated_pod_and_brings_every_file_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo"]) == 0
     out = capsys.readouterr().out
-    assert "Would have stopped on Friday" in out
-    assert out.count("warn ") >= 1
-    assert "nothing was stopped" in out
+    assert "Stopped Friday at" in out
+    assert "STOP NOT CONFIRMED" not in out
+    assert "confirmed by this start" in out
+    assert "every one of them, byte for byte" in out

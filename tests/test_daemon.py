@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from idlewatch.daemon import Daemon, Tick
-from idlewatch.demo.rehearsal import FastClock, Rehearsed
 from idlewatch.model import Action, Activity, Decision, Finding, Reading
 from idlewatch.policy import Moment, started
+from tests.fakes import FastClock, Rehearsed
 from tests.test_policy import LIMITS
 
 

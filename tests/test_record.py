@@ -6,12 +6,12 @@ import stat
 from pathlib import Path
 
 from idlewatch.daemon import Daemon
-from idlewatch.demo.rehearsal import FastClock, Rehearsed
 from idlewatch.history import History, events_of, status_of
 from idlewatch.model import Action, Decision, Outcome, PodIdentity
 from idlewatch.policy import Moment
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, daemon_source, load
+from tests.fakes import FastClock, Rehearsed
 from tests.test_daemon import Scripted
 
 POD = PodIdentity(pod_id="abc", source="environment", started_s=0.0, boot_key="abc@1")
