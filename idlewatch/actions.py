@@ -83,6 +83,12 @@ class PodActions:
         self._snapshot = outcome.snapshot if action is Action.SAVE else self._snapshot
         return outcome
 
+    def close(self) -> None:
+        """End what is under way: a save without its manifest is none, a stop call that was made stays made."""
+        for task in [*self._ending, *([self._task[1]] if self._task else [])]:
+            task.end()
+        self._task, self._ending = None, []
+
     @property
     def busy(self) -> bool:
         """Whether a task is under way."""
@@ -154,3 +160,6 @@ class ObservedActions:
         del now_s
         ready, self._ready = self._ready, None
         return ready
+
+    def close(self) -> None:
+        """Nothing is under way."""

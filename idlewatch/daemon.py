@@ -32,6 +32,10 @@ class Actions(Protocol):
         """Return the outcome of what was begun, once; None while it runs."""
         ...
 
+    def close(self) -> None:
+        """End what is under way, at the daemon's own end."""
+        ...
+
 
 class Record(Protocol):
     """Where what was seen and decided is kept."""
@@ -84,6 +88,12 @@ class Daemon:
             began_s = self._clock.now_s()
             self.tick()
             self._clock.sleep(max(0.0, began_s + self._limits.interval_s - self._clock.now_s()))
+
+    def close(self) -> None:
+        """End everything that was begun: actions under way, and what the signals started."""
+        self._actions.close()
+        for signal in self._signals:
+            signal.close()
 
     def tick(self) -> Tick:
         """One pass over everything."""

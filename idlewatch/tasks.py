@@ -91,6 +91,17 @@ class Task:
             self._ending_s, self._ended_because = now_s, because
             self._send(signal.SIGTERM)
 
+    def end(self) -> None:
+        """End it now and wait until it is gone; for the daemon's own end. Blocks for seconds at the most."""
+        if self._process.poll() is None:
+            self._send(signal.SIGTERM)
+            try:
+                self._process.wait(_LAST_WORDS_S / 2)
+            except subprocess.TimeoutExpired:
+                self._send(signal.SIGKILL)
+                self._process.wait()
+        self._close()
+
     def _send(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)

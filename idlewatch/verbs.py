@@ -81,8 +81,7 @@ def _watch(here: Assembly) -> None:
         state=history.remembered(here.pod.boot_key, record.settings_key),
     )
     daemon.run(until=clock.ended)
-    for signal in watched:
-        signal.close()
+    daemon.close()
     history.close()
     log.info("ended", because="shutdown request")
 

@@ -40,3 +40,5 @@ class Rehearsed:
     def poll(self, now_s: float) -> Outcome | None:
         outcome, self._outcome = self._outcome, None
         return outcome
+
+    def close(self) -> None: ...

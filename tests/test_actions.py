@@ -121,6 +121,15 @@ def test_a_save_that_is_called_off_is_ended_and_its_outcome_never_comes() -> Non
     pytest.fail("the save went on")
 
 
+def test_at_the_daemons_end_nothing_is_left_running() -> None:
+    pod = Pod(work="time.sleep(600)")
+    actions = pod.actions()
+    actions.carry_out(decision(Action.SAVE), 0.0)
+    actions.close()
+    assert not actions.busy
+    assert pod.tasks[0]._process.returncode is not None
+
+
 def test_a_task_that_can_not_be_started_is_a_failed_outcome() -> None:
     def broken(*_: object) -> Task:
         raise TaskError("can't start python")

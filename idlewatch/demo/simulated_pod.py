@@ -192,6 +192,7 @@ def _watch(console: Console, here: Assembly, clock: DemoClock, variables: dict[s
         f"A simulated Pod; a developer's GPU as recorded over {hours}, then nobody comes back.\n", highlight=False
     )
     daemon.run(until=lambda: stopped.is_set() or clock.now_s() > 86400.0)
+    daemon.close()
     history.close()
     return daemon.state.why
 
