@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import ssl
+import subprocess
+import sys
 import traceback
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -531,7 +533,7 @@ def test_headers_that_do_not_end_are_abandoned_too(api: LoopbackApi, kind: str) 
 def test_reads_that_hang_leave_time_for_the_stop(api: LoopbackApi) -> None:
     api.fail(READ, "hang", times=None)
     api.fail(GQL_READ, "hang", times=None)
-    assert provider(api, call_timeout_s=5.0, total_deadline_s=0.9).stop().accepted_by == REST_OK
+    assert provider(api, call_timeout_s=5.0, total_deadline_s=1.5).stop().accepted_by == REST_OK
 
 
 def test_no_call_is_begun_past_the_total_deadline(api: LoopbackApi) -> None:
@@ -633,6 +635,11 @@ def test_a_good_pod_has_no_refusal_and_fits_the_protocol() -> None:
     assert PROVIDERS["runpod"] is RunpodProvider
 
 
+def test_the_daemon_can_import_the_providers_without_an_http_library() -> None:
+    code = "import sys, idlewatch.providers; sys.exit('httpx' in sys.modules or 'pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+
+
 # --- describe
 
 
@@ -684,8 +691,9 @@ def test_describe_says_why_it_could_not(
 ) -> None:
     api.fail(READ, **rest)
     api.fail(GQL_READ, **graphql)
+    call_timeout_s = 0.2 if graphql.get("kind") == "drip" else 5.0
     with pytest.raises(ProviderError) as caught:
-        provider(api, call_timeout_s=0.3).describe()
+        provider(api, call_timeout_s=call_timeout_s).describe()
     assert type(caught.value) is error
     assert_no_secret(caught.value)
     assert REST_OK in str(caught.value)

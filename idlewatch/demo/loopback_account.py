@@ -33,6 +33,7 @@ class Account:
         """Key, and then Pod (None: all of them), to what may be done."""
         self._on_stop = on_stop
         self._timers: list[threading.Timer] = []
+        self._stopping: set[str] = set()
 
     def grant(self, key: str, rights: Collection[str], pod_id: str | None) -> None:
         """Let a key do this. Raises ValueError for a right that does not exist."""
@@ -40,6 +41,11 @@ class Account:
         if unknown:
             raise ValueError(f"no such rights: {sorted(unknown)}")
         self.rights.setdefault(key, {})[pod_id] = frozenset(rights)
+
+    def settle(self) -> None:
+        """Wait for the stops that are under way."""
+        for timer in self._timers:
+            timer.join()
 
     def close(self) -> None:
         """Call off the stops that are under way."""
@@ -115,8 +121,12 @@ class Account:
     def _stop(self, pod: LoopbackPod) -> None:
         if pod.status == "EXITED" or pod.stop_effect is StopEffect.NOTHING:
             return
+        if pod.pod_id in self._stopping:
+            return
         if pod.stop_delay_s == 0:
             pod.status = "EXITED"
+        else:
+            self._stopping.add(pod.pod_id)
         timer = threading.Timer(pod.stop_delay_s, self._end, args=(pod,))
         timer.daemon = True
         self._timers.append(timer)
@@ -124,6 +134,7 @@ class Account:
 
     def _end(self, pod: LoopbackPod) -> None:
         pod.status = "EXITED"
+        self._stopping.discard(pod.pod_id)
         if self._on_stop is not None and pod.stop_effect is StopEffect.STOPS:
             self._on_stop(pod.pod_id)
 

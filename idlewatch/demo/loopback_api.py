@@ -134,7 +134,7 @@ class LoopbackApi:
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), conversation(self))
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), name="loopback api", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.005,), name="loopback api", daemon=True).start()
         return self
 
     def __exit__(

@@ -54,6 +54,7 @@ def conversation(api: Answering) -> type[BaseHTTPRequestHandler]:
 class _Conversation(BaseHTTPRequestHandler):
     behind: Answering
     timeout = 30.0
+    disable_nagle_algorithm = True
     server_version = "loopback"
     sys_version = ""
 
