@@ -1,0 +1,71 @@
+"""
+What one GPU of this Pod draws while it does nothing: the floor that the energy vote is held against.
+
+No table of idle watts per card is right: a context alone adds 26 to 66 W, and clocks, cooling and the driver move it.
+So the floor is learned in this Pod, from its own readings at utilization 0, and forgotten when what the GPU holds
+changes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+WINDOW_S = 60.0
+MEMORY_S = 900.0
+MARGIN_W = 6.0
+MARGIN_SHARE = 0.05
+GRAIN_S = 5.0
+"""Readings that are closer together are kept as one segment."""
+GAP_S = 0.5
+
+
+@dataclass(slots=True)
+class _Segment:
+    from_s: float
+    to_s: float
+    joules: float
+
+
+class PowerFloor:
+    """The lowest 60 s mean power of the last 15 min at utilization 0; instants are the readings' own."""
+
+    def __init__(self) -> None:
+        self._segments: deque[_Segment] = deque()
+
+    def note(self, at_s: float, span_s: float, watts: float) -> None:
+        """Add `span_s` seconds up to `at_s` in which nothing ran."""
+        new = _Segment(at_s - span_s, at_s, watts * span_s)
+        last = self._segments[-1] if self._segments else None
+        if last and new.from_s - last.to_s <= GAP_S and last.to_s - last.from_s < GRAIN_S:
+            last.to_s, last.joules = new.to_s, last.joules + new.joules
+        else:
+            self._segments.append(new)
+        while self._segments and self._segments[0].to_s < at_s - MEMORY_S:
+            self._segments.popleft()
+
+    def forget(self) -> None:
+        """Begin anew: what the GPU holds has changed, and with it what it draws."""
+        self._segments.clear()
+
+    def floor_w(self) -> float | None:
+        """The floor in watts; None before 60 s in a row were seen at utilization 0."""
+        means = [mean for end in range(len(self._segments)) if (mean := self._mean_w(end)) is not None]
+        return min(means, default=None)
+
+    def limit_w(self) -> float | None:
+        """The mean power above which the GPU worked: the floor and max(6 W, 5 %); None without a floor."""
+        floor_w = self.floor_w()
+        return None if floor_w is None else floor_w + max(MARGIN_W, MARGIN_SHARE * floor_w)
+
+    def _mean_w(self, end: int) -> float | None:
+        """Mean over the shortest run of adjoining segments up to `end` that is 60 s long."""
+        joules = seconds = 0.0
+        for index in range(end, -1, -1):
+            segment = self._segments[index]
+            if index < end and self._segments[index + 1].from_s - segment.to_s > GAP_S:
+                return None
+            joules, seconds = joules + segment.joules, seconds + segment.to_s - segment.from_s
+            if seconds >= WINDOW_S:
+                return joules / seconds
+        return None

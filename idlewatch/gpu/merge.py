@@ -1,0 +1,122 @@
+"""
+The polls of one tick as one set of facts, and the span that they really cover.
+
+What any poll saw counts (a busy sample is never averaged away); covered is only the newest span without a hole. A
+poll that could not be read leaves a hole unless a later one still had its samples in the ring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idlewatch.gpu.samples import two_highest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from idlewatch.gpu.line import GpuPoll, Poll
+    from idlewatch.model import Json
+
+HOLE_S = 2.0
+"""Seconds between two covered spans that still count as one."""
+
+Seen = tuple[float, "GpuPoll"]
+"""The instant of a poll and what it saw of one GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    at_s: float
+    total_mj: int
+
+
+class Merger:
+    """Makes facts of polls; remembers each GPU's energy counter and how many GPUs there have been."""
+
+    def __init__(self, gpu_count: int | None) -> None:
+        self._gpu_count = gpu_count
+        self._most = 1
+        self._energy: dict[str, _Counter] = {}
+
+    def facts(self, polls: Sequence[Poll]) -> tuple[dict[str, Json], float]:
+        """The facts of these polls (one or more, oldest first), and the seconds up to the newest that they cover."""
+        newest = polls[-1]
+        self._most = max(self._most, *(poll.expected for poll in polls))
+        seen: dict[str, list[Seen]] = {}
+        for poll in polls:
+            for gpu in poll.gpus:
+                seen.setdefault(gpu.uuid, []).append((poll.at_s, gpu))
+        gpus = [self._gpu(of_one, newest.at_s) for of_one in seen.values()]
+        covers_s = min((_covered_s(of_one, newest.at_s) for of_one in seen.values()), default=0.0)
+        expected = self._most if self._gpu_count is None else self._gpu_count
+        facts: dict[str, Json] = {"expected": expected, "found": newest.found, "found_error": newest.found_error}
+        return {"gpus": [*gpus], **facts}, covers_s
+
+    def _gpu(self, seen: list[Seen], newest_s: float) -> dict[str, Json]:
+        at_s, last = seen[-1]
+        polls = [gpu for _, gpu in seen]
+        energy_mj, span_s = self._energy_since(at_s, last)
+        return {
+            "uuid": last.uuid,
+            "name": last.name,
+            "mig": last.mig,
+            **_utilization(polls),
+            "covered_s": _covered_s(seen, newest_s),
+            "engines_max_pct": _engines(polls),
+            "energy_mj": energy_mj,
+            "energy_span_s": span_s,
+            "power_mean_w": round(energy_mj / 1000 / span_s, 2) if energy_mj is not None and span_s else None,
+            "mem_used_mib": last.mem_used_mib,
+            "processes": last.processes,
+            "unsupported": [*last.unsupported],
+            "error": last.error if at_s == newest_s else "not in the newest reading",
+        }
+
+    def _energy_since(self, at_s: float, gpu: GpuPoll) -> tuple[int | None, float | None]:
+        """Energy in mJ and seconds since the counter was last read; unknown where it went back (driver loaded anew)."""
+        if gpu.energy_total_mj is None:
+            return None, None
+        before, now = self._energy.get(gpu.uuid), _Counter(at_s, gpu.energy_total_mj)
+        self._energy[gpu.uuid] = now
+        if before is None or now.total_mj < before.total_mj or now.at_s <= before.at_s:
+            return None, None
+        return now.total_mj - before.total_mj, round(now.at_s - before.at_s, 3)
+
+
+def _utilization(polls: list[GpuPoll]) -> dict[str, Json]:
+    """Highest, second highest and mean of every sample that any poll saw; all unknown where the newest read none."""
+    read = [poll for poll in polls if poll.util_max_pct is not None]
+    samples = sum(poll.samples for poll in read)
+    if not read:
+        return {"util_max_pct": None, "util_second_pct": None, "util_mean_pct": None, "samples": 0}
+    tops = [pct for poll in read for pct in (poll.util_max_pct, poll.util_second_pct) if pct is not None]
+    highest, second = two_highest(tops)
+    mean = sum((poll.util_mean_pct or 0.0) * poll.samples for poll in read) / samples if samples else None
+    return {
+        "util_max_pct": highest,
+        "util_second_pct": second,
+        "util_mean_pct": None if mean is None else round(mean, 2),
+        "samples": samples,
+    }
+
+
+def _engines(polls: list[GpuPoll]) -> dict[str, Json]:
+    highest: dict[str, float] = {}
+    for poll in polls:
+        for engine, pct in poll.engines_max_pct.items():
+            highest[engine] = max(pct, highest.get(engine, 0.0))
+    return {**highest}
+
+
+def _covered_s(seen: list[Seen], newest_s: float) -> float:
+    """Seconds up to the newest poll that samples of this GPU cover without a hole; 0 where the newest read none."""
+    from_s = newest_s
+    for at_s, gpu in reversed(seen):
+        if at_s < from_s - HOLE_S:
+            break
+        if gpu.error is None:
+            from_s = min(from_s, at_s - gpu.covered_s)
+        elif from_s == newest_s:
+            return 0.0
+    return round(newest_s - from_s, 3)

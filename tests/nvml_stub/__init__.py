@@ -1,0 +1,156 @@
+"""
+An NVML for tests: a C library that the real pynvml loads, and the script that it follows while it runs.
+
+    directory = build(tmp_path)                 # once a session: for LD_LIBRARY_PATH
+    script = NvmlScript(tmp_path / "script", gpus=2)
+    script.util(0, 87)                          # takes effect at the next call of the library
+    argv = child_argv(directory, script, poll_s=0.1)
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "nvml_stub.c"
+ALL = "*"
+
+
+def build(directory: Path) -> Path:
+    """Compile the stub into `directory` and return it, for LD_LIBRARY_PATH; fails where there is no `cc`."""
+    library = directory / "libnvidia-ml.so.1"
+    soname = f"-Wl,-soname,{library.name}"
+    command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", soname, "-o", str(library), str(SOURCE), "-lm"]
+    subprocess.run(command, check=True)
+    return directory
+
+
+def environment(directory: Path, script: NvmlScript) -> dict[str, str]:
+    """The variables that make a process, and its children, find the stub and its script."""
+    return {"LD_LIBRARY_PATH": str(directory), "NVML_STUB_SCRIPT": str(script.path)}
+
+
+def child_argv(directory: Path, script: NvmlScript, *, poll_s: float) -> list[str]:
+    """The command of the reader's child process on the stub."""
+    variables = [f"{name}={value}" for name, value in environment(directory, script).items()]
+    return ["env", *variables, sys.executable, "-P", "-m", "idlewatch.gpu.child", str(poll_s)]
+
+
+def now_s() -> float:
+    """The stub's clock, CLOCK_BOOTTIME seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class NvmlScript:
+    """
+    What the stub answers; every method takes effect at its next call. A GPU is an index, or `ALL`.
+
+    Calls that can fail, hang or die are named `init`, `count`, `handle`, `uuid`, `name`, `mig`, `util`,
+    `util_samples` (how many rows), `util_rows` (the rows), the same three for `encoder`, `decoder`, `jpeg` and
+    `ofa`, `mem`, `mem2`, `energy`, `processes`, `graphics`; `*` with `error` is all of them. Without a line about
+    it a GPU is at 0 %, 70 W, 3 MiB, without a process.
+    """
+
+    def __init__(self, path: Path, *, gpus: int = 1) -> None:
+        self.path = path
+        self._lines: list[str] = []
+        self._energy: dict[int | str, tuple[float, float, float]] = {}
+        self._add(f"gpus * {gpus}")
+
+    def util(self, gpu: int | str, pct: float, *, since_s: float | None = None) -> None:
+        """Steady utilization from now (or an instant in the past) on; what was before stays in the ring."""
+        self._add(f"util {gpu} {pct} {now_s() if since_s is None else since_s}")
+
+    def engine(self, gpu: int | str, name: str, pct: float) -> None:
+        """Utilization of `encoder`, `decoder`, `jpeg` or `ofa` from now on."""
+        self._add(f"{name} {gpu} {pct} {now_s()}")
+
+    def burst(
+        self, gpu: int | str, *, busy_s: float, every_s: float, pct: float = 100, since_s: float | None = None
+    ) -> None:
+        """Busy for `busy_s` at the start of each `every_s` from now on; ring and instant readings agree."""
+        self._add(f"burst {gpu} {busy_s} {every_s} {pct} {now_s() if since_s is None else since_s}")
+
+    def samples(self, gpu: int | str, rows: list[tuple[float, int]]) -> None:
+        """Exactly these ring rows (seconds, percent), in this order; nothing else comes into the ring."""
+        self._add(f"given {gpu} 1")
+        self._add(f"samples {gpu} " + " ".join(f"{at_s:.6f}:{pct}" for at_s, pct in rows))
+
+    def instant(self, gpu: int | str, pct: int) -> None:
+        """What nvmlDeviceGetUtilizationRates says, whatever the ring holds."""
+        self._add(f"instant {gpu} {pct}")
+
+    def dry(self, gpu: int | str, *, on: bool = True) -> None:
+        """The ring has nothing newer: NOT_FOUND, as on a sleeping GPU."""
+        self._add(f"dry {gpu} {int(on)}")
+
+    def ring(self, *, depth: int = 100, sample_s: float = 1 / 6) -> None:
+        """How many samples the ring keeps and how far apart they are."""
+        self._add(f"ring * {depth}")
+        self._add(f"sample_s * {sample_s}")
+
+    def energy_w(self, gpu: int, watts: float) -> None:
+        """Power from now on; the energy counter goes on from where it stands."""
+        at_s = now_s()
+        before_w, since_s, joules = self._energy.get(gpu, (70.0, 0.0, 0.0))
+        self._energy[gpu] = (watts, at_s, joules + before_w * (at_s - since_s))
+        self._add(f"energy {gpu} {watts} {at_s} {self._energy[gpu][2]}")
+
+    def mem(self, gpu: int | str, mib: int) -> None:
+        """Memory in use, without the driver's reserve of 480 MiB (which the old call counts in)."""
+        self._add(f"mem {gpu} {mib}")
+
+    def processes(self, gpu: int | str, count: int) -> None:
+        """Processes with a context."""
+        self._add(f"processes {gpu} {count}")
+
+    def count(self, gpus: int) -> None:
+        """What nvmlDeviceGetCount says from now on."""
+        self._add(f"count * {gpus}")
+
+    def mig(self, gpu: int | str, *, on: bool = True) -> None:
+        """MIG mode."""
+        self._add(f"mig {gpu} {int(on)}")
+
+    def error(self, call: str, code: int, gpu: int | str = ALL, *, times: int = 0) -> None:
+        """Let a call fail with an nvmlReturn_t (0 ends it): always, or `times` times before each success."""
+        self._add(f"error {gpu} {call} {code} {times}")
+
+    def stall(self, call: str, seconds: float, gpu: int | str = ALL) -> None:
+        """Let a call hang."""
+        self._add(f"stall {gpu} {call} {seconds}")
+
+    def works(self, gpu: int, pct: float = 87) -> None:
+        """A model at work, all in one: utilization, 16 GB, one process, 300 W."""
+        self.util(gpu, pct)
+        self.mem(gpu, 16000)
+        self.processes(gpu, 1)
+        self.energy_w(gpu, 300)
+
+    def rests(self, gpu: int) -> None:
+        """The same model without a request: it stays loaded and draws 120 W."""
+        self.util(gpu, 0)
+        self.energy_w(gpu, 120)
+
+    def segv(self, call: str, gpu: int | str = ALL) -> None:
+        """Let a call crash the process."""
+        self._add(f"die {gpu} {call} -1")
+
+    def exit(self, call: str, code: int, gpu: int | str = ALL) -> None:
+        """Let a call end the process."""
+        self._add(f"die {gpu} {call} {code}")
+
+    def reset(self, *, gpus: int = 1) -> None:
+        """Forget everything said so far."""
+        self._lines.clear()
+        self._energy.clear()
+        self._add(f"gpus * {gpus}")
+
+    def _add(self, line: str) -> None:
+        """Written aside and moved into place: the library may be reading it."""
+        self._lines.append(line)
+        fresh = self.path.with_name(self.path.name + ".new")
+        fresh.write_text("\n".join(self._lines) + "\n")
+        fresh.replace(self.path)
