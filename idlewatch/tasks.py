@@ -167,6 +167,7 @@ def _available(pipe: IO[bytes]) -> bytes:
 def serve(work: Callable[[Json, Callable[[Json], None]], Json]) -> int:
     """Run `work(request, progress)` as a task's child process: request from stdin, answer to stdout. Returns 0 or 1."""
     signal.signal(signal.SIGTERM, _end_by_exception)
+    _end_with_parent()
     try:
         request: Json = json.loads(sys.stdin.readline())
         _say({"result": work(request, lambda progress: _say({"progress": progress}))})
@@ -174,6 +175,16 @@ def serve(work: Callable[[Json, Callable[[Json], None]], Json]) -> int:
         _say({"error": error_to_json(error)})
         return 1
     return 0
+
+
+def _end_with_parent() -> None:
+    """A save or a stop call must not outlive the daemon that would hear of it (PR_SET_PDEATHSIG, prctl(2))."""
+    import ctypes
+
+    pr_set_pdeathsig, parent = 1, os.getppid()
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGTERM))
+    if os.getppid() != parent:
+        raise SystemExit(1)
 
 
 def _end_by_exception(_number: int, _frame: object) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,22 @@ def test_errors_travel(error: TaskError) -> None:
     again = error_from_json(error_to_json(error))
     assert type(again) is type(error)
     assert str(again) == str(error)
+
+
+def test_a_child_does_not_outlive_its_daemon(tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    work = f"import os; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    code = f"{PRELUDE}def work(request, progress):\n    {work}\nsys.exit(serve(work))"
+    daemon = (
+        "import os, signal, sys, time\nfrom idlewatch.tasks import Task\n"
+        f"Task([sys.executable, '-c', {code!r}], None, now_s=0.0, silent_limit_s=60.0)\n"
+        f"while not os.path.exists({str(started)!r}): time.sleep(0.01)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", daemon], check=False, timeout=60)
+    pid = int(started.read_text())
+    for _ in range(1000):
+        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]:
+            return
+        time.sleep(0.01)
+    pytest.fail("the child went on")
