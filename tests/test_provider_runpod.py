@@ -587,6 +587,11 @@ def test_an_address_that_is_none(url: str) -> None:
     stop_refusal(provider(rest_url=url, graphql_url=url), ProviderUnavailable)
 
 
+def test_a_proxy_for_the_world_is_not_used_on_loopback(api: LoopbackApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert provider(api).stop().accepted_by == REST_OK
+
+
 # --- refusal, from the environment alone
 
 
@@ -711,6 +716,13 @@ def test_a_lock_that_is_no_boolean_is_not_known_to_be_open() -> None:
     read = rest_pod(answer, [])
     assert isinstance(read, PodRead)
     assert not read.lock_known
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id":' * 100_000, b"9" * 5000, b"\xff\xfe", b"\x00"])
+def test_a_body_made_to_break_a_parser_is_no_pod(body: bytes) -> None:
+    for said in (rest_pod(Answer(status=200, body=body), []), graphql_pod(Answer(status=200, body=body), "pod", [])):
+        assert isinstance(said, Verdict)
+        assert said.passing
 
 
 # --- properties
