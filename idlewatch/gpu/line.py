@@ -85,13 +85,13 @@ def _gpu(facts: Facts) -> GpuPoll:
     return GpuPoll(
         uuid=_text(facts, "uuid"),
         name=_text(facts, "name"),
-        mig=facts["mig"] is True,
+        mig=_flag(facts, "mig"),
         util_max_pct=_percent_or_none(facts, "util_max_pct"),
         util_second_pct=_percent_or_none(facts, "util_second_pct"),
         util_mean_pct=_percent_or_none(facts, "util_mean_pct"),
         samples=int(_number(facts, "samples")),
         covered_s=_number(facts, "covered_s"),
-        engines_max_pct={name: _percent(facts["engines_max_pct"], name) for name in facts["engines_max_pct"]},
+        engines_max_pct=_percents(facts["engines_max_pct"]),
         energy_total_mj=_whole_or_none(facts, "energy_total_mj"),
         mem_used_mib=_whole_or_none(facts, "mem_used_mib"),
         processes=_whole_or_none(facts, "processes"),
@@ -116,6 +116,18 @@ def _percent(facts: Facts, name: str) -> float:
 
 def _percent_or_none(facts: Facts, name: str) -> float | None:
     return None if facts[name] is None else _percent(facts, name)
+
+
+def _percents(facts: Any) -> dict[str, float]:
+    if not isinstance(facts, dict):
+        raise TypeError("engines_max_pct is no object")
+    return {name: _percent(facts, name) for name in facts}
+
+
+def _flag(facts: Facts, name: str) -> bool:
+    if not isinstance(facts[name], bool):
+        raise TypeError(f"{name} is neither true nor false")
+    return bool(facts[name])
 
 
 def _whole_or_none(facts: Facts, name: str) -> int | None:
