@@ -7,7 +7,7 @@ Used by `cli` only; the rest is handed what it needs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +58,8 @@ def signals(here: Assembly) -> list[Signal]:
     if unknown:
         known = ", ".join(SIGNALS)
         raise SettingsError([f"IDLEWATCH_SIGNALS, IDLEWATCH_IGNORE: no signal {unknown[0]!r}; there are: {known}"])
-    return [SIGNALS[name]() for name in asked if name not in settings.ignore]
-
-
-def has_unseen_gpu(watched: Sequence[Signal], devices: Path = Path("/dev")) -> bool:
-    """Whether there is a GPU here that no signal watches: then quiet proves nothing."""
-    present = any(devices.glob("nvidia*")) or (devices / "kfd").exists()
-    return present and not any(signal.name == "gpu" for signal in watched)
+    variables = here.loaded.pod_variables()
+    return [SIGNALS[name](variables) for name in asked if name not in settings.ignore]
 
 
 def provider(here: Assembly) -> Provider:

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     blind_limit: Span = timedelta(minutes=10)
     """How long a signal may be unknown before the quiet time counted so far is forgotten."""
     connected_for: Duration = timedelta(hours=3)
-    """How long a connected person who does nothing keeps the warning away; `0`: not at all."""
+    """How long a connected person who does nothing keeps the warning away; `0`: not at all. No signal sees people yet."""
     ignore: Names = ()
     """Signals to leave out, by name, comma-separated: `host`. What they would have seen is then not seen."""
     boot_grace: Duration = timedelta(minutes=15)
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     budget_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Hard ceiling: the Pod is saved and stopped when this start of it has cost so many dollars; `0`: none."""
     usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """The Pod's price where the provider's API can't be asked for it; `0`: ask."""
+    """The Pod's price in dollars an hour; a budget needs it."""
     volume: AutoPath = "auto"
     """Folder on the storage that survives a stop; `auto`: the Pod's volume, where one is really mounted."""
     save_root: AutoPath = "auto"
@@ -132,10 +132,6 @@ class Settings(BaseSettings):
     """REST v2 base address, for tests and proxies."""
     runpod_graphql_url: str = "https://api.runpod.io/graphql"
     """GraphQL address, likewise."""
-    login_note_dir: Annotated[
-        str, AfterValidator(lambda value: str(_absolute(Path(value))) if value != "off" else value)
-    ] = "/etc/profile.d"
-    """Where a Pod gets the two-line script that shows trouble at the next login; `off`: nowhere."""
 
     @classmethod
     def settings_customise_sources(
@@ -272,6 +268,10 @@ def _impossible_pairs(settings: Settings) -> list[str]:
                 f"IDLEWATCH_MAX_UPTIME={written(s.max_uptime)} leaves no room for IDLEWATCH_WARN_FOR="
                 f"{written(s.warn_for)}; make it longer than that"
             ),
+        ),
+        (
+            s.budget_usd and not s.usd_per_hour,
+            f"IDLEWATCH_BUDGET_USD={s.budget_usd:g} can't be kept without a price; set IDLEWATCH_USD_PER_HOUR",
         ),
         (
             s.volume != "auto" and _inside(Path(s.volume), s.state_dir),

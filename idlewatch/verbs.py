@@ -57,8 +57,6 @@ def _watch(here: Assembly) -> None:
     settings, clock = here.loaded.settings, MachineClock()
     clock.end_on_shutdown_request()
     watched = assembly.signals(here)
-    if settings.mode is Mode.STOP and assembly.has_unseen_gpu(watched):
-        raise Refused("this version does not read GPUs yet, so it must not stop a Pod that has one; try --observe")
     history = History(settings.state_dir)
     record = DaemonRecord(history, clock, here.loaded, here.pod)
     refusal = assembly.provider(here).refusal() if settings.mode is Mode.STOP else None
@@ -75,6 +73,7 @@ def _watch(here: Assembly) -> None:
             state_dir=settings.state_dir,
             started_s=here.pod.started_s,
             hold_max_s=settings.hold_max.total_seconds(),
+            usd_per_hour=settings.usd_per_hour,
             refusal=refusal,
         ),
         limits=settings.limits(),

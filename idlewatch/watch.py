@@ -77,8 +77,11 @@ def only_daemon(state_dir: Path) -> Iterator[None]:
 class Moments:
     """Tells what is true now, beside what the signals find; reads the holds at each tick."""
 
-    def __init__(self, *, state_dir: Path, started_s: float, hold_max_s: float, refusal: str | None) -> None:
-        """`started_s`: when this container started; `refusal`: why this Pod must not be stopped, if it must not."""
+    def __init__(
+        self, *, state_dir: Path, started_s: float, hold_max_s: float, usd_per_hour: float, refusal: str | None
+    ) -> None:
+        """`started_s`: when this container started; `usd_per_hour` 0: not known; `refusal`: why not to stop at all."""
+        self._usd_per_hour = usd_per_hour
         self._state_dir, self._started_s = state_dir, started_s
         self._hold_max_s, self._refusal = hold_max_s, refusal
         self._known: tuple[Hold, ...] = ()
@@ -90,9 +93,13 @@ class Moments:
         for ended in found.ended:
             log.info("hold_ended", who=ended.who, why=ended.why)
         holds.remove(self._state_dir, [ended.id for ended in found.ended])
+        uptime_s = now_s - self._started_s
+        price = self._usd_per_hour
         return Moment(
             now_s=now_s,
-            uptime_s=now_s - self._started_s,
+            uptime_s=uptime_s,
+            spent_usd=uptime_s / 3600 * price if price else None,
+            usd_per_hour=price or None,
             holds=found.active,
             request=stop_request(self._state_dir),
             refusal=self._refusal,

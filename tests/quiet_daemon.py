@@ -61,6 +61,7 @@ def main() -> None:
                 state_dir=settings.state_dir,
                 started_s=here.pod.started_s,
                 hold_max_s=settings.hold_max.total_seconds(),
+                usd_per_hour=settings.usd_per_hour,
                 refusal=assembly.provider(here).refusal(),
             ),
             limits=settings.limits(),

@@ -33,6 +33,7 @@ def test_settings_shows_every_setting_and_where_it_came_from(
         ("IDLEWATCH_WARN_FOR", "0", "at once"),
         ("IDLEWATCH_MAX_UPTIME", "3m", "IDLEWATCH_WARN_FOR"),
         ("IDLEWATCH_BUDGET_USD", "nan", "finite"),
+        ("IDLEWATCH_BUDGET_USD", "20", "IDLEWATCH_USD_PER_HOUR"),
         ("IDLEWATCH_MODE", "dry", "observe"),
         ("IDLEWATCH_STATE_DIR", "run", "absolute"),
     ],

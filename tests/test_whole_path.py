@@ -176,6 +176,16 @@ def test_a_save_that_fails_keeps_the_pod_up_and_alarmed(pod: Place) -> None:
     assert "save failed" in str((status_of(pod.state_dir) or {})["troubles"])
 
 
+def test_a_budget_stops_a_held_pod_but_only_after_its_save(pod: Place) -> None:
+    pod.settings = {"IDLEWATCH_BUDGET_USD": "0.01", "IDLEWATCH_USD_PER_HOUR": "1000000", "IDLEWATCH_IDLE_AFTER": "1h"}
+    (pod.state_dir / "holds").mkdir()
+    place("demo", for_s=600, who="ann", state_dir=pod.state_dir)
+    pod.start()
+    pod.until(pod.stopped)
+    assert pod.kinds()[:4] == ["warn", "save", "save done", "stop"]
+    assert "budget" in str(events_of(pod.state_dir)[0]["text"])
+
+
 def test_a_second_daemon_refuses(pod: Place) -> None:
     pod.start()
     pod.until(lambda: pod.phase() != "None")

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from idlewatch.gpu.reader import GpuReader
 from idlewatch.model import Signal
+from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
 
-SIGNALS: Mapping[str, Callable[[], Signal]] = {
-    "host": HostSignal,
+
+def gpu_count(pod_variables: Mapping[str, str]) -> int | None:
+    """What RunPod says of the GPUs of this Pod; None where it says nothing that is a number."""
+    told = pod_variables.get("RUNPOD_GPU_COUNT", "")
+    return int(told) if told.isdecimal() else None
+
+
+SIGNALS: Mapping[str, Callable[[Mapping[str, str]], Signal]] = {
+    "gpu": lambda pod_variables: GpuSignal(reader=GpuReader(), gpu_count=gpu_count(pod_variables)),
+    "host": lambda _: HostSignal(),
 }
-"""Name, as in IDLEWATCH_SIGNALS and IDLEWATCH_IGNORE, to what makes one; the order is that of every report."""
+"""Name, as in IDLEWATCH_SIGNALS and IDLEWATCH_IGNORE, to what makes one from the Pod's variables; in report order."""
