@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     blind_limit: Span = timedelta(minutes=10)
     """How long a signal may be unknown before the quiet time counted so far is forgotten."""
     connected_for: Duration = timedelta(hours=3)
-    """How long a connected person who does nothing keeps the warning away; `0`: not at all. No signal sees people yet."""
+    """How long a connected person who does nothing keeps the warning away; `0`: not at all. No signal sees people."""
     ignore: Names = ()
     """Signals to leave out, by name, comma-separated: `host`. What they would have seen is then not seen."""
     boot_grace: Duration = timedelta(minutes=15)
