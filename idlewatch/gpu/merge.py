@@ -85,17 +85,18 @@ class Merger:
 
 
 def _utilization(polls: list[GpuPoll]) -> dict[str, Json]:
-    """Highest, second highest and mean of every sample that any poll saw; all unknown where the newest read none."""
+    """Highest, second highest and mean of every sample that any poll saw; unknown where none read any."""
     read = [poll for poll in polls if poll.util_max_pct is not None]
     samples = sum(poll.samples for poll in read)
     if not read:
         return {"util_max_pct": None, "util_second_pct": None, "util_mean_pct": None, "samples": 0}
     tops = [pct for poll in read for pct in (poll.util_max_pct, poll.util_second_pct) if pct is not None]
     highest, second = two_highest(tops)
+    told = all(poll.util_second_pct is not None for poll in read)
     mean = sum((poll.util_mean_pct or 0.0) * poll.samples for poll in read) / samples if samples else None
     return {
         "util_max_pct": highest,
-        "util_second_pct": second,
+        "util_second_pct": second if told else None,
         "util_mean_pct": None if mean is None else round(mean, 2),
         "samples": samples,
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from idlewatch.errors import SignalError
 from idlewatch.gpu.judge import GpuJudge, Verdict
 from idlewatch.gpu.merge import Merger
+from idlewatch.gpu.reader import GpuReader
 from idlewatch.model import Activity, Finding, Reading
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class GpuSignal:
     Utilization, engines, memory and energy of every GPU, each judged by itself.
 
     `gpu_count` is RUNPOD_GPU_COUNT: 0 proves that there is none, another number is how many there must be. Without it
-    the device files in `device_dir` tell, and the most that were ever listed is how many there must be.
+    the device files in `device_dir` tell, and the most that were ever listed is how many there must be. Without a
+    `reader` its own starts a child process at the first `read`.
     """
 
     name = "gpu"
@@ -48,12 +50,12 @@ class GpuSignal:
     def __init__(
         self,
         *,
-        reader: Reader,
+        reader: Reader | None = None,
         gpu_count: int | None = None,
         device_dir: Path = Path("/dev"),
         active_above_pct: float = 5.0,
     ) -> None:
-        self._reader = reader
+        self._reader = reader or GpuReader()
         self._gpu_count = gpu_count
         self._device_dir = device_dir
         self._active_above_pct = active_above_pct
