@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
@@ -129,7 +130,12 @@ def _decimal(mtime_ns: int) -> bytes:
 
 
 def _extended(records: bytes) -> bytes:
-    return _ustar(b"pax", b"x", 0o644, size=len(records)) + records + padding(len(records))
+    return _announcement(len(records)) + records + padding(len(records))
+
+
+@lru_cache(maxsize=1024)
+def _announcement(size: int) -> bytes:
+    return _ustar(b"pax", b"x", 0o644, size=size)
 
 
 _TAIL: Final = b"ustar\x0000" + bytes(64) + b"%07o\0%07o\0" + bytes(167)

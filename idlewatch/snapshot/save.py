@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import idlewatch
 from idlewatch.errors import SnapshotError
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 PASSES: Final = 3
 ENOUGH_BYTES: Final = 1024 * 1024
 """A pass that finds less than this changed is the last."""
+Found: TypeAlias = tuple[str, str]
+"""Path and kind, as a scan found it."""
 _NAMED: Final = 1000
 _NAMED_IN_ERROR: Final = 5
 
@@ -65,8 +67,8 @@ def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
     mounts = read_mounts()
     since_ns = request.since_ns if request.since_ns is not None else since_for(request.root, mounts)
     origin = _Origin(request=request, mounts=mounts, since_ns=since_ns, began_ns=time.time_ns())
-    paths: list[str] = []
-    loss = summarize(scan := origin.scan(), _noting(scan.entries(steps.pause), paths))
+    found: list[Found] = []
+    loss = summarize(scan := origin.scan(), _noting(scan.entries(steps.pause), found))
     if loss.nothing:
         return None
     _refuse_unreadable(dict(loss.errors))
@@ -76,7 +78,7 @@ def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
     with store.locked() as locked:
         store.sweep(locked=locked)
         store.require_space(loss.total_bytes)
-        snapshot = _Saving(origin, store, scan, loss, steps).run(paths)
+        snapshot = _Saving(origin, store, scan, loss, steps).run(found)
         store.prune(request.keep)
     return snapshot
 
@@ -95,9 +97,9 @@ class _Origin:
         return new_scan(request.root, since_ns=self.since_ns, mounts=self.mounts, excludes=request.excludes, skip=skip)
 
 
-def _noting(entries: Iterable[Entry], paths: list[str]) -> Iterator[Entry]:
+def _noting(entries: Iterable[Entry], found: list[Found]) -> Iterator[Entry]:
     for entry in entries:
-        paths.append(entry.path)
+        found.append((entry.path, entry.kind))
         yield entry
 
 
@@ -123,7 +125,7 @@ def _refuse_too_big(loss: Loss, max_bytes: int | None) -> None:
 class _Changes:
     """What a later look found against what the archive holds."""
 
-    paths: list[str]
+    found: list[Found]
     files: list[str]
     disk_bytes: int
     gone: list[str]
@@ -141,9 +143,9 @@ class _Saving:
         self._parents: set[str] = set()
         self._changes = _Changes([], [], 0, [])
 
-    def run(self, paths: list[str]) -> Snapshot:
+    def run(self, found: list[Found]) -> Snapshot:
         try:
-            snapshot = self._written(paths)
+            snapshot = self._written(found)
             self._steps.stage("verify", snapshot.archive_bytes)
             prove(snapshot, self._steps.add)
             self._steps.stage("commit", 0)
@@ -155,7 +157,7 @@ class _Saving:
             raise
         return snapshot
 
-    def _written(self, paths: list[str]) -> Snapshot:
+    def _written(self, found: list[Found]) -> Snapshot:
         """Write the archive under its own name, and return its snapshot as far as it is known."""
         path = self._store.folder / f"{self._id}{ARCHIVE}"
         part = path.with_name(path.name + PART)
@@ -163,7 +165,7 @@ class _Saving:
         try:
             sink = Sink(fd, usable_workers())
             self._writer = TreeWriter(self._first.root, sink, self._steps.add)
-            self._passes(paths)
+            self._passes(found)
             sink.put(pax.END)
             index_at = sink.finish()
             os.fsync(fd)
@@ -173,23 +175,23 @@ class _Saving:
         self._store.sync()
         return self._snapshot(sink, index_at)
 
-    def _passes(self, paths: list[str]) -> None:
+    def _passes(self, found: list[Found]) -> None:
         self._steps.stage("write", self._loss.total_bytes)
         for left in reversed(range(PASSES)):
-            self._write(paths)
+            self._write(found)
             self._changes = self._look_again()
             if not left or (not self._writer.torn and self._changes.disk_bytes < ENOUGH_BYTES):
                 return
-            paths = self._changes.paths
+            found = self._changes.found
 
-    def _write(self, paths: list[str]) -> None:
+    def _write(self, found: list[Found]) -> None:
         self._writer.begin_pass()
-        for path in paths:
+        for path, kind in found:
             for parent in _parents(path):
                 if parent not in self._writer.saved and parent not in self._parents:
                     self._parents.add(parent)
-                    self._writer.add(parent)
-            self._writer.add(path)
+                    self._writer.add(parent, FOLDER)
+            self._writer.add(path, kind)
             self._steps.add(0)
         _refuse_unreadable(self._writer.errors)
 
@@ -202,7 +204,7 @@ class _Saving:
         for entry in scan.entries(self._steps.pause):
             unseen.discard(entry.path)
             if saved.get(entry.path) != (entry.ctime_ns, entry.size):
-                changes.paths.append(entry.path)
+                changes.found.append((entry.path, entry.kind))
                 changes.disk_bytes += entry.disk_bytes
                 if entry.kind != FOLDER:
                     changes.files.append(entry.path)

@@ -16,13 +16,14 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot import pax
-from idlewatch.snapshot.codec import CHUNK_BYTES, Sink
+from idlewatch.snapshot.codec import CHUNK_BYTES, Bytes, Sink
 from idlewatch.snapshot.scan import FIFO, FILE, FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FILE_DIGEST_BYTES: Final = 16
+_SMALL_BYTES: Final = 256 * 1024
 _VANISHED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """It is gone, or something else stands there now: the next look at the tree finds what."""
 _NO_XATTRS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENODATA})
@@ -31,8 +32,8 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O
 
 def index_line(member: pax.Member, digest: bytes | None) -> bytes:
     """Return the index line of a member: path, kind, size, mtime and the BLAKE2b of the bytes it stores."""
-    line = [member.path, member.kind, member.size, member.mtime_ns, digest.hex() if digest is not None else None]
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    told = f'"{digest.hex()}"' if digest is not None else "null"
+    return f'[{json.dumps(member.path)},"{member.kind}",{member.size},{member.mtime_ns},{told}]\n'.encode()
 
 
 class TreeWriter:
@@ -55,21 +56,25 @@ class TreeWriter:
         self._links.clear()
         self.torn.clear()
 
-    def add(self, path: str) -> None:
-        """Write one entry as it stands now; what can't be read goes to `errors`, what is gone is left out."""
+    def add(self, path: str, kind: str) -> None:
+        """
+        Write one entry as it stands now; what can't be read goes to `errors`, what is gone is left out.
+
+        `kind` is what the scan found; a regular file is opened at once and looked at only then.
+        """
         try:
-            self._add(path)
+            if kind == FILE:
+                self._add_file(path, f"{self._root}/{path}")
+            else:
+                self._add_other(path, f"{self._root}/{path}")
         except OSError as error:
             if error.errno not in _VANISHED:
                 self.errors[path] = error.strerror or str(error)
 
-    def _add(self, path: str) -> None:
-        full = f"{self._root}/{path}"
+    def _add_other(self, path: str, full: str) -> None:
         status = os.lstat(full)
         kind = KINDS[stat.S_IFMT(status.st_mode)]
-        if kind == FILE:
-            self._add_file(path, full)
-        elif kind != SOCKET and not self._add_link(path, status):
+        if kind not in {FILE, SOCKET} and not self._add_link(path, status):
             self._add_special(path, full, kind, status)
 
     def _add_link(self, path: str, status: os.stat_result) -> bool:
@@ -109,19 +114,35 @@ class TreeWriter:
         member = _member(path, FILE, status)
         member.size = member.stored = status.st_size
         member.xattrs = _xattrs(fd)
+        if member.size <= _SMALL_BYTES and not is_sparse(status):
+            digest = self._put_small(member, fd, status)
+        else:
+            digest = self._put_large(member, fd, status)
+        self._sink.note(index_line(member, digest))
+        self._look_again(path, fd, status)
+
+    def _put_small(self, member: pax.Member, fd: int, status: os.stat_result) -> bytes:
+        """Write a member in one piece: most files are small, and each call costs."""
+        view = memoryview(self._buffer)[: member.size]
+        got = self._read(member.path, fd, view, 0)
+        if got < member.size:
+            view[got:] = bytes(member.size - got)
+        self._head(member, status, view, pax.padding(member.size))
+        self._each_step(member.size)
+        return blake2b(view, digest_size=FILE_DIGEST_BYTES).digest()
+
+    def _put_large(self, member: pax.Member, fd: int, status: os.stat_result) -> bytes:
         segments = _segments(fd, status.st_size) if is_sparse(status) else None
         sparse_map = b""
         if segments is not None:
             sparse_map = pax.encode_map(segments, member.size)
             member.sparse, member.stored = True, len(sparse_map) + sum(length for _, length in segments)
-        self._head(member, status)
-        self._sink.put(sparse_map)
+        self._head(member, status, sparse_map)
         digest = blake2b(digest_size=FILE_DIGEST_BYTES)
         for offset, length in segments if segments is not None else [(0, member.size)]:
-            self._copy(path, fd, offset, length, digest)
+            self._copy(member.path, fd, offset, length, digest)
         self._sink.put(pax.padding(member.stored))
-        self._sink.note(index_line(member, digest.digest()))
-        self._look_again(path, fd, status)
+        return digest.digest()
 
     def _copy(self, path: str, fd: int, offset: int, length: int, digest: blake2b) -> None:
         end = offset + length
@@ -157,8 +178,8 @@ class TreeWriter:
         ):
             self.torn.add(path)
 
-    def _head(self, member: pax.Member, status: os.stat_result) -> None:
-        self._sink.put(pax.encode(member))
+    def _head(self, member: pax.Member, status: os.stat_result, *content: Bytes) -> None:
+        self._sink.put(b"".join((pax.encode(member), *content)))
         self.saved[member.path] = (status.st_ctime_ns, status.st_size)
         self.torn.discard(member.path)
 
