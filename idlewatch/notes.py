@@ -1,7 +1,8 @@
 """
-The note on the volume: why this Pod was stopped, for whoever starts it again.
+The notes on the volume: why this Pod was stopped, or why nothing guards it, for whoever comes next.
 
-Written before the stop is asked for, so it says *asked for*. Only another start of the container proves the stop.
+The note of a stop is written before the stop is asked for, so it says *asked for*. Only another start of the
+container proves the stop.
 Runs in a child process: a volume can hang for ever.
 """
 
@@ -15,14 +16,16 @@ from pathlib import Path
 from idlewatch.history import write_atomically
 from idlewatch.model import Json
 
-_NAME = "last-stop.json"
+LAST_STOP = "last-stop.json"
+MISCONFIGURED = "misconfigured.json"
+"""Left when the daemon refused to start for its settings: nothing guards the Pod."""
 
 
-def write_stop_note(volume: Path, pod_id: str, note: Mapping[str, Json]) -> Path:
-    """Replace the Pod's note and sync it. Raises OSError."""
+def write_note(volume: Path, pod_id: str, name: str, note: Mapping[str, Json]) -> Path:
+    """Replace one of the Pod's notes and sync it. Raises OSError."""
     folder = volume / ".idlewatch" / pod_id
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / _NAME
+    path = folder / name
     write_atomically(path, json.dumps(dict(note), indent=2) + "\n", mode=0o600)
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -35,7 +38,7 @@ def write_stop_note(volume: Path, pod_id: str, note: Mapping[str, Json]) -> Path
 def stop_note(volume: Path, pod_id: str) -> dict[str, Json] | None:
     """The note of the last stop that was asked for; None where there is none or it can't be read."""
     try:
-        said = json.loads((volume / ".idlewatch" / pod_id / _NAME).read_text())
+        said = json.loads((volume / ".idlewatch" / pod_id / LAST_STOP).read_text())
     except (OSError, ValueError):
         return None
     return said if isinstance(said, dict) else None

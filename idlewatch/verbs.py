@@ -8,30 +8,32 @@ Only `run` watches and only the daemon writes what it watches; the other verbs r
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from idlewatch import assembly, logs, notes, tasks
+from idlewatch import assembly, logs, notes, places, tasks
 from idlewatch import hold as placing
 from idlewatch import holds as reading
 from idlewatch.assembly import Assembly
 from idlewatch.daemon import Daemon
 from idlewatch.durations import format_duration
-from idlewatch.errors import IdlewatchError, Refused, SnapshotError
-from idlewatch.history import History, events_of, status_of, write_atomically
+from idlewatch.errors import IdlewatchError, Refused, SettingsError, SnapshotError
+from idlewatch.history import STATUS_FILE, History, events_of, status_of, write_atomically
 from idlewatch.model import Json
+from idlewatch.pod import POD_ID
 from idlewatch.record import DaemonRecord
-from idlewatch.settings import Loaded, Mode, Settings, load, pod_sources, shown, variable, verb_sources
+from idlewatch.settings import Loaded, Mode, Settings, Source, load, pod_sources, shown, variable, verb_sources
 from idlewatch.show.status import is_stale, status_lines
-from idlewatch.snapshot import RestoreReport, SaveRequest, be_gentle, find, measure_loss
+from idlewatch.snapshot import RestoreReport, SaveRequest, be_gentle, find, measure_loss, read_mounts
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
@@ -43,7 +45,12 @@ log = structlog.get_logger()
 def run(options: argparse.Namespace) -> bool:
     """`idlewatch run`."""
     logs.set_up(least=logging.DEBUG if options.debug else logging.INFO)
-    loaded = load(pod_sources())
+    sources = pod_sources()
+    try:
+        loaded = load(sources)
+    except SettingsError as error:
+        _leave_word(sources, error.problems)
+        raise
     if options.observe:
         told = loaded.settings.model_copy(update={"mode": Mode.OBSERVE})
         loaded = Loaded(settings=told, origins={**loaded.origins, "mode": "--observe"}, sources=loaded.sources)
@@ -51,6 +58,22 @@ def run(options: argparse.Namespace) -> bool:
     with only_daemon(loaded.settings.state_dir):
         _watch(here)
     return True
+
+
+def _leave_word(sources: Sequence[Source], problems: Sequence[str]) -> None:
+    """Say in the state folder and on the volume that nothing guards this Pod; best effort, only in a Pod."""
+    told = {name: value for source in reversed(sources) for name, value in source.variables.items() if value}
+    if not told.get(POD_ID):
+        return
+    clock, state_dir = MachineClock(), Path(told.get(variable("state_dir"), Settings.model_fields["state_dir"].default))
+    said: dict[str, Json] = {"at": clock.wall().isoformat(), "at_s": clock.now_s(), "problems": list(problems)}
+    volume = places.volume(told.get(variable("volume"), "auto"), read_mounts())
+    with contextlib.suppress(OSError):
+        state_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(state_dir / STATUS_FILE, json.dumps({"format": 1, "phase": "misconfigured", **said}))
+    with contextlib.suppress(OSError):
+        if volume:
+            notes.write_note(volume, told[POD_ID], notes.MISCONFIGURED, said)
 
 
 def _watch(here: Assembly) -> None:
@@ -300,7 +323,7 @@ def _write_note(here: Assembly, request: Mapping[str, Json]) -> None:
         "snapshot": request.get("snapshot"),
     }
     try:
-        notes.write_stop_note(here.volume, here.pod_name, note)
+        notes.write_note(here.volume, here.pod_name, notes.LAST_STOP, note)
     except OSError as error:
         sys.stderr.write(f"the note on {here.volume} could not be written: {error.strerror}\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,23 @@ def test_a_wrong_setting_exits_2_naming_the_variable_and_the_remedy(
     error = capsys.readouterr().err
     assert name in error
     assert says in error
+
+
+def test_a_daemon_that_refuses_its_settings_leaves_word_in_the_pod_and_on_the_volume(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RUNPOD_POD_ID", "pod1")
+    monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("IDLEWATCH_VOLUME", str(tmp_path / "volume"))
+    monkeypatch.setenv("IDLEWATCH_IDLE_AFTR", "30m")
+    monkeypatch.setenv("IDLEWATCH_RUNPOD_API_KEY", "sekret")
+    assert main(["run"]) == 2
+    monkeypatch.delenv("IDLEWATCH_IDLE_AFTR")
+    assert main(["status"]) == 1
+    assert "IDLEWATCH_IDLE_AFTR: there is no such setting" in capsys.readouterr().out
+    note = (tmp_path / "volume/.idlewatch/pod1/misconfigured.json").read_text()
+    assert "did you mean IDLEWATCH_IDLE_AFTER?" in note
+    assert "sekret" not in note + (tmp_path / "state/status.json").read_text()
 
 
 def test_the_demo_stops_the_simulated_pod_and_brings_every_file_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,12 +12,19 @@ STALE_TICKS = 3
 
 def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
     """Whether the daemon that wrote it has missed ticks: then nothing in it is true of now."""
-    return now_s - number(status.get("at_s")) > STALE_TICKS * number(status.get("interval_s")) + 5.0
+    return (
+        "problems" in status
+        or now_s - number(status.get("at_s")) > STALE_TICKS * number(status.get("interval_s")) + 5.0
+    )
 
 
 def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
     """The screen's lines."""
     age_s = now_s - number(status.get("at_s"))
+    problems = status.get("problems")
+    if isinstance(problems, list):
+        told = [f"  ! {problem}" for problem in problems]
+        return ["NOT RUNNING: the settings are wrong; nothing guards this Pod.", *told]
     if is_stale(status, now_s):
         return [
             f"NOT RUNNING: the daemon last looked {format_duration(age_s)} ago; nothing guards this Pod.",
