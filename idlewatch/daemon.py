@@ -8,7 +8,7 @@ it is begun, so that a daemon that dies in between begins the end sequence anew,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,6 +81,13 @@ class Daemon:
         self._moment = moment
         self._limits = limits
         self.state = policy.resumed(state, clock.now_s()) if state else policy.started(clock.now_s())
+
+    def look_back(self, readings: Iterable[Reading]) -> None:
+        """Let the judges see again what an earlier daemon read, oldest first: their windows reach over a restart."""
+        by_name = {signal.name: signal for signal in self._signals}
+        for reading in readings:
+            if reading.signal in by_name:
+                judge(by_name[reading.signal], reading)
 
     def run(self, *, until: Callable[[], bool]) -> None:
         """Tick at the set interval until `until` says so; late ticks are not made up for."""

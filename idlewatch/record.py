@@ -2,8 +2,8 @@
 The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
 
 `status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `phase`, `action`, `reason`,
-`cause`, `idle_for_s`, `acts_at_s`, `troubles` (name -> text), `holds`, `spent_usd`, and `signals`: name ->
-`activity`, `reason`, `bars`, `pauses`. Spans are seconds, instants CLOCK_BOOTTIME seconds.
+`cause`, `idle_for_s`, `acts_at_s`, `troubles` (name -> text), `holds`, `spent_usd`, `previous_stop`, and `signals`:
+name -> `activity`, `reason`, `bars`, `pauses`. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ STATUS_FORMAT = 1
 class DaemonRecord:
     """Writes everything that a tick saw and decided into the state folder."""
 
-    def __init__(self, history: History, clock: Clock, loaded: Loaded, pod: PodIdentity) -> None:
+    def __init__(
+        self, history: History, clock: Clock, loaded: Loaded, pod: PodIdentity, previous_stop: str | None = None
+    ) -> None:
         """Writes `settings.json`, too, for verbs that run where the variables are missing."""
+        self._previous_stop = previous_stop
         self._history, self._clock, self._loaded, self._pod = history, clock, loaded, pod
         told = json.dumps(settings_record(loaded), sort_keys=True)
         self.settings_key = hashlib.sha256(told.encode()).hexdigest()
@@ -82,6 +85,7 @@ class DaemonRecord:
                 {"who": hold.who, "reason": hold.reason, "until_s": hold.until_s} for hold in report.moment.holds
             ],
             "spent_usd": report.moment.spent_usd,
+            "previous_stop": self._previous_stop,
             "signals": {finding.signal: _shown(finding) for finding in report.findings},
         }
 

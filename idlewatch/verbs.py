@@ -41,6 +41,9 @@ from idlewatch.watch import MachineClock, Moments, only_daemon, request_file
 
 log = structlog.get_logger()
 
+_LOOK_BACK_S = 15 * 60.0
+"""The longest window of any judge."""
+
 
 def run(options: argparse.Namespace) -> bool:
     """`idlewatch run`."""
@@ -81,12 +84,13 @@ def _watch(here: Assembly) -> None:
     clock.end_on_shutdown_request()
     watched = assembly.signals(here)
     history = History(settings.state_dir)
-    record = DaemonRecord(history, clock, here.loaded, here.pod)
+    before = _before(here)
+    record = DaemonRecord(history, clock, here.loaded, here.pod, before)
+    state = history.remembered(here.pod.boot_key, record.settings_key)
     refusal = assembly.provider(here).refusal() if settings.mode is Mode.STOP else None
     log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
-    if here.volume:
-        before = notes.previous_stop(notes.stop_note(here.volume, here.pod_name), here.pod.boot_key)
-        log.info("previous_stop", text=before or "none is on record")
+    if before:
+        log.info("previous_stop", text=before)
     daemon = Daemon(
         clock=clock,
         signals=watched,
@@ -100,12 +104,20 @@ def _watch(here: Assembly) -> None:
             refusal=refusal,
         ),
         limits=settings.limits(),
-        state=history.remembered(here.pod.boot_key, record.settings_key),
+        state=state,
     )
+    if state:
+        daemon.look_back(history.readings_since(clock.now_s() - _LOOK_BACK_S))
     daemon.run(until=clock.ended)
     daemon.close()
     history.close()
     log.info("ended", because="shutdown request")
+
+
+def _before(here: Assembly) -> str | None:
+    """What the note on the volume proves of the stop before this start."""
+    note = notes.stop_note(here.volume, here.pod_name) if here.volume else None
+    return notes.previous_stop(note, here.pod.boot_key)
 
 
 # ---------------------------------------------------------------- what is true now

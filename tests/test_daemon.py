@@ -107,3 +107,21 @@ def test_a_daemon_that_is_started_again_keeps_the_quiet_time() -> None:
     )
     assert again.tick().decision.idle_for_s >= 990
     assert started(0.0).phase is again.state.phase
+
+
+def test_the_judges_see_again_what_an_earlier_daemon_read() -> None:
+    class Remembering(Scripted):
+        def __init__(self) -> None:
+            super().__init__()
+            self.judged: list[float] = []
+
+        def judge(self, reading: Reading) -> Finding:
+            self.judged.append(reading.at_s)
+            return super().judge(reading)
+
+    signal = Remembering()
+    watch = daemon(signal, FastClock(), Ordered())
+    watch.look_back(
+        [Reading(signal="host", at_s=1.0), Reading(signal="gone", at_s=2.0), Reading(signal="host", at_s=3.0)]
+    )
+    assert signal.judged == [1.0, 3.0]

@@ -11,6 +11,7 @@ from idlewatch.model import Action, Decision, Outcome, PodIdentity
 from idlewatch.policy import Moment
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, daemon_source, load
+from idlewatch.show.status import status_lines
 from tests.fakes import FastClock, Rehearsed
 from tests.test_daemon import Scripted
 
@@ -65,6 +66,15 @@ def test_what_the_daemon_was_told_is_there_for_the_verbs_without_its_secrets(tmp
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert daemon_source(tmp_path).variables["IDLEWATCH_IDLE_AFTER"] == "1h30m15s"
     assert not any("sekret" in file.read_bytes().decode(errors="replace") for file in tmp_path.iterdir())
+
+
+def test_status_says_why_the_pod_was_stopped_before(tmp_path: Path) -> None:
+    loaded = load([Source(name="environment", variables={"IDLEWATCH_STATE_DIR": str(tmp_path)})])
+    clock, history = FastClock(), History(tmp_path)
+    record = DaemonRecord(history, clock, loaded, POD, "confirmed by this start: idle for 30m")
+    daemon(clock, record, Rehearsed(), Scripted()).tick()
+    assert "confirmed by this start" in status_lines(status_of(tmp_path) or {}, clock.now_s())[-1]
+    history.close()
 
 
 def test_other_settings_have_another_key(tmp_path: Path) -> None:

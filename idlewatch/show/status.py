@@ -39,7 +39,9 @@ def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
         lines.append(f"  saves in {format_duration(max(0.0, number(acts_at) - now_s))}; keep it up: idlewatch hold 2h")
     lines += [f"  ! {name}: {text}" for name, text in mapping(status.get("troubles")).items()]
     lines += _signals(mapping(status.get("signals")))
-    return lines + _holds(status.get("holds"), now_s)
+    lines += _holds(status.get("holds"), now_s)
+    before = status.get("previous_stop")
+    return [*lines, f"  before this start: {before}"] if before else lines
 
 
 def _signals(signals: Mapping[str, Json]) -> list[str]:
