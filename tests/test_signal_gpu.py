@@ -725,4 +725,4 @@ def test_a_library_that_is_not_there_is_unknown(tmp_path: Path, script: NvmlScri
         time.sleep(0.02)
     signal.close()
     assert finding is not None
-    assert finding.reason == "NVML can't be opened: NVML Shared Library Not Found; starts again in 1 s"
+    assert finding.reason.startswith("NVML can't be opened: NVML Shared Library Not Found")
