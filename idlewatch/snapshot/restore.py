@@ -145,9 +145,18 @@ class _Restoring:
             if step is not None:
                 self._apply(members, member, step)
         if not self._report.dry_run:
-            for path, member in reversed(self._folders):
-                self._dress(path, member)
+            self._finish_folders()
             self._compare()
+
+    def _finish_folders(self) -> None:
+        """Give the folders their mtime once nothing is made in them any more, the innermost first."""
+        for path, member in reversed(self._folders):
+            try:
+                self._target.abandon(f"{path}/{TEMPORARY}")
+                self._dress(path, member)
+            except (OSError, InTheWayError) as error:
+                self._report.in_the_way[path] = f"changed meanwhile: {error}"
+        self._target.abandon(TEMPORARY)
 
     def _apply(self, members: Members, member: Member, step: Step) -> None:
         self._steps.add(0)

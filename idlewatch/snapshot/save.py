@@ -27,7 +27,7 @@ from idlewatch.snapshot.reader import prove, shown
 from idlewatch.snapshot.scan import FOLDER, Scan, new_scan
 from idlewatch.snapshot.steps import Steps
 from idlewatch.snapshot.store import ARCHIVE, PART, Store
-from idlewatch.snapshot.writer import TreeWriter
+from idlewatch.snapshot.writer import TICK_NS, TreeWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -182,6 +182,7 @@ class _Saving:
             self._changes = self._look_again()
             if not left or (not self._writer.torn and self._changes.disk_bytes < ENOUGH_BYTES):
                 return
+            time.sleep(TICK_NS / 1e9)
             found = self._changes.found
 
     def _write(self, found: list[Found]) -> None:
@@ -203,7 +204,7 @@ class _Saving:
         scan = self._origin.scan()
         for entry in scan.entries(self._steps.pause):
             unseen.discard(entry.path)
-            if saved.get(entry.path) != (entry.ctime_ns, entry.size):
+            if entry.path in self._writer.torn or saved.get(entry.path) != (entry.ctime_ns, entry.size):
                 changes.found.append((entry.path, entry.kind))
                 changes.disk_bytes += entry.disk_bytes
                 if entry.kind != FOLDER:

@@ -77,6 +77,14 @@ class Entry(NamedTuple):
     ctime_ns: int
 
 
+class _Pending(NamedTuple):
+    """A folder that is still to be walked, the rule that leaves it out, and what to say of itself."""
+
+    path: str
+    rule: str | None
+    entry: Entry | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excludes:
     """What is left out on purpose; paths are relative to the root, which stands for the container's `/`."""
@@ -126,10 +134,16 @@ class Scan:
     _driver_files: frozenset[str] | None = None
 
     def entries(self, pause: Callable[[], None] = lambda: None) -> Iterator[Entry]:
-        """Yield the change set, each folder before what is in it. `pause` is called once a folder and may raise."""
-        stack: list[tuple[str, str | None]] = [("", None)]
+        """
+        Yield the change set, each folder just before what is in it. `pause` is called once a folder and may raise.
+
+        That order matters to tar: it sets a folder's mtime when it comes to a member outside it.
+        """
+        stack: list[_Pending] = [_Pending("", None, None)]
         while stack:
-            folder, rule = stack.pop()
+            folder, rule, entry = stack.pop()
+            if entry is not None:
+                yield entry
             pause()
             try:
                 listing = os.scandir(f"{self.root}/{folder}")
@@ -144,7 +158,7 @@ class Scan:
         listing: Iterator[os.DirEntry[str]],
         folder: str,
         outer: str | None,
-        stack: list[tuple[str, str | None]],
+        stack: list[_Pending],
     ) -> Iterator[Entry]:
         since_ns = self.since_ns if self.since_ns is not None else -(1 << 63)
         prefix = folder + "/" if folder else ""
@@ -159,17 +173,19 @@ class Scan:
                 continue
             kind = KINDS[stat.S_IFMT(status.st_mode)]
             rule = outer or self.excludes.rule(path, item.name, kind, status.st_size)
-            if kind == FOLDER:
-                stack.append((path, rule))
             if status.st_ctime_ns < since_ns:
+                if kind == FOLDER:
+                    stack.append(_Pending(path, rule, None))
                 continue
             if kind == SYMLINK and rule is None and self._is_driver_link(path):
                 rule = "links to the driver's files"
             entry = Entry(path, kind, status.st_size, self._weigh(status), status.st_ctime_ns)
-            if rule is None:
-                yield entry
-            else:
+            if rule is not None:
                 self._leave_out(entry, rule, inside=outer is not None)
+            if kind == FOLDER:
+                stack.append(_Pending(path, rule, entry if rule is None else None))
+            elif rule is None:
+                yield entry
 
     def _unreadable(self, path: str, rule: str | None, error: OSError) -> None:
         vanished = isinstance(error, FileNotFoundError | NotADirectoryError)

@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from idlewatch.errors import SnapshotError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from idlewatch.snapshot.pax import Member
 
 TEMPORARY: Final = ".idlewatch-restoring"
+_T = TypeVar("_T")
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -93,23 +94,29 @@ class Target:
 
     def create(self, path: str) -> int:
         """Open a new file for writing under the temporary name beside `path`; `settle` puts it there."""
-        folder = self._cleared(path)
-        return os.open(TEMPORARY, _FILE, 0o600, dir_fd=folder)
+        folder, _ = self.parent(path, make=True)
+        return self._new(folder, lambda: os.open(TEMPORARY, _FILE, 0o600, dir_fd=folder))
 
     def create_symlink(self, path: str, target: str) -> None:
         """Make a symlink under the temporary name."""
-        os.symlink(target, TEMPORARY, dir_fd=self._cleared(path))
+        folder, _ = self.parent(path, make=True)
+        self._new(folder, lambda: os.symlink(target, TEMPORARY, dir_fd=folder))
 
     def create_node(self, path: str, mode: int, device: tuple[int, int] = (0, 0)) -> None:
         """Make a fifo or a device under the temporary name."""
-        os.mknod(TEMPORARY, mode, os.makedev(*device), dir_fd=self._cleared(path))
+        folder, _ = self.parent(path, make=True)
+        self._new(folder, lambda: os.mknod(TEMPORARY, mode, os.makedev(*device), dir_fd=folder))
 
     def link(self, existing: str, path: str) -> None:
-        """Make `path` another name of `existing`."""
-        folder, name = self.parent(existing, make=False)
-        source = os.dup(folder)
+        """Make `path` another name of `existing`, which is not the same file yet."""
+        above, name = self.parent(existing, make=False)
+        source = os.dup(above)
         try:
-            os.link(name, TEMPORARY, src_dir_fd=source, dst_dir_fd=self._cleared(path), follow_symlinks=False)
+            folder, _ = self.parent(path, make=True)
+            self._new(
+                folder,
+                lambda: os.link(name, TEMPORARY, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False),
+            )
         finally:
             os.close(source)
         self.settle(path)
@@ -154,11 +161,9 @@ class Target:
         except IsADirectoryError as error:
             self.abandon(path)
             raise InTheWayError("a folder stands there") from error
-        # rename(2) does nothing where both names are the same file.
-        self._unlink(folder)
 
     def abandon(self, path: str) -> None:
-        """Remove what has been made under the temporary name beside `path`."""
+        """Remove what stands under the temporary name beside `path`."""
         self._unlink(self.parent(path, make=False)[0])
 
     def make_folder(self, path: str) -> None:
@@ -188,10 +193,12 @@ class Target:
         os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
         return lacking
 
-    def _cleared(self, path: str) -> int:
-        folder, _ = self.parent(path, make=True)
-        self._unlink(folder)
-        return folder
+    def _new(self, folder: int, make: Callable[[], _T]) -> _T:
+        try:
+            return make()
+        except FileExistsError:
+            self._unlink(folder)
+            return make()
 
     @staticmethod
     def _unlink(folder: int) -> None:

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import stat
+import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FILE_DIGEST_BYTES: Final = 16
+TICK_NS: Final = 20_000_000
+"""Twice the longest tick of a kernel's clock of files (HZ=100): two writes in one tick leave the same ctime."""
 _SMALL_BYTES: Final = 256 * 1024
 _VANISHED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """It is gone, or something else stands there now: the next look at the tree finds what."""
@@ -39,8 +42,11 @@ def index_line(member: pax.Member, digest: bytes | None) -> bytes:
 class TreeWriter:
     """One archive in the making. `saved` tells what state of each path it holds; the newest member of a path wins."""
 
-    def __init__(self, root: str, sink: Sink, each_step: Callable[[int], None]) -> None:
+    def __init__(
+        self, root: str, sink: Sink, each_step: Callable[[int], None], now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
         """`root` is absolute, without a `/` at its end; `each_step` gets the bytes just read and may raise."""
+        self._now_ns = now_ns
         self._root = root
         self._sink = sink
         self._each_step = each_step
@@ -49,6 +55,7 @@ class TreeWriter:
         self.saved: dict[str, tuple[int, int]] = {}
         """Path to (ctime in ns, size) as written."""
         self.torn: set[str] = set()
+        """What changed while it was read, or so shortly before that a further change could not be told."""
         self.errors: dict[str, str] = {}
 
     def begin_pass(self) -> None:
@@ -171,7 +178,8 @@ class TreeWriter:
 
     def _look_again(self, path: str, fd: int, before: os.stat_result) -> None:
         after = os.fstat(fd)
-        if (after.st_ctime_ns, after.st_mtime_ns, after.st_size) != (
+        fresh = 0 <= self._now_ns() - before.st_ctime_ns < TICK_NS
+        if fresh or (after.st_ctime_ns, after.st_mtime_ns, after.st_size) != (
             before.st_ctime_ns,
             before.st_mtime_ns,
             before.st_size,
