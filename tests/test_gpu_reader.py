@@ -434,7 +434,7 @@ def test_an_nvml_that_cannot_be_opened_keeps_its_words_between_the_tries(stubbed
 
 @pytest.mark.slow
 def test_the_child_leaves_when_the_daemon_is_gone(library: Path, script: NvmlScript) -> None:
-    """The daemon dies without a word, and something that it started still holds the child's input open."""
+    """The daemon dies without a word, and something that it started still holds the child's pipes open."""
     argv = child_argv(library, script, poll_s=0.1)
     code = (
         "import os, subprocess, sys\n"
@@ -442,7 +442,8 @@ def test_the_child_leaves_when_the_daemon_is_gone(library: Path, script: NvmlScr
         "import time\n"
         f"reader = GpuReader(argv={argv!r})\n"
         "while not reader.take(time.clock_gettime(time.CLOCK_BOOTTIME)).polls: time.sleep(0.02)\n"
-        "os.set_inheritable(reader._child.process.stdin.fileno(), True)\n"
+        "for pipe in (reader._child.process.stdin, reader._child.process.stdout):\n"
+        "    os.set_inheritable(pipe.fileno(), True)\n"
         "holder = subprocess.Popen(['sleep', '30'], close_fds=False)\n"
         "print(reader.pid, holder.pid, flush=True)\n"
         "os._exit(0)\n"

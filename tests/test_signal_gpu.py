@@ -487,6 +487,13 @@ def test_a_lone_sample_with_anything_beside_it_or_anything_unknown_counts(change
     assert lone(pod, **changes).activity is ACTIVE
 
 
+def test_a_lone_sample_where_a_process_holds_a_small_context_counts() -> None:
+    pod = Pod()
+    small: dict[str, Any] = {"mem_used_mib": 150, "processes": 1}
+    pod.settle(watts=70.0, **small)
+    assert lone(pod, **small).activity is ACTIVE
+
+
 def test_a_lone_sample_before_the_floor_is_known_counts() -> None:
     assert lone(Pod()).activity is ACTIVE
 

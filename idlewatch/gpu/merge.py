@@ -111,13 +111,11 @@ def _engines(polls: list[GpuPoll]) -> dict[str, Json]:
 
 
 def _covered_s(seen: list[Seen], newest_s: float) -> float:
-    """Seconds up to the newest poll that samples of this GPU cover without a hole; 0 where the newest read none."""
+    """Seconds up to the newest poll that samples of this GPU cover without a hole; a poll that failed covers none."""
     from_s = newest_s
     for at_s, gpu in reversed(seen):
         if at_s < from_s - HOLE_S:
             break
         if gpu.error is None:
             from_s = min(from_s, at_s - gpu.covered_s)
-        elif from_s == newest_s:
-            return 0.0
     return round(newest_s - from_s, 3)
