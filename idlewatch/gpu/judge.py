@@ -85,12 +85,13 @@ class GpuJudge:
         GPU that nobody uses.
         """
         highest, second = gpu.get("util_max_pct"), gpu.get("util_second_pct")
-        mib, watts, limit_w = gpu.get("mem_used_mib"), gpu.get("power_mean_w"), self._floor.limit_w()
+        mib, watts = gpu.get("mem_used_mib"), gpu.get("power_mean_w")
         if highest is None or second is None or not second <= self._limit_pct < highest:
             return None
-        if mib is None or watts is None or limit_w is None:
+        if mib is None or watts is None or gpu.get("processes") or mib >= CONTEXT_MIB:
             return None
-        if gpu.get("processes") or mib >= CONTEXT_MIB or watts > limit_w:
+        limit_w = self._floor.limit_w()
+        if limit_w is None or watts > limit_w:
             return None
         return (
             f"one sample of {highest:.0f} % > {self._limit_pct:g} % with {mib:.0f} MiB < {CONTEXT_MIB} MiB in use and "
@@ -124,15 +125,16 @@ class GpuJudge:
 
     def _energy_vote(self, gpu: Facts, at_s: float) -> str | None:
         """Power above the floor over seconds without samples; never soon after activity, never without a floor."""
-        span_s, watts, limit_w = gpu.get("energy_span_s"), gpu.get("power_mean_w"), self._floor.limit_w()
-        if span_s is None or watts is None or limit_w is None:
+        span_s, watts = gpu.get("energy_span_s"), gpu.get("power_mean_w")
+        if span_s is None or watts is None:
             return None
         unseen_s = span_s - gpu.get("covered_s", 0.0)
         if unseen_s < UNCOVERED_S and not _unsupported(gpu):
             return None
         if self._active_s is not None and at_s - self._active_s < AFTERGLOW_S:
             return None
-        if watts <= limit_w:
+        limit_w = self._floor.limit_w()
+        if limit_w is None or watts <= limit_w:
             return None
         return f"drew {watts:.0f} W > {limit_w:.0f} W in {span_s:.0f} s, {unseen_s:.0f} s of them without samples"
 
