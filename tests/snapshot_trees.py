@@ -115,7 +115,8 @@ def _special(root: Path) -> None:
 
 
 def _modes(root: Path) -> None:
-    for mode in (0o600, 0o755, 0o444, 0o4755, 0o2755, 0o1644):
+    as_root = (0o4755, 0o2755) if os.geteuid() == 0 else ()
+    for mode in (0o600, 0o755, 0o444, 0o1644, *as_root):
         write(root / "modes" / f"{mode:o}", oct(mode)).chmod(mode)
     (root / "empty-folder").mkdir(mode=0o711)
     (root / "sticky").mkdir()

@@ -264,23 +264,36 @@ def test_a_second_restore_changes_nothing(tmp_path: Path) -> None:
 
 def test_an_interrupted_restore_is_simply_run_again(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    for number in range(3000):
+    for number in range(1300):
         write(root / f"d{number % 7}" / f"{number}", os.urandom(100))
     snapshot = saved(root, tmp_path / "volume")
     (target := tmp_path / "target").mkdir()
 
     def fail(progress: Progress) -> None:
-        if progress.stage == "restore" and progress.entries > 1500:
+        if progress.stage == "restore" and progress.entries > 700:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         restore(snapshot, target, progress=fail)
-    assert 0 < len(state(target)) < 3007
+    assert 0 < len(state(target)) < 1307
     write(target / "d3" / ".idlewatch-restoring", "left by a kill")
     with pytest.raises(SaveCancelled):
         restore(snapshot, target, cancelled=lambda: True)
     restore(snapshot, target)
     assert state(target) == state(root)
+
+
+def test_what_does_not_match_its_checksum_afterwards_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "root" / "a", "saved"), write(tmp_path / "root" / "b", "saved")
+    snapshot = saved(tmp_path / "root", tmp_path / "volume")
+    (target := tmp_path / "target").mkdir()
+
+    def rot(progress: Progress) -> None:
+        if progress.stage == "compare":
+            write(target / "b", "other")
+
+    with pytest.raises(SnapshotError, match="not as saved: b;"):
+        restore(snapshot, target, progress=rot)
 
 
 def test_only_what_is_asked_for_comes_back(tmp_path: Path) -> None:
@@ -337,6 +350,7 @@ def test_without_root_no_owner_no_setuid_and_no_device(tmp_path: Path) -> None:
         os.seteuid(0)
     status = (target / "su").stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o755, 65534)
+    assert "only root" in report.attributes["su"]
     assert report.skipped == {"null": "only root can make a device"}
 
 

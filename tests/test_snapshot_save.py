@@ -148,7 +148,9 @@ def test_what_changes_while_it_is_saved_is_saved_again(tmp_path: Path) -> None:
         write(root / "late" / "new", b"4" * MIB)
         (root / "gone").rename(root / "renamed")
 
-    snapshot = saved_with(root, tmp_path / "volume", at_pass_end(root, change))
+    callback = at_pass_end(root, change)
+    time.sleep(1.5 * TICK_NS / 1e9)
+    snapshot = saved_with(root, tmp_path / "volume", callback)
     (target := tmp_path / "target").mkdir()
     restore(snapshot, target)
     assert state(target) == state(root)
@@ -163,13 +165,12 @@ def saved_with(root: Path, volume: Path, progress: Callable[[Progress], None]) -
 
 
 def at_pass_end(root: Path, act: Callable[[], object]) -> Callable[[Progress], None]:
-    """Return a callback that acts once while the archive is written, after all of it has been read."""
-    for number in range(2000):  # counted work: the callback comes about every thousand entries
-        write(root / "pad" / f"{number:04}", "")
+    """Return a callback that acts once while the archive is written, after the files in `root` itself were read."""
+    write(root / "later" / "padding", bytes(12 * MIB))
     done: list[int] = []
 
     def note(progress: Progress) -> None:
-        if progress.stage == "write" and progress.entries > 1000 and not done:
+        if progress.stage == "write" and progress.done_bytes > 4 * MIB and not done:
             done.append(1)
             act()
 
@@ -210,7 +211,10 @@ def test_a_file_that_never_rests_is_kept_as_a_prefix_and_named(tmp_path: Path, s
     (target := tmp_path / "target").mkdir()
     restore(snapshot, target)
     assert (target / "calm").read_text() == "calm"
-    assert (target / "busy").read_bytes().startswith(b"b" * (20 * MIB - 16 * 4096))
+    restored = (target / "busy").read_bytes()
+    assert restored.startswith(b"b" * (20 * MIB - 16 * 4096))
+    if step_bytes < 0:
+        assert restored.endswith(b"\0" * 4096)
 
 
 def test_a_file_that_a_thread_writes_to_is_saved_as_some_state_of_it(tmp_path: Path) -> None:
@@ -291,8 +295,7 @@ def cancel_after(calls: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("calls", range(4))
 def test_a_cancelled_save_leaves_nothing(tmp_path: Path, calls: int) -> None:
-    for number in range(2500):
-        write(tmp_path / "root" / f"{number}", "x")
+    write(tmp_path / "root" / "file", bytes(20 * MIB))
     with pytest.raises(SaveCancelled, match="cancelled"):
         save(request(tmp_path / "root", tmp_path / "volume"), cancelled=cancel_after(calls))
     assert files_of(tmp_path / "volume") == set()
@@ -329,7 +332,21 @@ def test_what_cannot_be_read_makes_it_no_save_at_all(tmp_path: Path) -> None:
     os.close(folder)
     with pytest.raises(SnapshotError, match=r"nothing counts as saved: .*ddd \(File name too long\)"):
         save(request(tmp_path / "root", tmp_path / "volume"))
-    assert snapshots(tmp_path / "volume", POD) == []
+    assert not (tmp_path / "volume" / ".idlewatch").exists()
+
+
+def test_an_archive_that_the_volume_does_not_give_back_never_counts(tmp_path: Path) -> None:
+    write(tmp_path / "root" / "a", os.urandom(50_000))
+
+    def rot() -> None:
+        (archive,) = folder_of(tmp_path / "volume").glob("*.tar.zst")
+        raw = bytearray(archive.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        archive.write_bytes(raw)
+
+    with pytest.raises(SnapshotError, match="damaged"):
+        saved_with(tmp_path / "root", tmp_path / "volume", at_stage("verify", rot))
+    assert files_of(tmp_path / "volume") == set()
 
 
 @pytest.mark.parametrize("pod_id", ["", "..", "a/b", ".hidden"])

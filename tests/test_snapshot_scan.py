@@ -215,6 +215,16 @@ def test_bytes_are_what_is_on_the_disk(tmp_path: Path) -> None:
     assert (loss.files, loss.total_bytes) == (3, 1000)
 
 
+def test_a_file_shared_with_a_package_cache_weighs_in_the_environment(tmp_path: Path) -> None:
+    """Uv links the files of an environment to its cache; a save holds them whole."""
+    write(tmp_path / ".cache" / "uv" / "wheel", b"1" * 1000)
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "module").hardlink_to(tmp_path / ".cache" / "uv" / "wheel")
+    loss = loss_of(tmp_path)
+    assert (names(loss), loss.total_bytes) == ({"venv/module"}, 1000)
+    assert loss.excluded == ((".cache/uv", 1000, 2),)
+
+
 def test_the_summary_is_json_with_the_newest_and_the_heaviest_first(tmp_path: Path) -> None:
     for number in range(30):
         write(tmp_path / "data" / f"d{number % 2}" / f"f{number:02}", b"x" * (number + 1))

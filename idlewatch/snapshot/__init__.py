@@ -15,8 +15,9 @@ from idlewatch.snapshot.loss import Loss, measure_loss
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import container_birth_ns, read_mounts
 from idlewatch.snapshot.reader import prove
+from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.request import SaveRequest
-from idlewatch.snapshot.restore import RestoreReport, restore
+from idlewatch.snapshot.restore import restore
 from idlewatch.snapshot.save import save
 from idlewatch.snapshot.scan import Excludes
 from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps

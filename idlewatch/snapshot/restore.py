@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.mounts import points_below, read_mounts, since_for
 from idlewatch.snapshot.plan import Plan, Step, make_plan
 from idlewatch.snapshot.reader import Members, inspect, new_source, opened, shown
+from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.scan import FILE, FOLDER, KINDS, SYMLINK
 from idlewatch.snapshot.steps import Progress, Steps
 from idlewatch.snapshot.target import TEMPORARY, InTheWayError, Target
@@ -28,61 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from idlewatch.model import Json
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.pax import Member
 
 _CHUNK: Final = 1024 * 1024
 _MERGED_UP_TO_BYTES: Final = 1024 * 1024
 _NO_DEVICES: Final = frozenset({errno.EPERM, errno.EACCES})
-
-
-@dataclass(slots=True, kw_only=True)
-class RestoreReport:
-    """What a restore did, or with `dry_run` would do. Paths are relative to the target."""
-
-    snapshot: str
-    target: str
-    dry_run: bool
-    files: int = 0
-    """Entries written that are not folders."""
-    disk_bytes: int = 0
-    folders: int = 0
-    unchanged: int = 0
-    """Files that were there already, with the same content."""
-    merged: list[str] = field(default_factory=list)
-    """`authorized_keys` whose lines were joined with those of the target."""
-    kept_newer: list[str] = field(default_factory=list)
-    """Files of the target that differ and are newer than the save's copy: left as they are."""
-    in_the_way: dict[str, str] = field(default_factory=dict)
-    """Path and reason of what could not be put in its place."""
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Path and reason of what is left out on purpose."""
-    attributes: dict[str, str] = field(default_factory=dict)
-    """Path and reason of what was restored without one of its extended attributes."""
-
-    @property
-    def whole(self) -> bool:
-        """All that was asked for is back."""
-        return not self.kept_newer and not self.in_the_way
-
-    def as_json(self) -> dict[str, Json]:
-        """Return it as JSON values."""
-        return {
-            "snapshot": self.snapshot,
-            "target": self.target,
-            "dry_run": self.dry_run,
-            "whole": self.whole,
-            "files": self.files,
-            "disk_bytes": self.disk_bytes,
-            "folders": self.folders,
-            "unchanged": self.unchanged,
-            "merged": [*self.merged],
-            "kept_newer": [*self.kept_newer],
-            "in_the_way": {**self.in_the_way},
-            "skipped": {**self.skipped},
-            "attributes": {**self.attributes},
-        }
 
 
 def restore(

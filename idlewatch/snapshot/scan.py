@@ -130,7 +130,7 @@ class Scan:
     errors: dict[str, str] = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
     sockets: list[str] = field(default_factory=list)
-    _inodes: set[tuple[int, int]] = field(default_factory=set)
+    _inodes: set[tuple[int, int, bool]] = field(default_factory=set)
     _driver_files: frozenset[str] | None = None
 
     def entries(self, pause: Callable[[], None] = lambda: None) -> Iterator[Entry]:
@@ -179,7 +179,7 @@ class Scan:
                 continue
             if kind == SYMLINK and rule is None and self._is_driver_link(path):
                 rule = "links to the driver's files"
-            entry = Entry(path, kind, status.st_size, self._weigh(status), status.st_ctime_ns)
+            entry = Entry(path, kind, status.st_size, self._weigh(status, rule), status.st_ctime_ns)
             if rule is not None:
                 self._leave_out(entry, rule, inside=outer is not None)
             if kind == FOLDER:
@@ -206,9 +206,10 @@ class Scan:
         if entry.kind == SOCKET and not inside:
             self.sockets.append(entry.path)
 
-    def _weigh(self, status: os.stat_result) -> int:
+    def _weigh(self, status: os.stat_result, rule: str | None) -> int:
+        """Return the bytes on disk; an inode weighs once, and once more where a package cache shares it."""
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-            inode = (status.st_dev, status.st_ino)
+            inode = (status.st_dev, status.st_ino, rule is not None)
             if inode in self._inodes:
                 return 0
             self._inodes.add(inode)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.scan import FOLDER, SYMLINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,9 +188,11 @@ class Target:
         name = name or own_name
         if self.root_user:
             os.chown(name, member.uid, member.gid, dir_fd=folder, follow_symlinks=False)
-        if member.kind != "symlink":
+        if member.kind != SYMLINK:
             os.chmod(name, member.mode if self.root_user else member.mode & 0o1777, dir_fd=folder)
-        lacking = list(_set_xattrs(f"/proc/self/fd/{folder}/{name}", member))
+        special = not self.root_user and member.kind != FOLDER and member.mode & (stat.S_ISUID | stat.S_ISGID)
+        lacking = ["setuid and setgid bits: only root may restore them"] if special else []
+        lacking += list(_set_xattrs(f"/proc/self/fd/{folder}/{name}", member))
         os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
         return lacking
 

@@ -1,0 +1,57 @@
+"""What a restore says when it has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from idlewatch.model import Json
+
+
+@dataclass(slots=True, kw_only=True)
+class RestoreReport:
+    """What a restore did, or with `dry_run` would do. Paths are relative to the target."""
+
+    snapshot: str
+    target: str
+    dry_run: bool
+    files: int = 0
+    """Entries written that are not folders."""
+    disk_bytes: int = 0
+    folders: int = 0
+    unchanged: int = 0
+    """Files that were there already, with the same content."""
+    merged: list[str] = field(default_factory=list)
+    """`authorized_keys` whose lines were joined with those of the target."""
+    kept_newer: list[str] = field(default_factory=list)
+    """Files of the target that differ and are newer than the save's copy: left as they are."""
+    in_the_way: dict[str, str] = field(default_factory=dict)
+    """Path and reason of what could not be put in its place."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Path and reason of what is left out on purpose."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """Path and reason of what was restored without one of its extended attributes."""
+
+    @property
+    def whole(self) -> bool:
+        """All that was asked for is back."""
+        return not self.kept_newer and not self.in_the_way
+
+    def as_json(self) -> dict[str, Json]:
+        """Return it as JSON values."""
+        return {
+            "snapshot": self.snapshot,
+            "target": self.target,
+            "dry_run": self.dry_run,
+            "whole": self.whole,
+            "files": self.files,
+            "disk_bytes": self.disk_bytes,
+            "folders": self.folders,
+            "unchanged": self.unchanged,
+            "merged": [*self.merged],
+            "kept_newer": [*self.kept_newer],
+            "in_the_way": {**self.in_the_way},
+            "skipped": {**self.skipped},
+            "attributes": {**self.attributes},
+        }
