@@ -32,6 +32,7 @@ class Assembly:
     pod: PodIdentity
     volume: Path | None
     save_root: Path | None
+    no_volume_because: str = "no volume is mounted: a stop would lose everything on this Pod's disk"
 
     @property
     def pod_name(self) -> str:
@@ -42,12 +43,14 @@ class Assembly:
 def assembled(loaded: Loaded) -> Assembly:
     """Look where we are."""
     mounts, settings = read_mounts(), loaded.settings
-    return Assembly(
-        loaded=loaded,
-        pod=pod.identity(loaded.sources),
-        volume=places.volume(settings.volume, mounts),
-        save_root=places.save_root(settings.save_root, mounts),
-    )
+    this = pod.identity(loaded.sources)
+    named = loaded.pod_variable(pod.POD_ID) is not None
+    root = places.save_root(settings.save_root, mounts, in_pod=named)
+    kept = places.volume(settings.volume, mounts)
+    if kept and root == Path("/") and not places.survives(kept, mounts):
+        why = f"IDLEWATCH_VOLUME={kept} lies on the disk that a stop wipes; name a folder on a mounted volume"
+        return Assembly(loaded=loaded, pod=this, volume=None, save_root=root, no_volume_because=why)
+    return Assembly(loaded=loaded, pod=this, volume=kept, save_root=root)
 
 
 def signals(here: Assembly) -> list[Signal]:
@@ -89,7 +92,7 @@ def save_plan(here: Assembly) -> SavePlan:
     if here.save_root is None:
         return SavePlan(needless="this machine keeps its disk over a stop; nothing to save")
     if here.volume is None:
-        return SavePlan(impossible="no volume is mounted: a stop would lose everything on this Pod's disk")
+        return SavePlan(impossible=here.no_volume_because)
     return SavePlan(request=save_request(here, here.volume, here.save_root).as_json())
 
 

@@ -44,7 +44,7 @@ LAST_LOOK_S = 60.0
 BLIND_ALARM_S = 15 * 60.0
 """A signal unseen for so long raises an alarm, and again at each doubling."""
 FORCED_SAVE_VALID_S = 15 * 60.0
-"""Where evidence does not cancel: a save older than this at the stop is made again."""
+"""Where evidence does not cancel: a save that ended longer ago than this at the stop is made again."""
 _TRANSIENT_BACK_OFF_S = (30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 1800.0, 3600.0)
 _SAVE_BACK_OFF_S = (600.0, 1200.0, 2400.0, 7200.0)
 _REFUSED_BACK_OFF_S = (6 * 3600.0, 12 * 3600.0, 24 * 3600.0)
@@ -97,6 +97,8 @@ class State:
     """Whether the end sequence has a save, or there was nothing to save."""
     snapshot: str | None = None
     save_began_s: float = 0.0
+    saved_s: float = 0.0
+    """When that save ended."""
     look_from_s: float = 0.0
     accepted_s: float | None = None
     """When the provider accepted the stop."""
@@ -306,7 +308,7 @@ def _save_is_old(state: State, now_s: float) -> bool:
         return False
     if state.cause is Cause.IDLE:
         return state.save_began_s < state.clock.zero_s
-    return now_s - state.save_began_s > FORCED_SAVE_VALID_S and now_s - state.look_from_s > FORCED_SAVE_VALID_S
+    return now_s - state.saved_s > FORCED_SAVE_VALID_S
 
 
 def _unsure(state: State, tick: _Tick) -> str | None:
@@ -395,7 +397,9 @@ def _after_save(state: State, outcome: Outcome, now_s: float, limits: Limits) ->
     if outcome.ok:
         began_s = state.save_began_s if outcome.save_began_s is None else outcome.save_began_s
         state = _without_trouble(state, SAVE_FAILED)
-        return _looking(replace(state, saved=True, snapshot=outcome.snapshot, save_began_s=began_s), now_s)
+        return _looking(
+            replace(state, saved=True, snapshot=outcome.snapshot, save_began_s=began_s, saved_s=now_s), now_s
+        )
     state = _with_trouble(state, SAVE_FAILED, outcome.reason)
     if limits.stop_without_save:
         return _looking(replace(state, saved=False), now_s)

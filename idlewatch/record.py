@@ -1,8 +1,8 @@
 """
 The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
 
-`status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `phase`, `action`, `reason`,
-`cause`, `idle_for_s`, `acts_at_s`, `troubles` (name -> text), `holds`, `spent_usd`, `previous_stop`, and `signals`:
+`status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
+`reason`, `cause`, `idle_for_s`, `acts_at_s`, `troubles` (name -> text), `holds`, `spent_usd`, `previous_stop`, and `signals`:
 name -> `activity`, `reason`, `bars`, `pauses`. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
 
@@ -74,6 +74,7 @@ class DaemonRecord:
             "interval_s": settings.interval.total_seconds(),
             "mode": settings.mode.value,
             "pod_id": self._pod.pod_id,
+            "boot_key": self._pod.boot_key,
             "phase": report.state.phase.value,
             "action": decision.action.value,
             "reason": decision.reason,

@@ -41,6 +41,9 @@ from idlewatch.watch import MachineClock, Moments, only_daemon, request_file
 
 log = structlog.get_logger()
 
+_SAVE_ATTEMPTS = 3
+_ENOUGH_BYTES = 1024 * 1024
+"""What may change while a save is proven; more, and the save does not hold what is there now."""
 _LOOK_BACK_S = 15 * 60.0
 """The longest window of any judge."""
 
@@ -98,7 +101,7 @@ def _watch(here: Assembly) -> None:
         record=record,
         moment=Moments(
             state_dir=settings.state_dir,
-            started_s=here.pod.started_s,
+            pod=here.pod,
             hold_max_s=settings.hold_max.total_seconds(),
             usd_per_hour=settings.usd_per_hour,
             refusal=refusal,
@@ -170,8 +173,9 @@ def stop(options: argparse.Namespace) -> bool:
     said = status_of(state_dir)
     if said is None or is_stale(said, now_s):
         raise Refused("no daemon is running here to carry it out; start it with `idlewatch run`")
+    boot_key = said.get("boot_key")
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps({"who": _who(), "warn_for_s": options.after, "at_s": now_s}))
+    write_atomically(path, json.dumps({"who": _who(), "warn_for_s": options.after, "boot_key": boot_key}))
     _print(
         [
             f"Asked: people are warned for {format_duration(options.after)}, then what a stop would wipe is saved.",
@@ -245,7 +249,7 @@ def loss(options: argparse.Namespace) -> bool:
     if options.json:
         _print([json.dumps(found.as_json())])
         return True
-    where = f"saved to {here.volume} first" if here.volume else "NOT saved: no volume is mounted"
+    where = f"saved to {here.volume} first" if here.volume else f"NOT saved: {here.no_volume_because}"
     _print([f"A stop now would wipe {_size(found.total_bytes)} in {found.files} files; {where}."])
     _print([f"  {_size(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])
     _print([f"  left out on purpose: {_size(weight)} of {rule}" for rule, weight, _ in found.excluded if weight])
@@ -293,7 +297,7 @@ def _restored(report: RestoreReport) -> list[str]:
 
 def _volume(here: Assembly) -> Path:
     if here.volume is None:
-        raise Refused("no volume is mounted, so nothing survives a stop; IDLEWATCH_VOLUME names a place that does")
+        raise Refused(here.no_volume_because)
     return here.volume
 
 
@@ -309,10 +313,15 @@ def _task_save(request: Json, progress: Callable[[Json], None]) -> Json:
     be_gentle()
     if not isinstance(request, dict):
         raise SnapshotError("not a request for a save")
-    made = save_now(SaveRequest.from_json(request), progress=lambda p: progress(p.as_json()))
-    if made is None:
-        return {"snapshot": None, "text": "nothing that a stop would wipe"}
-    return {"snapshot": made.id, "text": f"saved {made.files} files as {made.id}, {_size(made.archive_bytes)}"}
+    made = None
+    for _ in range(_SAVE_ATTEMPTS):
+        made = save_now(SaveRequest.from_json(request), progress=lambda p: progress(p.as_json()))
+        if made is None:
+            return {"snapshot": None, "text": "nothing that a stop would wipe"}
+        if made.changed_after_bytes < _ENOUGH_BYTES:
+            return {"snapshot": made.id, "text": f"saved {made.files} files as {made.id}, {_size(made.archive_bytes)}"}
+    changed = _size(made.changed_after_bytes if made else 0)
+    raise SnapshotError(f"{changed} changed again while each of {_SAVE_ATTEMPTS} saves was proven")
 
 
 def _task_stop(request: Json, _progress: Callable[[Json], None]) -> Json:

@@ -21,7 +21,7 @@ import structlog
 
 from idlewatch import holds
 from idlewatch.errors import Refused
-from idlewatch.model import Hold
+from idlewatch.model import Hold, PodIdentity
 from idlewatch.policy import Moment, StopRequest
 
 log = structlog.get_logger()
@@ -78,11 +78,11 @@ class Moments:
     """Tells what is true now, beside what the signals find; reads the holds at each tick."""
 
     def __init__(
-        self, *, state_dir: Path, started_s: float, hold_max_s: float, usd_per_hour: float, refusal: str | None
+        self, *, state_dir: Path, pod: PodIdentity, hold_max_s: float, usd_per_hour: float, refusal: str | None
     ) -> None:
-        """`started_s`: when this container started; `usd_per_hour` 0: not known; `refusal`: why not to stop at all."""
+        """`pod`: which start this is; `usd_per_hour` 0: not known; `refusal`: why not to stop at all."""
         self._usd_per_hour = usd_per_hour
-        self._state_dir, self._started_s = state_dir, started_s
+        self._state_dir, self._pod = state_dir, pod
         self._hold_max_s, self._refusal = hold_max_s, refusal
         self._known: tuple[Hold, ...] = ()
 
@@ -93,7 +93,7 @@ class Moments:
         for ended in found.ended:
             log.info("hold_ended", who=ended.who, why=ended.why)
         holds.remove(self._state_dir, [ended.id for ended in found.ended])
-        uptime_s = now_s - self._started_s
+        uptime_s = now_s - self._pod.started_s
         price = self._usd_per_hour
         return Moment(
             now_s=now_s,
@@ -101,7 +101,7 @@ class Moments:
             spent_usd=uptime_s / 3600 * price if price else None,
             usd_per_hour=price or None,
             holds=found.active,
-            request=stop_request(self._state_dir),
+            request=stop_request(self._state_dir, self._pod.boot_key),
             refusal=self._refusal,
         )
 
@@ -111,10 +111,11 @@ def request_file(state_dir: Path) -> Path:
     return state_dir / "requests" / "stop.json"
 
 
-def stop_request(state_dir: Path) -> StopRequest | None:
-    """The request that lies there; one that can't be understood is none, and stays for its author to see."""
+def stop_request(state_dir: Path, boot_key: str) -> StopRequest | None:
+    """The request of this start that lies there; another start's, or one that can't be understood, is none."""
     try:
         said = json.loads(request_file(state_dir).read_text())
-        return StopRequest(who=str(said["who"]), warn_for_s=max(1.0, float(said["warn_for_s"])))
+        asked = StopRequest(who=str(said["who"]), warn_for_s=max(1.0, float(said["warn_for_s"])))
+        return asked if said["boot_key"] == boot_key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

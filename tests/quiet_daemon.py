@@ -59,7 +59,7 @@ def main() -> None:
             record=record,
             moment=Moments(
                 state_dir=settings.state_dir,
-                started_s=here.pod.started_s,
+                pod=here.pod,
                 hold_max_s=settings.hold_max.total_seconds(),
                 usd_per_hour=settings.usd_per_hour,
                 refusal=assembly.provider(here).refusal(),

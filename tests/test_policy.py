@@ -315,6 +315,19 @@ def test_a_request_to_stop_is_obeyed_while_in_use_and_can_be_taken_back() -> Non
     assert life.actions()[-3:] == [Action.WARN, Action.SAVE, Action.STOP]
 
 
+def test_a_forced_stop_that_fails_for_long_saves_again_before_it_stops() -> None:
+    life = Life(
+        request=StopRequest(who="ann", warn_for_s=30),
+        stop_answer=Outcome(action=Action.STOP, ok=False, reason="HTTP 503"),
+    )
+    for _ in range(800):
+        life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE))
+    saved_s = [at for at, decision in life.log if decision.action is Action.SAVE]
+    stops_s = [at for at, decision in life.log if decision.action is Action.STOP]
+    assert len(saved_s) > 1
+    assert all(min(at - s for s in saved_s if s < at) <= policy.FORCED_SAVE_VALID_S + TICK_S for at in stops_s)
+
+
 def test_a_restart_of_the_daemon_keeps_the_clock_and_begins_the_sequence_anew() -> None:
     life = Life()
     life.until(Action.SAVE)

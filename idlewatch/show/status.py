@@ -12,10 +12,8 @@ STALE_TICKS = 3
 
 def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
     """Whether the daemon that wrote it has missed ticks: then nothing in it is true of now."""
-    return (
-        "problems" in status
-        or now_s - number(status.get("at_s")) > STALE_TICKS * number(status.get("interval_s")) + 5.0
-    )
+    age_s, interval_s = now_s - number(status.get("at_s")), number(status.get("interval_s"))
+    return "problems" in status or not -5.0 <= age_s <= STALE_TICKS * interval_s + 5.0
 
 
 def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
@@ -26,8 +24,9 @@ def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
         told = [f"  ! {problem}" for problem in problems]
         return ["NOT RUNNING: the settings are wrong; nothing guards this Pod.", *told]
     if is_stale(status, now_s):
+        ago = f"{format_duration(age_s)} ago" if age_s >= 0 else "in an earlier boot"
         return [
-            f"NOT RUNNING: the daemon last looked {format_duration(age_s)} ago; nothing guards this Pod.",
+            f"NOT RUNNING: the daemon last looked {ago}; nothing guards this Pod.",
             "Start it with `idlewatch run`.",
         ]
     lines = [
