@@ -2,8 +2,8 @@
 The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
 
 `status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
-`reason`, `cause`, `idle_for_s`, `acts_at_s`, `troubles` (name -> text), `holds`, `spent_usd`, `previous_stop`, and `signals`:
-name -> `activity`, `reason`, `bars`, `pauses`. Spans are seconds, instants CLOCK_BOOTTIME seconds.
+`reason`, `cause`, `idle_for_s`, `acts_at_s`, `troubles` (name -> text), `holds`, `spent_usd`, `previous_stop`, and
+`signals`: name -> `activity`, `reason`, `bars`, `pauses`. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
 
 from __future__ import annotations
