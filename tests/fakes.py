@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from idlewatch.model import Action, Decision, Outcome
+from idlewatch.model import Action, Activity, Decision, Finding, Outcome, Reading
 
 
 class FastClock:
@@ -42,3 +42,14 @@ class Rehearsed:
         return outcome
 
     def close(self) -> None: ...
+
+
+def quiet(reading: Reading) -> Finding:
+    """The verdict that nothing happened over what a reading covers."""
+    return Finding(
+        signal=reading.signal,
+        activity=Activity.QUIET,
+        reason="quiet",
+        seen_from_s=reading.at_s - reading.covers_s,
+        seen_to_s=reading.at_s,
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from idlewatch import assembly, logs
 from idlewatch.daemon import Daemon
 from idlewatch.history import History
-from idlewatch.model import Activity, Finding, Reading
+from idlewatch.model import Finding, Reading
 from idlewatch.notify import Delivery
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import load, pod_sources
 from idlewatch.watch import MachineClock, Moments, only_daemon
+from tests.fakes import quiet
 
 
 class Quiet:
@@ -26,13 +27,7 @@ class Quiet:
         return Reading(signal=self.name, at_s=now_s, covers_s=covers_s)
 
     def judge(self, reading: Reading) -> Finding:
-        return Finding(
-            signal=self.name,
-            activity=Activity.QUIET,
-            reason="quiet by decree",
-            seen_from_s=reading.at_s - reading.covers_s,
-            seen_to_s=reading.at_s,
-        )
+        return quiet(reading)
 
     def close(self) -> None: ...
 

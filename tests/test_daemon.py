@@ -7,7 +7,7 @@ import pytest
 from idlewatch.daemon import Daemon, Tick
 from idlewatch.model import Action, Activity, Decision, Finding, Reading
 from idlewatch.policy import Moment, started
-from tests.fakes import FastClock, Rehearsed
+from tests.fakes import FastClock, Rehearsed, quiet
 from tests.test_policy import LIMITS
 
 
@@ -25,13 +25,7 @@ class Scripted:
     def judge(self, reading: Reading) -> Finding:
         if not self.judges:
             raise KeyError("cpu_busy_s")
-        return Finding(
-            signal=self.name,
-            activity=Activity.QUIET,
-            reason="quiet",
-            seen_from_s=reading.at_s - reading.covers_s,
-            seen_to_s=reading.at_s,
-        )
+        return quiet(reading)
 
     def close(self) -> None: ...
 

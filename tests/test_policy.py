@@ -124,6 +124,15 @@ def test_evidence_after_the_warning_cancels_and_the_clock_starts_anew(when: Acti
     assert life.until(Action.WARN) - cancelled_s == pytest.approx(1800, abs=3 * TICK_S)
 
 
+def test_a_signal_that_is_active_keeps_the_warning_away_however_old_its_newest_evidence_is() -> None:
+    life = Life(limits=replace(LIMITS, idle_after_s=60, boot_grace_s=0))
+    evidence_s = life.now_s
+    for _ in range(100):
+        decision = life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE, evidence_s=evidence_s))
+    assert life.log == []
+    assert decision.reason == "host: host active"
+
+
 def test_evidence_at_the_last_look_cancels() -> None:
     life = Life()
     life.until(Action.SAVE)
