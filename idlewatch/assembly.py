@@ -16,7 +16,7 @@ from idlewatch.actions import ObservedActions, PodActions, SavePlan, Tells
 from idlewatch.daemon import Actions
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
-from idlewatch.model import Decision, Json, PodIdentity, Provider, Signal
+from idlewatch.model import Decision, Json, PodIdentity, Provider, Signal, Surroundings
 from idlewatch.notify import Terminals, warning_text
 from idlewatch.settings import Loaded, Mode
 from idlewatch.signals import SIGNALS
@@ -61,8 +61,12 @@ def signals(here: Assembly) -> list[Signal]:
     if unknown:
         known = ", ".join(SIGNALS)
         raise SettingsError([f"IDLEWATCH_SIGNALS, IDLEWATCH_IGNORE: no signal {unknown[0]!r}; there are: {known}"])
-    variables = here.loaded.pod_variables()
-    return [SIGNALS[name](variables) for name in asked if name not in settings.ignore]
+    surroundings = Surroundings(
+        variables=here.loaded.pod_variables(),
+        started_s=here.pod.started_s,
+        connected_for_s=settings.connected_for.total_seconds(),
+    )
+    return [SIGNALS[name](surroundings) for name in asked if name not in settings.ignore]
 
 
 def provider(here: Assembly) -> Provider:

@@ -9,7 +9,7 @@ it is begun, so that a daemon that dies in between begins the end sequence anew,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -149,6 +149,10 @@ def read(signal: Signal, now_s: float) -> Reading:
 
 def judge(signal: Signal, reading: Reading) -> Finding:
     """The verdict on a reading. One that could not be had is UNKNOWN, one that is proven absent is ABSENT."""
+    return replace(_judged(signal, reading), refines=signal.refines)
+
+
+def _judged(signal: Signal, reading: Reading) -> Finding:
     if reading.error is not None:
         return Finding(signal=signal.name, activity=Activity.UNKNOWN, reason=reading.error)
     if reading.absent is not None:

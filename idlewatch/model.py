@@ -62,6 +62,10 @@ class Finding:
     """Keeps the warning from being given, or cancels it, without touching the idle clock."""
     pauses: bool = False
     """The span was seen but does not count as quiet: the idle clock stands still over it."""
+    notice: str | None = None
+    """What people should hear although it changes no verdict: a GPU that may hang, one sign alone for hours."""
+    refines: bool = False
+    """Of a signal that only refines what the ground signals see; the daemon copies it from the signal."""
 
 
 class Signal(Protocol):
@@ -72,6 +76,9 @@ class Signal(Protocol):
     """
 
     name: str
+    refines: bool
+    """False: a ground signal, without which idleness can't be known. True: where it can't be read, that bars the
+    warning for IDLEWATCH_CONNECTED_FOR at most, raises an alarm, and then the other signals decide."""
 
     def read(self, now_s: float) -> Reading:
         """Return the newest facts. Never blocks: touches only /proc, /sys, the state folder and pipes.
@@ -87,6 +94,18 @@ class Signal(Protocol):
     def close(self) -> None:
         """End what `read` started, gently."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a signal is told of the Pod and of its owner's wishes when it is made."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """The platform's own variables: RUNPOD_GPU_COUNT, JUPYTER_PASSWORD."""
+    started_s: float = 0.0
+    """When this container started, CLOCK_BOOTTIME seconds; others' time stamps are never believed before it."""
+    connected_for_s: float = 3 * 3600.0
+    """IDLEWATCH_CONNECTED_FOR: how long a connection, or a state without motion, may bar."""
 
 
 class Clock(Protocol):

@@ -17,6 +17,7 @@ class Quiet:
     """The machine is shared: what others do on it must not decide a test."""
 
     name = "host"
+    refines = False
 
     def __init__(self) -> None:
         self._read_s: float | None = None

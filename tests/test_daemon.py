@@ -13,6 +13,7 @@ from tests.test_policy import LIMITS
 
 class Scripted:
     name = "host"
+    refines = False
 
     def __init__(self, *, fails: Exception | None = None, judges: bool = True, absent: str | None = None) -> None:
         self.fails, self.judges, self.absent = fails, judges, absent

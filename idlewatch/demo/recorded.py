@@ -21,6 +21,7 @@ class RecordedGpu:
     """Recorded utilization, one instant read every 5 s; quiet after the recording's end."""
 
     name = "gpu"
+    refines = False
 
     def __init__(self, rows: list[tuple[float, float]]) -> None:
         """`rows`: (seconds since the start, utilization in per cent), in order."""
@@ -64,6 +65,7 @@ class QuietHost:
     """A host with stock noise: a JupyterLab and an sshd that nobody uses."""
 
     name = "host"
+    refines = False
 
     def __init__(self) -> None:
         """Judged by the real host signal."""

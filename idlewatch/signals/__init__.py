@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from idlewatch.gpu.reader import GpuReader
-from idlewatch.model import Signal
+from idlewatch.model import Signal, Surroundings
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
 
@@ -16,8 +16,8 @@ def gpu_count(pod_variables: Mapping[str, str]) -> int | None:
     return int(told) if told.isdecimal() else None
 
 
-SIGNALS: Mapping[str, Callable[[Mapping[str, str]], Signal]] = {
-    "gpu": lambda pod_variables: GpuSignal(reader=GpuReader(), gpu_count=gpu_count(pod_variables)),
+SIGNALS: Mapping[str, Callable[[Surroundings], Signal]] = {
+    "gpu": lambda pod: GpuSignal(reader=GpuReader(), gpu_count=gpu_count(pod.variables)),
     "host": lambda _: HostSignal(),
 }
-"""Name, as in IDLEWATCH_SIGNALS and IDLEWATCH_IGNORE, to what makes one from the Pod's variables; in report order."""
+"""Name, as in IDLEWATCH_SIGNALS and IDLEWATCH_IGNORE, to what makes one for this Pod; in report order."""

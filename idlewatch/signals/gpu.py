@@ -46,6 +46,7 @@ class GpuSignal:
     """
 
     name = "gpu"
+    refines = False
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class HostSignal:
     """
 
     name = "host"
+    refines = False
 
     def __init__(
         self,
