@@ -2,7 +2,8 @@
 The idle clock: how long the Pod has been seen to be quiet.
 
 Pure. It keeps, for each signal, up to when it was seen and the spans since the clock's zero that were not; all
-else follows. Time counts as idle only where *every* present signal saw it and none saw activity. A reading that
+else follows. Time counts as idle only where *every* present ground signal saw it and no signal saw activity (what a
+refining signal did not see is the policy's business: it bars for a while). A reading that
 comes late may cover the time before it (a counter's difference does), so time is never counted in ticks, and a
 reading that is handed over twice changes nothing.
 
@@ -52,10 +53,11 @@ def started(now_s: float) -> IdleClock:
 def advanced(clock: IdleClock, findings: Iterable[Finding], now_s: float, blind_limit_s: float) -> IdleClock:
     """Return the clock after one tick's findings."""
     findings = list(findings)
-    nobody_looks = all(f.activity is Activity.ABSENT for f in findings)
-    seen = {f.signal: clock.seen.get(f.signal, Seen(clock.zero_s)) for f in findings}
+    ground = [f for f in findings if not f.refines]
+    nobody_looks = all(f.activity is Activity.ABSENT for f in ground)
+    seen = {f.signal: clock.seen.get(f.signal, Seen(clock.zero_s)) for f in ground}
     if not nobody_looks:
-        seen = {f.signal: _seen_more(seen[f.signal], f, (clock.looked_s, now_s)) for f in findings}
+        seen = {f.signal: _seen_more(seen[f.signal], f, (clock.looked_s, now_s)) for f in ground}
     zero_s = max([clock.zero_s, *_evidence(findings, now_s)])
     if now_s - clock.looked_s > blind_limit_s:
         zero_s = now_s

@@ -31,9 +31,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from idlewatch import clock as idle_clock
+from idlewatch import troubles as trouble
 from idlewatch.clock import IdleClock
 from idlewatch.durations import format_duration
 from idlewatch.model import Action, Activity, Alarm, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
+from idlewatch.troubles import Blindness
 
 LEAST_COVERAGE = 0.8
 """Share of the time since the clock's zero that each present signal must have seen."""
@@ -41,8 +43,6 @@ WARNING_VALID_S = 15 * 60.0
 """How long past its deadline a warning still covers a stop."""
 LAST_LOOK_S = 60.0
 """Every signal must have been seen quiet for this long, up to a reading newer than the save."""
-BLIND_ALARM_S = 15 * 60.0
-"""A signal unseen for so long raises an alarm, and again at each doubling."""
 FORCED_SAVE_VALID_S = 15 * 60.0
 """Where evidence does not cancel: a save that ended longer ago than this at the stop is made again."""
 _TRANSIENT_BACK_OFF_S = (30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 1800.0, 3600.0)
@@ -107,9 +107,7 @@ class State:
     """Nothing is begun, and no stop is asked for, before this instant."""
     observed_zero_s: float | None = None
     """The clock's zero of the idle stretch in which `observe` would have stopped the Pod."""
-    blind_since: Mapping[str, float] = field(default_factory=dict)
-    blind_alarm_s: Mapping[str, float] = field(default_factory=dict)
-    """Signal -> the blind time at which the next alarm is due."""
+    blind: Blindness = field(default_factory=Blindness)
     troubles: Mapping[str, str] = field(default_factory=dict)
     """Alarms that still hold, by name."""
 
@@ -138,11 +136,11 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     """Return what to remember and the one thing to do now. At most one action a tick; `Decision.reason` says why."""
     before = state
     state = replace(state, clock=idle_clock.advanced(state.clock, findings, moment.now_s, limits.blind_limit_s))
-    state = _blindness(state, findings, moment.now_s)
+    state = _troubled(state, findings, moment, limits)
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
     state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, _forced(moment, limits)))
-    alarms = tuple(Alarm(name=name, text=text) for name, text in _news(before, state))
+    alarms = trouble.news(before.troubles, state.troubles)
     idle_s = idle_clock.idle_for_s(state.clock)
     return state, replace(decision, alarms=alarms, idle_for_s=idle_s, cause=decision.cause or state.cause)
 
@@ -155,7 +153,7 @@ def after_outcome(state: State, outcome: Outcome, now_s: float, limits: Limits) 
             state = _after_save(state, outcome, now_s, limits)
         case Action.STOP if state.phase is Phase.STOPPING:
             state = _after_stop(state, outcome, now_s)
-    return state, tuple(Alarm(name=name, text=text) for name, text in _news(before, state))
+    return state, trouble.news(before.troubles, state.troubles)
 
 
 def save_begins_s(state: State, now_s: float) -> float:
@@ -249,14 +247,18 @@ def _retry_obstacle(state: State, now_s: float) -> str | None:
 def _unseen(state: State, tick: _Tick) -> str | None:
     """Why the quiet time does not count, where it does not."""
     present = [f for f in tick.findings if f.activity is not Activity.ABSENT]
-    if not present:
-        return "no signal sees this Pod: unknown is never idle"
-    unknown = [f for f in present if f.activity is Activity.UNKNOWN]
+    ground = [f for f in present if not f.refines]
+    if not ground:
+        return "neither gpu nor host sees this Pod: unknown is never idle"
+    waits_for = tick.limits.connected_for_s
+    unknown = [
+        f for f in present if f.activity is Activity.UNKNOWN and trouble.still_waited_for(state.blind, f, waits_for)
+    ]
     if unknown:
         return "; ".join(f"{f.signal} unknown: {f.reason}" for f in unknown)
     if idle_clock.idle_for_s(state.clock) < tick.limits.idle_after_s:
         return None
-    for finding in present:
+    for finding in ground:
         share = idle_clock.coverage(state.clock, finding.signal, tick.moment.now_s)
         if share < LEAST_COVERAGE:
             return f"{finding.signal} saw only {share:.0%} of the quiet time, not {LEAST_COVERAGE:.0%}"
@@ -318,11 +320,12 @@ def _unsure(state: State, tick: _Tick) -> str | None:
         return unseen
     least_s = min(LAST_LOOK_S, tick.limits.idle_after_s)
     for finding in tick.findings:
-        if finding.activity is Activity.ABSENT:
+        if finding.activity in (Activity.ABSENT, Activity.UNKNOWN):  # an unknown one that is waited for: see _unseen
             continue
-        seen = state.clock.seen[finding.signal]
-        if seen.until_s <= state.look_from_s:
+        if finding.seen_to_s <= state.look_from_s:
             return f"waiting for a fresh reading of {finding.signal}"
+        if finding.refines:
+            continue
         if finding.pauses or idle_clock.seen_through_s(state.clock, finding.signal) < least_s:
             return f"{finding.signal} not seen quiet for the last {format_duration(least_s)}"
     return None
@@ -443,49 +446,42 @@ def _watching(state: State, now_s: float) -> State:
         failures=state.failures,
         retry_s=state.retry_s,
         observed_zero_s=state.observed_zero_s,
-        blind_since=state.blind_since,
-        blind_alarm_s=state.blind_alarm_s,
+        blind=state.blind,
         troubles=state.troubles,
     )
 
 
-# ---------------------------------------------------------------- blindness and alarms
+# ---------------------------------------------------------------- troubles
 
 
-def _blindness(state: State, findings: Sequence[Finding], now_s: float) -> State:
-    """Keep, per signal, since when it is unknown, and raise or clear the alarm for it."""
-    since = {f.signal: state.blind_since.get(f.signal, now_s) for f in findings if f.activity is Activity.UNKNOWN}
-    state = replace(state, blind_since=since)
-    for finding in findings:
-        state = _blind_trouble(state, finding, now_s)
-    return state
+def _troubled(state: State, findings: Sequence[Finding], moment: Moment, limits: Limits) -> State:
+    blind = trouble.looked(state.blind, findings, moment.now_s)
+    now, blind = trouble.of_blindness(state.troubles, blind, findings, state.clock, limits)
+    now = trouble.of_notices(now, findings)
+    now = trouble.of_price(now, limits.budget_usd, moment.spent_usd, moment.uptime_s)
+    now = trouble.of_ceiling(now, *_nearest_ceiling(moment, limits))
+    return replace(state, blind=blind, troubles=now)
 
 
-def _blind_trouble(state: State, finding: Finding, now_s: float) -> State:
-    name = f"blind:{finding.signal}"
-    unseen_s = 0.0 if finding.activity is Activity.ABSENT else idle_clock.unseen_s(state.clock, finding.signal, now_s)
-    blind_s = max(unseen_s, now_s - state.blind_since.get(finding.signal, now_s))
-    due_s = state.blind_alarm_s.get(finding.signal, BLIND_ALARM_S)
-    if blind_s >= due_s:
-        text = f"{finding.signal} not seen for {format_duration(blind_s)}, so this Pod is kept up: {finding.reason}"
-        due = {**state.blind_alarm_s, finding.signal: 2 * due_s}
-        return _with_trouble(replace(state, blind_alarm_s=due), name, text)
-    if blind_s < BLIND_ALARM_S and finding.activity is not Activity.UNKNOWN:
-        due = {signal: due_s for signal, due_s in state.blind_alarm_s.items() if signal != finding.signal}
-        return _without_trouble(replace(state, blind_alarm_s=due), name)
-    return state
-
-
-def _news(before: State, after: State) -> list[tuple[str, str]]:
-    return [(name, text) for name, text in after.troubles.items() if before.troubles.get(name) != text]
+def _nearest_ceiling(moment: Moment, limits: Limits) -> tuple[float | None, float, str]:
+    """Seconds until the warning that a ceiling brings (None: no ceiling), its whole length, and what it is called."""
+    known = []
+    if limits.max_uptime_s:
+        name = f"the uptime ceiling of {format_duration(limits.max_uptime_s)}"
+        known.append((limits.max_uptime_s - limits.warn_for_s - moment.uptime_s, limits.max_uptime_s, name))
+    if limits.budget_usd and moment.spent_usd is not None and moment.usd_per_hour:
+        whole_s = limits.budget_usd / moment.usd_per_hour * 3600
+        left_s = (limits.budget_usd - moment.spent_usd) / moment.usd_per_hour * 3600 - limits.warn_for_s
+        known.append((left_s, whole_s, f"the budget of ${limits.budget_usd:.2f} is used up"))
+    return min(known, default=(None, 0.0, ""))
 
 
 def _with_trouble(state: State, name: str, text: str) -> State:
-    return replace(state, troubles={**state.troubles, name: text})
+    return replace(state, troubles=trouble.with_trouble(state.troubles, name, text))
 
 
 def _without_trouble(state: State, name: str) -> State:
-    return replace(state, troubles={key: text for key, text in state.troubles.items() if key != name})
+    return replace(state, troubles=trouble.without_trouble(state.troubles, name))
 
 
 def _active(findings: Sequence[Finding]) -> list[Finding]:

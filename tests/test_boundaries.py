@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "idlewatch"
-PURE = {"model": set(), "errors": set(), "clock": {"model"}, "policy": {"model", "clock", "durations"}}
+PURE = {
+    "model": set(),
+    "errors": set(),
+    "clock": {"model"},
+    "troubles": {"model", "clock", "durations"},
+    "policy": {"model", "clock", "troubles", "durations"},
+}
 CLOCKS = {"time", "random", "logging"}
 
 

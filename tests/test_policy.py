@@ -347,6 +347,93 @@ def test_a_restart_of_the_daemon_keeps_the_clock_and_begins_the_sequence_anew() 
     assert "STOP NOT CONFIRMED" in life.state.troubles
 
 
+def test_a_refining_signal_that_is_unknown_keeps_the_pod_up_to_the_cap_and_then_stands_aside_with_an_alarm() -> None:
+    life = Life()
+    for _ in range(int(LIMITS.connected_for_s / TICK_S) + 10):
+        decision = life.tick(
+            finding(life.now_s + TICK_S),
+            finding(life.now_s + TICK_S, Activity.UNKNOWN, "jupyter", refines=True),
+        )
+        if decision.action is Action.WARN:
+            break
+    assert life.now_s - life.started_s == pytest.approx(LIMITS.connected_for_s, abs=3 * TICK_S)
+    assert "blind:jupyter" in life.alarms
+    assert "blind:host" not in life.alarms
+
+
+def test_a_refining_signal_that_flaps_does_not_put_the_stop_off_for_ever() -> None:
+    life = Life(limits=replace(LIMITS, connected_for_s=600))
+    for index in range(3000):
+        kind = Activity.UNKNOWN if index % 2 else Activity.QUIET
+        if life.tick(
+            finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, kind, "jupyter", refines=True)
+        ).action is (Action.STOP):
+            return
+    pytest.fail(f"not stopped: {life.log[-3:]}")
+
+
+def test_the_activity_of_a_refining_signal_clears_the_clock_and_its_quiet_time_needs_no_coverage() -> None:
+    life = Life()
+    for _ in range(300):
+        life.tick(finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, Activity.ACTIVE, "jobs", refines=True))
+    assert idle_for_s(life.state.clock) <= TICK_S
+    ended_s = life.now_s
+    while life.tick(
+        finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, signal="jobs", refines=True, seen_from_s=life.now_s)
+    ).action is not (Action.WARN):
+        assert life.now_s - ended_s < LIMITS.idle_after_s + 2 * TICK_S
+
+
+def test_refining_signals_alone_never_stop_a_pod() -> None:
+    life = Life()
+    for _ in range(1000):
+        decision = life.tick(finding(life.now_s + TICK_S, signal="jobs", refines=True))
+    assert life.log == []
+    assert "unknown is never idle" in decision.reason
+
+
+def test_the_last_look_waits_for_a_fresh_reading_of_a_refining_signal() -> None:
+    life = Life()
+    for _ in range(1000):
+        old = finding(life.now_s + TICK_S, signal="jobs", refines=True, seen_to_s=10_000.0)
+        decision = life.tick(finding(life.now_s + TICK_S), old)
+    assert life.state.phase is Phase.LAST_LOOK or Action.CANCEL in life.actions()
+    assert Action.STOP not in life.actions(), decision
+
+
+def test_a_notice_is_an_alarm_once_however_its_words_change_and_stops_nothing() -> None:
+    life = Life()
+    for index in range(100):
+        life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE, notice=f"gpu0 may hang for {index} min"))
+    assert life.alarms == ["notice:host"]
+    assert life.state.troubles["notice:host"] == "gpu0 may hang for 0 min"
+    life.tick()
+    assert "notice:host" not in life.state.troubles
+    assert life.log == []
+
+
+def test_a_ceiling_is_announced_in_steps_before_its_warning() -> None:
+    life = Life(limits=replace(LIMITS, max_uptime_s=4 * 3600))
+    told = []
+    while life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE)).action is not Action.WARN:
+        told.append((life.now_s - life.started_s, life.state.troubles.get("ceiling near", "")))
+    first = next(at for at, text in told if "1h" in text)
+    assert first == pytest.approx(4 * 3600 - LIMITS.warn_for_s - 3600, abs=2 * TICK_S)
+    assert [alarm for alarm in life.alarms if alarm == "ceiling near"] == ["ceiling near"] * 2
+    assert "15m" in told[-1][1]
+
+
+def test_a_budget_whose_price_nobody_tells_raises_an_alarm() -> None:
+    life = Life(limits=replace(LIMITS, budget_usd=10))
+    life.quiet(840)
+    assert "price unknown" not in life.alarms
+    life.quiet(120)
+    assert "price unknown" in life.alarms
+    life.spent_usd = 1.0
+    life.tick()
+    assert "price unknown" not in life.state.troubles
+
+
 # ---------------------------------------------------------------- properties
 
 KINDS = st.sampled_from(["quiet", "active", "unknown", "bar", "pause", "absent", "skip"])
