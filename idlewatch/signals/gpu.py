@@ -5,6 +5,34 @@ Utilization is the percent of a sample period (1/6 to 1 s) in which a kernel ran
 engines of their own and not in it. An instant reading misses most of a bursty load (83 % of instants of a training
 with CPU offload read 0 %), so the reader keeps every sample since the last poll. An error, a missing library or a
 lost GPU is UNKNOWN; only RUNPOD_GPU_COUNT=0, or no such device file, proves that there is no GPU.
+
+Facts of a reading (None: not known, never 0):
+
+    gpus          list, one object a GPU, see below
+    expected      how many GPUs there must be; found: how many the driver lists now (found_error: why it can't say)
+    driver        version of the driver; poll_s: seconds between two polls of the reader
+    lost          only where `gpus` is empty: why nothing could be read
+    unseen_s      since how long not every GPU could be read; 0 where all can
+    holders       how many processes but ours have a GPU device open, looked at only when unseen for long; None: not
+                  looked, or not everybody's files could be seen (holders_error says why)
+
+Facts of one GPU:
+
+    index         its number in reasons (`gpu0`), kept by UUID; uuid; name; kind: `nvidia` or `amd`
+    mig           MIG is on; instances: list of {uuid, mem_used_mib, util_mean_pct}; virtual: `vGPU` and the like, or None
+    util_max_pct, util_second_pct, util_mean_pct    highest, next and mean of the `samples` readings since the last tick
+    instant       True: single looks, one a second (no ring); False: every sample of the driver's ring
+    ring_span_s, ring_period_s    depth of that ring and seconds between its samples
+    covered_s     seconds up to `at_s` that the samples describe
+    engines_max_pct    {encoder, decoder, jpeg, ofa} as far as the card has them
+    energy_mj, energy_span_s, power_mean_w    energy since it was last read, over how long, and their quotient
+    power_limit_w      what the card may draw
+    mem_used_mib, mem_total_mib, processes    memory, and how many processes hold a context
+    not_readable  {metric: why, in words}, of utilization, encoder, decoder, jpeg, ofa, energy, power, memory, processes
+    unsupported   those of them that this card, driver or permission will never give
+    error         why this GPU counts as not seen in this reading; None where it was
+
+After `judge`, `GpuSignal.looks` has each GPU's own verdict with its reason, floor and limit in watts.
 """
 
 from __future__ import annotations
