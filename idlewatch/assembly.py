@@ -16,6 +16,7 @@ from idlewatch.actions import ObservedActions, PodActions, SavePlan, Tells
 from idlewatch.daemon import Actions
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
+from idlewatch.login import SCRIPT
 from idlewatch.model import Decision, Json, PodIdentity, Provider, Signal, Surroundings
 from idlewatch.notify import Terminals, warning_text
 from idlewatch.settings import Loaded, Mode
@@ -108,9 +109,14 @@ def save_request(here: Assembly, volume: Path, root: Path) -> SaveRequest:
         pod_id=here.pod_name,
         boot_key=here.pod.boot_key,
         root=root,
-        skip=(settings.state_dir,),
+        skip=own_files(here, root),
         keep=settings.keep_snapshots,
     )
+
+
+def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:
+    """What lies on the Pod's disk because of idlewatch itself."""
+    return (here.loaded.settings.state_dir, root / SCRIPT)
 
 
 def actions(here: Assembly) -> Actions:
@@ -122,12 +128,20 @@ def actions(here: Assembly) -> Actions:
 
 def pod_actions(here: Assembly, people: Tells, environment: Mapping[str, str] | None) -> PodActions:
     """Real actions on this Pod; their child processes get `environment`, or this process's own."""
+    plan = save_plan(here)
+    return PodActions(start_task=task_starter(environment), save=plan, people=people, warning=_warning(here))
+
+
+def task_starter(
+    environment: Mapping[str, str] | None = None,
+) -> Callable[[str, Json, float, float], Task]:
+    """What starts a task by its name, with its request, the instant, and how long it may be silent."""
 
     def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
         command = [sys.executable, "-m", "idlewatch", "_task", name]
         return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
 
-    return PodActions(start_task=start_task, save=save_plan(here), people=people, warning=_warning(here))
+    return start_task
 
 
 def _warning(here: Assembly) -> Callable[[Decision, float], str]:

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from idlewatch import __version__, logs, verbs
+from idlewatch import __version__, logs, tasks, work
 from idlewatch.durations import parse_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
+from idlewatch.verbs import holding, saving, showing, watching
 
 DONE, FAILED, BAD_SETTINGS, REFUSED = 0, 1, 2, 3
 
@@ -50,11 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_watching(added)
     _add_holds(added)
     _add_saving(added)
-    _add(added, "settings", verbs.settings, "every setting, its value and where it came from", json=True)
-    _add(added, "demo", verbs.demo, "the whole path on a simulated Pod: no GPU, no account")
+    _add(added, "settings", showing.settings, "every setting, its value and where it came from", json=True)
+    _add(added, "demo", saving.demo, "the whole path on a simulated Pod: no GPU, no account")
     task = added.add_parser("_task")
-    task.add_argument("name", choices=sorted(verbs.TASKS))
-    task.set_defaults(run=verbs.task)
+    task.add_argument("name", choices=sorted(work.TASKS))
+    task.set_defaults(run=lambda options: tasks.serve(work.TASKS[options.name]) == 0)
     return parser
 
 
@@ -70,12 +71,13 @@ def _add(added: _Verbs, name: str, run: object, text: str, *, json: bool = False
 
 
 def _add_watching(added: _Verbs) -> None:
-    run = _add(added, "run", verbs.run, "the daemon: watch this Pod until it is stopped")
+    run = _add(added, "run", watching.run_daemon, "the daemon: watch this Pod until it is stopped")
     run.add_argument("--observe", action="store_true", help="decide and record, but act on nothing")
     run.add_argument("--debug", action="store_true", help="log every tick")
-    _add(added, "status", verbs.status, "what is true now: phase, quiet time, signals, troubles", json=True)
-    _add(added, "history", verbs.history, "what was decided and done since this start", json=True)
-    stop = _add(added, "stop", verbs.stop, "ask the daemon to save and stop this Pod now, in use or not")
+    _add(added, "status", showing.status, "what is true now: phase, quiet time, signals, troubles", json=True)
+    _add(added, "why", showing.why, "what keeps this Pod up, and what would have been without it", json=True)
+    _add(added, "history", showing.history, "what was decided and done since this start", json=True)
+    stop = _add(added, "stop", holding.stop, "ask the daemon to save and stop this Pod now, in use or not")
     stop.add_argument(
         "--after", type=_span, default=30.0, metavar="DURATION", help="warn people for so long (default: 30s)"
     )
@@ -83,22 +85,22 @@ def _add_watching(added: _Verbs) -> None:
 
 
 def _add_holds(added: _Verbs) -> None:
-    hold = _add(added, "hold", verbs.hold, "keep this Pod up for a while; a hold always ends")
+    hold = _add(added, "hold", holding.hold, "keep this Pod up for a while; a hold always ends")
     hold.add_argument(
         "duration", type=_span, nargs="?", metavar="DURATION", help="such as 2h (default: IDLEWATCH_HOLD_MAX)"
     )
     hold.add_argument("--reason", default="", help="why, shown everywhere the hold is")
     hold.add_argument("--pid", type=int, help="end the hold with this process")
-    _add(added, "holds", verbs.holds, "the holds of this moment", json=True)
-    release = _add(added, "release", verbs.release, "end holds")
+    _add(added, "holds", holding.holds, "the holds of this moment", json=True)
+    release = _add(added, "release", holding.release, "end holds")
     release.add_argument("id", nargs="*", help="as `idlewatch holds` shows it; without one, all of them")
 
 
 def _add_saving(added: _Verbs) -> None:
-    _add(added, "loss", verbs.loss, "what a stop now would destroy", json=True)
-    _add(added, "save", verbs.save, "save what a stop would wipe, now, to the volume")
-    _add(added, "snapshots", verbs.snapshots, "the saved copies of this Pod, the newest first", json=True)
-    restore = _add(added, "restore", verbs.restore, "bring a saved copy back", json=True)
+    _add(added, "loss", saving.loss, "what a stop now would destroy", json=True)
+    _add(added, "save", saving.save, "save what a stop would wipe, now, to the volume")
+    _add(added, "snapshots", saving.snapshots, "the saved copies of this Pod, the newest first", json=True)
+    restore = _add(added, "restore", saving.restore, "bring a saved copy back", json=True)
     restore.add_argument("id", nargs="?", help="the beginning of its id is enough (default: the newest)")
     restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
     restore.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")

@@ -1,9 +1,9 @@
 """
 What was seen and decided: kept so that `why`, `history` and `replay` have the facts that the decision had.
 
-The daemon is the only writer. In the state folder: `history.db` (SQLite: readings, events, the policy's state) and
-`status.json` (what is true now, replaced in one rename). The state belongs to one start of one Pod: another boot,
-or another Pod, never inherits a countdown.
+The daemon is the only writer. In the state folder: `history.db` (SQLite: readings, verdicts, events, the policy's
+state) and `status.json` (what is true now, replaced in one rename). The state belongs to one start of one Pod:
+another boot, or another Pod, never inherits a countdown.
 """
 
 from __future__ import annotations
@@ -11,36 +11,56 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple, fields
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from idlewatch.model import Json, Reading
 from idlewatch.policy import State
+from idlewatch.verdicts import Span
 
 STATUS_FILE = "status.json"
 DATABASE_FILE = "history.db"
-FORMAT = 1
+FORMAT = 2
 """Of the database; another format is put aside, never guessed at."""
 _FULL_DETAIL_S = 3 * 86400.0
+_THIN_S = 60.0
+"""Of what is older, one reading a signal in so long is kept; verdicts and events stay whole."""
 _STATE = TypeAdapter(State)
 _TABLES = """
 CREATE TABLE IF NOT EXISTS readings (at_s REAL, wall TEXT, signal TEXT, reading TEXT);
 CREATE INDEX IF NOT EXISTS readings_at ON readings (at_s);
+CREATE TABLE IF NOT EXISTS verdicts (name TEXT, from_s REAL, to_s REAL, verdict TEXT, bars INTEGER, pauses INTEGER,
+    refines INTEGER, reason TEXT, PRIMARY KEY (name, from_s));
 CREATE TABLE IF NOT EXISTS events (at_s REAL, wall TEXT, kind TEXT, text TEXT, facts TEXT);
 CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), boot_key TEXT, settings TEXT, state TEXT);
 """
+_SPAN_FIELDS = ", ".join(field.name for field in fields(Span))
 
 
 class History:
-    """The daemon's side: writes."""
+    """The daemon's side: writes. Each call is kept at once, or all of a `together` block in one go."""
 
     def __init__(self, state_dir: Path) -> None:
         """Open or make the history; a damaged or foreign database is put aside as `history.db.bad`."""
         self._state_dir = state_dir
         self._database = _opened(state_dir / DATABASE_FILE)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is kept in the block, or nothing of it."""
+        self._database.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
 
     def remembered(self, boot_key: str, settings: str) -> State | None:
         """The state of this very start of the container, if the same settings wrote it; else None."""
@@ -55,22 +75,31 @@ class History:
     def remember(self, boot_key: str, settings: str, state: State) -> None:
         """Keep `state`; called before what it stands for is begun."""
         values = (boot_key, settings, _STATE.dump_json(state).decode())
-        with self._database:
-            self._database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?)", values)
+        self._database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?)", values)
 
     def saw(self, readings: Iterable[Reading], wall: datetime) -> None:
-        """Keep what was read; what is older than three days goes."""
+        """Keep what was read."""
         rows = [(r.at_s, wall.isoformat(), r.signal, json.dumps(reading_to_json(r))) for r in readings]
-        with self._database:
-            self._database.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
-            if rows:
-                self._database.execute("DELETE FROM readings WHERE at_s < ?", (rows[0][0] - _FULL_DETAIL_S,))
+        self._database.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
+
+    def judged(self, spans: Iterable[Span]) -> None:
+        """Keep the verdicts that stand now; a span that was kept before is made longer."""
+        marks = ", ".join("?" * len(fields(Span)))
+        query = f"INSERT OR REPLACE INTO verdicts ({_SPAN_FIELDS}) VALUES ({marks})"  # noqa: S608  (our own names)
+        self._database.executemany(query, [astuple(span) for span in spans])
 
     def happened(self, kind: str, text: str, *, at_s: float, wall: datetime, facts: Mapping[str, Json]) -> None:
         """Keep one event of the timeline."""
         row = (at_s, wall.isoformat(), kind, text, json.dumps(dict(facts)))
-        with self._database:
-            self._database.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+        self._database.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+
+    def thin(self, now_s: float) -> None:
+        """Of readings older than three days keep one a minute of each signal."""
+        self._database.execute(
+            "DELETE FROM readings WHERE at_s < :old AND rowid NOT IN "
+            "(SELECT max(rowid) FROM readings WHERE at_s < :old GROUP BY signal, CAST(at_s / :thin AS INTEGER))",
+            {"old": now_s - _FULL_DETAIL_S, "thin": _THIN_S},
+        )
 
     def readings_since(self, at_s: float) -> list[Reading]:
         """The readings from `at_s` on, oldest first, for judges that need what came before a restart."""
@@ -95,7 +124,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _with_tables(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path)
+    database = sqlite3.connect(path, isolation_level=None)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = OFF")
@@ -163,14 +192,29 @@ def status_of(state_dir: Path) -> dict[str, Json] | None:
 
 def events_of(state_dir: Path) -> list[dict[str, Json]]:
     """The timeline of this boot, oldest first; empty where there is none."""
+    rows = _rows(state_dir, "SELECT at_s, wall, kind, text, facts FROM events ORDER BY rowid")
+    return [{"at_s": r[0], "at": r[1], "kind": r[2], "text": r[3], "facts": json.loads(r[4])} for r in rows]
+
+
+def spans_of(state_dir: Path, since_s: float = 0.0) -> list[Span]:
+    """The verdicts that stood at `since_s` or later, by their beginning; empty where there are none."""
+    query = f"SELECT {_SPAN_FIELDS} FROM verdicts WHERE to_s >= ? ORDER BY from_s, name"  # noqa: S608  (our own names)
+    return [
+        Span(name, from_s, to_s, verdict, bool(bars), bool(pauses), bool(refines), reason)
+        for name, from_s, to_s, verdict, bars, pauses, refines, reason in _rows(state_dir, query, since_s)
+    ]
+
+
+def readings_of(state_dir: Path) -> Iterator[tuple[str, Reading]]:
+    """Wall time and reading, oldest first."""
+    for wall, reading in _rows(state_dir, "SELECT wall, reading FROM readings ORDER BY rowid"):
+        yield wall, reading_from_json(json.loads(reading))
+
+
+def _rows(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ...]]:
+    """What others read while the daemon writes; nothing where there is no history that can be read."""
     path = state_dir / DATABASE_FILE
     if not path.exists():
-        return []
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        rows = database.execute("SELECT at_s, wall, kind, text, facts FROM events ORDER BY rowid").fetchall()
-    except sqlite3.DatabaseError:
-        return []
-    finally:
-        database.close()
-    return [{"at_s": r[0], "at": r[1], "kind": r[2], "text": r[3], "facts": json.loads(r[4])} for r in rows]
+        return
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database, suppress(sqlite3.DatabaseError):
+        yield from database.execute(query, values)

@@ -281,6 +281,10 @@ class Provider(Protocol):
         """Read the Pod. Raises ProviderRefused or ProviderUnavailable."""
         ...
 
+    def forbids(self, facts: PodFacts) -> str | None:
+        """Why the provider does not let this Pod be stopped from inside, as it was read; None where it does."""
+        ...
+
     def stop(self) -> StopAnswer:
         """
         Ask for the stop of this Pod; never for its termination.

@@ -77,6 +77,8 @@ class Moment:
     usd_per_hour: float | None = None
     refusal: str | None = None
     """Why this Pod must not or can't be stopped, known beforehand."""
+    troubles: Mapping[str, str | None] = field(default_factory=dict)
+    """Troubles that others found, name -> text; None: that one is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -458,6 +460,7 @@ def _troubled(state: State, findings: Sequence[Finding], moment: Moment, limits:
     blind = trouble.looked(state.blind, findings, moment.now_s)
     now, blind = trouble.of_blindness(state.troubles, blind, findings, state.clock, limits)
     now = trouble.of_notices(now, findings)
+    now = trouble.of_others(now, moment.troubles)
     now = trouble.of_price(now, limits.budget_usd, moment.spent_usd, moment.uptime_s)
     now = trouble.of_ceiling(now, *_nearest_ceiling(moment, limits))
     return replace(state, blind=blind, troubles=now)

@@ -2,32 +2,48 @@
 The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
 
 `status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
-`reason`, `cause`, `idle_for_s`, `acts_at_s`, `troubles` (name -> text), `holds`, `spent_usd`, `previous_stop`, and
-`signals`: name -> `activity`, `reason`, `bars`, `pauses`. Spans are seconds, instants CLOCK_BOOTTIME seconds.
+`reason`, `cause`, `idle_for_s`, `acts_at_s`, `started_s`, `troubles` (name -> text), `holds`, `spent_usd`,
+`usd_per_hour`, `previous_stop`, and `signals`: name -> `activity`, `reason`, `bars`, `pauses`, `since_s` (since when
+this verdict stands), `read_s` (instant of its reading). `ended` is there and true once the daemon has ended by itself.
+Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from idlewatch.daemon import Tick
 from idlewatch.history import History, reading_to_json, write_atomically
 from idlewatch.model import Action, Clock, Finding, Json, PodIdentity, Reading
 from idlewatch.settings import SETTINGS_FILE, Loaded, settings_record
+from idlewatch.verdicts import Span, extended
 
 STATUS_FORMAT = 1
+_THIN_EVERY_S = 3600.0
 
 
 class DaemonRecord:
     """Writes everything that a tick saw and decided into the state folder."""
 
     def __init__(
-        self, history: History, clock: Clock, loaded: Loaded, pod: PodIdentity, previous_stop: str | None = None
+        self,
+        history: History,
+        clock: Clock,
+        loaded: Loaded,
+        pod: PodIdentity,
+        previous_stop: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """Writes `settings.json`, too, for verbs that run where the variables are missing."""
+        """
+        Writes `settings.json`, too, for verbs that run where the variables are missing.
+
+        `previous_stop` says what is known of the stop before this start, which may take a while to be read.
+        """
         self._previous_stop = previous_stop
+        self._standing: dict[str, Span] = {}
+        self._status_now: dict[str, Json] = {}
+        self._thin_at_s = clock.now_s() + _THIN_EVERY_S
         self._history, self._clock, self._loaded, self._pod = history, clock, loaded, pod
         told = json.dumps(settings_record(loaded), sort_keys=True)
         self.settings_key = hashlib.sha256(told.encode()).hexdigest()
@@ -36,10 +52,25 @@ class DaemonRecord:
 
     def tick(self, report: Tick) -> None:
         """Keep one tick."""
-        self._history.remember(self._pod.boot_key, self.settings_key, report.state)
-        self._history.saw(self._new(report), self._clock.wall())
-        self._tell(report)
-        self._history.show(self._status(report))
+        now_s, interval_s = report.moment.now_s, self._loaded.settings.interval.total_seconds()
+        self._standing = extended(
+            self._standing, report.findings, report.moment.holds, now_s, longest_gap_s=3 * interval_s + 5.0
+        )
+        with self._history.together():
+            self._history.remember(self._pod.boot_key, self.settings_key, report.state)
+            self._history.saw(self._new(report), self._clock.wall())
+            self._history.judged(self._standing.values())
+            self._tell(report)
+        self._status_now = self._status(report)
+        self._history.show(self._status_now)
+        if now_s >= self._thin_at_s:
+            self._thin_at_s = now_s + _THIN_EVERY_S
+            self._history.thin(now_s)
+
+    def ended(self) -> None:
+        """Say in `status.json` that nobody watches any more: the daemon was asked to end."""
+        if self._status_now:
+            self._history.show({**self._status_now, "ended": True})
 
     def _new(self, report: Tick) -> list[Reading]:
         """The readings that were not handed over before."""
@@ -85,16 +116,22 @@ class DaemonRecord:
             "holds": [
                 {"who": hold.who, "reason": hold.reason, "until_s": hold.until_s} for hold in report.moment.holds
             ],
+            "started_s": self._pod.started_s,
             "spent_usd": report.moment.spent_usd,
-            "previous_stop": self._previous_stop,
-            "signals": {finding.signal: _shown(finding) for finding in report.findings},
+            "usd_per_hour": report.moment.usd_per_hour,
+            "previous_stop": self._previous_stop(),
+            "signals": {
+                finding.signal: self._shown(finding, reading)
+                for finding, reading in zip(report.findings, report.readings, strict=True)
+            },
         }
 
-
-def _shown(finding: Finding) -> Json:
-    return {
-        "activity": finding.activity.value,
-        "reason": finding.reason,
-        "bars": finding.bars,
-        "pauses": finding.pauses,
-    }
+    def _shown(self, finding: Finding, reading: Reading) -> Json:
+        return {
+            "activity": finding.activity.value,
+            "reason": finding.reason,
+            "bars": finding.bars,
+            "pauses": finding.pauses,
+            "since_s": self._standing[finding.signal].from_s,
+            "read_s": reading.at_s,
+        }

@@ -104,6 +104,13 @@ def of_notices(troubles: Troubles, findings: Iterable[Finding]) -> Troubles:
     return troubles
 
 
+def of_others(troubles: Troubles, told: Mapping[str, str | None]) -> Troubles:
+    """What was found elsewhere; None: that one is over."""
+    for name, text in told.items():
+        troubles = without_trouble(troubles, name) if text is None else with_trouble(troubles, name, text)
+    return troubles
+
+
 def of_ceiling(troubles: Troubles, left_s: float | None, whole_s: float, what: str) -> Troubles:
     """
     Announce a ceiling `left_s` before the warning that it brings, in steps; `whole_s` is the ceiling itself.

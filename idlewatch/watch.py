@@ -11,8 +11,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -46,6 +47,10 @@ class MachineClock:
         """Wait, or less where a shutdown request comes."""
         self._ended.wait(seconds)
 
+    def rest(self, seconds: float) -> None:
+        """Wait, also once a shutdown request came; for seconds at the most."""
+        time.sleep(seconds)
+
     def end_on_shutdown_request(self) -> None:
         """From now on SIGTERM and SIGINT end the sleep, and `ended` says so."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,35 +79,46 @@ def only_daemon(state_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of this Pod beside what is looked at in each tick."""
+
+    usd_per_hour: float | None = None
+    refusal: str | None = None
+    """Why this Pod must not or can't be stopped."""
+    troubles: Mapping[str, str | None] = field(default_factory=dict)
+    """Name -> what people must hear; None: all is well."""
+
+
 class Moments:
     """Tells what is true now, beside what the signals find; reads the holds at each tick."""
 
     def __init__(
-        self, *, state_dir: Path, pod: PodIdentity, hold_max_s: float, usd_per_hour: float, refusal: str | None
+        self, *, state_dir: Path, pod: PodIdentity, hold_max_s: float, known: Callable[[float], Known]
     ) -> None:
-        """`pod`: which start this is; `usd_per_hour` 0: not known; `refusal`: why not to stop at all."""
-        self._usd_per_hour = usd_per_hour
+        """`pod`: which start this is; `known` tells what is known of it at an instant."""
         self._state_dir, self._pod = state_dir, pod
-        self._hold_max_s, self._refusal = hold_max_s, refusal
-        self._known: tuple[Hold, ...] = ()
+        self._hold_max_s, self._known_of = hold_max_s, known
+        self._holds: tuple[Hold, ...] = ()
 
     def __call__(self, now_s: float) -> Moment:
         """Return the moment of `now_s`."""
-        found = holds.read_holds(self._state_dir, now_s, hold_max_s=self._hold_max_s, known=self._known)
-        self._known = found.active
+        found = holds.read_holds(self._state_dir, now_s, hold_max_s=self._hold_max_s, known=self._holds)
+        self._holds = found.active
         for ended in found.ended:
             log.info("hold_ended", who=ended.who, why=ended.why)
         holds.remove(self._state_dir, [ended.id for ended in found.ended])
-        uptime_s = now_s - self._pod.started_s
-        price = self._usd_per_hour
+        uptime_s, known = now_s - self._pod.started_s, self._known_of(now_s)
+        price = known.usd_per_hour
         return Moment(
             now_s=now_s,
             uptime_s=uptime_s,
             spent_usd=uptime_s / 3600 * price if price else None,
-            usd_per_hour=price or None,
+            usd_per_hour=price,
             holds=found.active,
             request=stop_request(self._state_dir, self._pod.boot_key),
-            refusal=self._refusal,
+            refusal=known.refusal,
+            troubles=known.troubles,
         )
 
 

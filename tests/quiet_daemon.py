@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from idlewatch import assembly, logs
-from idlewatch.daemon import Daemon
-from idlewatch.history import History
-from idlewatch.model import Finding, Reading
+from collections.abc import Callable
+
+from idlewatch import assembly, logs, run
+from idlewatch.assembly import Assembly
+from idlewatch.model import Finding, Reading, Signal
 from idlewatch.notify import Delivery
-from idlewatch.record import DaemonRecord
 from idlewatch.settings import load, pod_sources
-from idlewatch.watch import MachineClock, Moments, only_daemon
+from idlewatch.watch import only_daemon
 from tests.fakes import quiet
 
 
@@ -40,33 +40,13 @@ class Nobody:
         return Delivery(told=(), failed=())
 
 
-def main() -> None:
+def main(signals: Callable[[Assembly], list[Signal]]) -> None:
+    """Watch with these signals until told to end."""
     logs.set_up()
     here = assembly.assembled(load(pod_sources()))
-    settings, clock = here.loaded.settings, MachineClock()
-    clock.end_on_shutdown_request()
-    with only_daemon(settings.state_dir):
-        history = History(settings.state_dir)
-        record = DaemonRecord(history, clock, here.loaded, here.pod)
-        daemon = Daemon(
-            clock=clock,
-            signals=[Quiet()],
-            actions=assembly.pod_actions(here, Nobody(), None),
-            record=record,
-            moment=Moments(
-                state_dir=settings.state_dir,
-                pod=here.pod,
-                hold_max_s=settings.hold_max.total_seconds(),
-                usd_per_hour=settings.usd_per_hour,
-                refusal=assembly.provider(here).refusal(),
-            ),
-            limits=settings.limits(),
-            state=history.remembered(here.pod.boot_key, record.settings_key),
-        )
-        daemon.run(until=clock.ended)
-        daemon.close()
-        history.close()
+    with only_daemon(here.loaded.settings.state_dir):
+        run.watch(here, signals=signals(here), actions=assembly.pod_actions(here, Nobody(), None))
 
 
 if __name__ == "__main__":
-    main()
+    main(lambda _: [Quiet()])

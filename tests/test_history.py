@@ -6,13 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from idlewatch import policy
 from idlewatch.clock import IdleClock, Seen
-from idlewatch.history import History, events_of, reading_from_json, reading_to_json, status_of
+from idlewatch.history import History, events_of, reading_from_json, reading_to_json, spans_of, status_of
 from idlewatch.model import Cause, Json, Phase, Reading
+from idlewatch.verdicts import Span
 
 WALL = datetime(2026, 11, 20, tzinfo=UTC)
 STATE = replace(
@@ -50,11 +52,39 @@ def test_events_and_status_are_read_by_others(tmp_path: Path) -> None:
     assert events_of(tmp_path)[0]["facts"] == {"usd": 2}
 
 
-def test_readings_older_than_three_days_go(tmp_path: Path) -> None:
+def test_readings_older_than_three_days_are_thinned_to_one_a_minute_of_each_signal(tmp_path: Path) -> None:
     history = History(tmp_path)
-    history.saw([Reading(signal="gpu", at_s=0.0)], WALL)
-    history.saw([Reading(signal="gpu", at_s=4 * 86400.0)], WALL)
-    assert [reading.at_s for reading in history.readings_since(-1)] == [4 * 86400.0]
+    old = [Reading(signal=name, at_s=float(at)) for at in range(0, 120, 5) for name in ("gpu", "host")]
+    history.saw(old, WALL)
+    history.saw([Reading(signal="gpu", at_s=4 * 86400.0 + at) for at in range(3)], WALL)
+    history.thin(4 * 86400.0)
+    kept = [(reading.signal, reading.at_s) for reading in history.readings_since(-1)]
+    assert kept[:4] == [("gpu", 55.0), ("host", 55.0), ("gpu", 115.0), ("host", 115.0)]
+    assert len(kept) == 7
+
+
+def test_what_is_kept_together_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    history = History(tmp_path)
+
+    def half() -> None:
+        with history.together():
+            history.happened("warn", "quiet", at_s=1.0, wall=WALL, facts={})
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        half()
+    assert events_of(tmp_path) == []
+
+
+def test_a_span_that_stands_is_kept_once_and_made_longer(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.judged([Span("gpu", 1.0, 2.0, "quiet", reason="a")])
+    history.judged([Span("gpu", 1.0, 7.0, "quiet", bars=True, reason="b"), Span("host", 3.0, 7.0, "active")])
+    assert spans_of(tmp_path) == [
+        Span("gpu", 1.0, 7.0, "quiet", bars=True, reason="b"),
+        Span("host", 3.0, 7.0, "active"),
+    ]
+    assert spans_of(tmp_path, since_s=8.0) == []
 
 
 JSON: st.SearchStrategy[Json] = st.recursive(

@@ -71,7 +71,7 @@ def test_what_the_daemon_was_told_is_there_for_the_verbs_without_its_secrets(tmp
 def test_status_says_why_the_pod_was_stopped_before(tmp_path: Path) -> None:
     loaded = load([Source(name="environment", variables={"IDLEWATCH_STATE_DIR": str(tmp_path)})])
     clock, history = FastClock(), History(tmp_path)
-    record = DaemonRecord(history, clock, loaded, POD, "confirmed by this start: idle for 30m")
+    record = DaemonRecord(history, clock, loaded, POD, lambda: "confirmed by this start: idle for 30m")
     daemon(clock, record, Rehearsed(), Scripted()).tick()
     assert "confirmed by this start" in status_lines(status_of(tmp_path) or {}, clock.now_s())[-1]
     history.close()

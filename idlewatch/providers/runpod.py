@@ -105,6 +105,17 @@ class RunpodProvider:
             raise _failure("RunPod's API did not let this Pod be read", tried)
         return read.facts
 
+    def forbids(self, facts: PodFacts) -> str | None:
+        """Why RunPod does not let this Pod be stopped from inside, as it was read; None where it does."""
+        if facts.locked:
+            return "this Pod is locked against stopping; unlock it in RunPod's console to let it be stopped"
+        if facts.cluster:
+            return (
+                "this Pod belongs to an Instant Cluster, whose Pods RunPod does not let be stopped one by one; "
+                "stop the cluster in RunPod's console"
+            )
+        return None
+
     def stop(self) -> StopAnswer:
         """
         Ask for the stop, rung by rung, until one accepts.
@@ -171,15 +182,9 @@ class RunpodProvider:
             yield f"GraphQL with {key.name}", api.graphql_stop, key
 
     def _bar_if_forbidden(self, read: PodRead | None) -> None:
-        if read is not None and read.facts.locked:
-            raise ProviderRefused(
-                "this Pod is locked against stopping; unlock it in RunPod's console to let it be stopped"
-            )
-        if read is not None and read.facts.cluster:
-            raise ProviderRefused(
-                "this Pod belongs to an Instant Cluster, whose Pods RunPod does not let be stopped one by one; "
-                "stop the cluster in RunPod's console"
-            )
+        refusal = self.forbids(read.facts) if read else None
+        if refusal:
+            raise ProviderRefused(refusal)
 
     def _explained(self, api: RunpodApi, verdict: Verdict) -> tuple[Verdict, bool]:
         """Return what an answer about the Pod's state means once the Pod was read, and whether to ask no other rung."""

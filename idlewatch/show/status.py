@@ -13,7 +13,7 @@ STALE_TICKS = 3
 def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
     """Whether the daemon that wrote it has missed ticks: then nothing in it is true of now."""
     age_s, interval_s = now_s - number(status.get("at_s")), number(status.get("interval_s"))
-    return "problems" in status or not -5.0 <= age_s <= STALE_TICKS * interval_s + 5.0
+    return "problems" in status or bool(status.get("ended")) or not -5.0 <= age_s <= STALE_TICKS * interval_s + 5.0
 
 
 def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
@@ -23,6 +23,12 @@ def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
     if isinstance(problems, list):
         told = [f"  ! {problem}" for problem in problems]
         return ["NOT RUNNING: the settings are wrong; nothing guards this Pod.", *told]
+    if status.get("ended"):
+        ago = format_duration(max(0.0, age_s))
+        return [
+            f"NOT RUNNING: the daemon was asked to end {ago} ago; nothing guards this Pod.",
+            "Start it with `idlewatch run`.",
+        ]
     if is_stale(status, now_s):
         ago = f"{format_duration(age_s)} ago" if age_s >= 0 else "in an earlier boot"
         return [

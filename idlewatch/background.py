@@ -1,0 +1,105 @@
+"""
+What the daemon wants to know or keep without waiting for it: slow effects that come back again and again.
+
+Each runs as a task (a child process) when it is due, one of a name at a time, and is tried again later where it
+fails. None of them decides anything: their newest results are there to be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from idlewatch.errors import IdlewatchError, TaskError
+from idlewatch.model import Json
+from idlewatch.tasks import Task
+
+log = structlog.get_logger()
+
+_FIRST_RETRY_S = 300.0
+_MOST_RETRY_S = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """Something to be done now and then; spans in seconds."""
+
+    name: str
+    """The task's name."""
+    request: Json = None
+    first_after_s: float = 0.0
+    every_s: float | None = None
+    """None: once is enough."""
+    silent_limit_s: float = 60.0
+    at_end: bool = False
+    """Done once more when the daemon ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    due_s: float | None
+    failures: int = 0
+    task: Task | None = None
+
+
+class Background:
+    """Runs errands beside the watch."""
+
+    def __init__(self, errands: Sequence[Errand], start_task: Callable[[str, Json, float, float], Task]) -> None:
+        """`start_task(name, request, now_s, silent_limit_s)` starts one."""
+        self._errands = {errand.name: errand for errand in errands}
+        self._start_task = start_task
+        self._standing: dict[str, _Standing] | None = None
+        self.results: dict[str, Json] = {}
+        """Name -> the newest result."""
+        self.errors: dict[str, IdlewatchError] = {}
+        """Name -> why the newest try failed; gone with the next success."""
+
+    def poll(self, now_s: float) -> None:
+        """Begin what is due, take what has come. Never blocks."""
+        if self._standing is None:
+            self._standing = {e.name: _Standing(now_s + e.first_after_s) for e in self._errands.values()}
+        for name, errand in self._errands.items():
+            self._standing[name] = self._moved_on(errand, self._standing[name], now_s)
+
+    def close(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float = 5.0) -> None:
+        """End what is under way, then do what is to be done at the end, waiting `within_s` at the most."""
+        for standing in (self._standing or {}).values():
+            if standing.task:
+                standing.task.end()
+        ends_s = now_s() + within_s
+        last = [self._begun(errand, now_s()) for errand in self._errands.values() if errand.at_end]
+        tasks = [standing.task for standing in last if standing.task]
+        while now_s() < ends_s and not all([task.poll(now_s()) for task in tasks]):  # noqa: C419  (poll each of them)
+            sleep(0.05)
+        for task in tasks:
+            task.end()
+
+    def _moved_on(self, errand: Errand, standing: _Standing, now_s: float) -> _Standing:
+        if standing.task is None:
+            due = standing.due_s is not None and now_s >= standing.due_s
+            return self._begun(errand, now_s, standing.failures) if due else standing
+        end = standing.task.poll(now_s)
+        if end is None:
+            return standing
+        if end.error:
+            return self._failed(errand, standing, end.error, now_s)
+        self.results[errand.name] = end.result
+        self.errors.pop(errand.name, None)
+        return _Standing(None if errand.every_s is None else now_s + errand.every_s)
+
+    def _begun(self, errand: Errand, now_s: float, failures: int = 0) -> _Standing:
+        standing = _Standing(now_s, failures)
+        try:
+            return replace(standing, task=self._start_task(errand.name, errand.request, now_s, errand.silent_limit_s))
+        except TaskError as error:
+            return self._failed(errand, standing, error, now_s)
+
+    def _failed(self, errand: Errand, standing: _Standing, error: IdlewatchError, now_s: float) -> _Standing:
+        if errand.name not in self.errors:
+            log.warning("errand_failed", name=errand.name, error=str(error))
+        self.errors[errand.name] = error
+        wait_s = min(_MOST_RETRY_S, _FIRST_RETRY_S * 2**standing.failures)
+        return _Standing(now_s + wait_s, standing.failures + 1)

@@ -1,0 +1,131 @@
+"""
+The daemon from its start to its end: put together, watched until a shutdown request, taken apart.
+
+What it wants to know of its provider and of the stop before this start comes from errands in the background; until
+they have come back, it is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from idlewatch import assembly, login
+from idlewatch.assembly import Assembly
+from idlewatch.background import Background, Errand
+from idlewatch.daemon import Actions, Daemon
+from idlewatch.errors import ProviderRefused
+from idlewatch.history import History
+from idlewatch.model import Json, Signal
+from idlewatch.record import DaemonRecord
+from idlewatch.settings import Mode
+from idlewatch.watch import Known, MachineClock, Moments
+
+log = structlog.get_logger()
+
+DESCRIBE, LOOK_BACK, ARCHIVE = "describe", "look_back", "archive"
+_DESCRIBE_EVERY_S = 6 * 3600.0
+_ARCHIVE_EVERY_S = 3600.0
+_LOOK_BACK_S = 15 * 60.0
+"""The longest window of any judge."""
+
+
+def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: Actions | None = None) -> None:
+    """Watch this Pod until a shutdown request comes; the state folder's lock is held by the caller."""
+    settings, clock = here.loaded.settings, MachineClock()
+    clock.end_on_shutdown_request()
+    watched = assembly.signals(here) if signals is None else signals
+    refusal = assembly.provider(here).refusal()
+    history = History(settings.state_dir)
+    background = Background(_errands(here, clock, refusal), assembly.task_starter())
+    known = _Knowledge(here, background, refusal)
+    record = DaemonRecord(history, clock, here.loaded, here.pod, known.previous_stop)
+    state = history.remembered(here.pod.boot_key, record.settings_key)
+    _show_at_login(here)
+    log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
+    daemon = Daemon(
+        clock=clock,
+        signals=watched,
+        actions=actions or assembly.actions(here),
+        record=record,
+        moment=Moments(
+            state_dir=settings.state_dir,
+            pod=here.pod,
+            hold_max_s=settings.hold_max.total_seconds(),
+            known=known,
+        ),
+        limits=settings.limits(),
+        state=state,
+    )
+    if state:
+        daemon.look_back(history.readings_since(clock.now_s() - _LOOK_BACK_S))
+    daemon.run(until=clock.ended)
+    daemon.close()
+    record.ended()
+    background.close(clock.now_s, clock.rest)
+    history.close()
+    log.info("ended", because="shutdown request")
+
+
+def _errands(here: Assembly, clock: MachineClock, refusal: str | None) -> list[Errand]:
+    errands = []
+    if refusal is None:
+        errands.append(Errand(name=DESCRIBE, every_s=_DESCRIBE_EVERY_S, silent_limit_s=120.0))
+    if here.volume:
+        began = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
+        name: Json = f"{began:%Y%m%dT%H%M%SZ}-{hashlib.sha256(here.pod.boot_key.encode()).hexdigest()[:8]}"
+        archive = Errand(
+            name=ARCHIVE, request=name, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True
+        )
+        errands += [Errand(name=LOOK_BACK), archive]
+    return errands
+
+
+def _show_at_login(here: Assembly) -> None:
+    """Best effort: it must not keep the daemon from watching."""
+    with contextlib.suppress(OSError):
+        login.show_at_login(here.save_root, here.loaded.settings.state_dir)
+
+
+class _Knowledge:
+    """What is known of this Pod from its provider, its owner and its last stop, as `watch.Moments` asks for it."""
+
+    def __init__(self, here: Assembly, background: Background, refusal: str | None) -> None:
+        """`refusal`: why not to stop at all, from the environment alone."""
+        self._price = here.loaded.settings.usd_per_hour
+        self._acts = here.loaded.settings.mode is Mode.STOP
+        self._background, self._refusal = background, refusal
+
+    def __call__(self, now_s: float) -> Known:
+        """Let the errands move on, and return what is known by now."""
+        self._background.poll(now_s)
+        told = self._result(DESCRIBE)
+        price = self._price or told.get("usd_per_hour")
+        forbidden = told.get("forbids")
+        refusal = self._refusal or (str(forbidden) if forbidden else None)
+        return Known(
+            usd_per_hour=float(price) if isinstance(price, int | float) and price else None,
+            refusal=refusal if self._acts else None,
+            troubles={"RunPod's API": self._refused(), "history": self._failed(ARCHIVE)},
+        )
+
+    def previous_stop(self) -> str | None:
+        """What the note on the volume proves of the stop before this start."""
+        text = self._result(LOOK_BACK).get("text")
+        return None if text is None else str(text)
+
+    def _result(self, name: str) -> dict[str, Json]:
+        result = self._background.results.get(name)
+        return result if isinstance(result, dict) else {}
+
+    def _refused(self) -> str | None:
+        error = self._background.errors.get(DESCRIBE)
+        return f"a stop may fail: {error}" if isinstance(error, ProviderRefused) else None
+
+    def _failed(self, name: str) -> str | None:
+        error = self._background.errors.get(name)
+        return f"not kept on the volume: {error}" if error else None

@@ -1,0 +1,63 @@
+"""`status`, `why`, `history`, `settings`: what is true now, and what led to it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from idlewatch.errors import Refused
+from idlewatch.history import events_of, spans_of, status_of
+from idlewatch.settings import Settings, shown, variable
+from idlewatch.show.status import is_stale, status_lines
+from idlewatch.show.why import LOOK_BACK_S, explained
+from idlewatch.verbs.words import loaded, say
+from idlewatch.watch import MachineClock
+
+
+def status(options: argparse.Namespace) -> bool:
+    """`idlewatch status`: done only where a daemon watches."""
+    said, now_s = status_of(loaded().settings.state_dir), MachineClock().now_s()
+    if said is None:
+        raise Refused("no daemon has watched here; start it with `idlewatch run`")
+    running = not is_stale(said, now_s)
+    say([json.dumps({**said, "running": running})] if options.json else status_lines(said, now_s))
+    return running
+
+
+def history(options: argparse.Namespace) -> bool:
+    """`idlewatch history`."""
+    events = events_of(loaded().settings.state_dir)
+    if options.json:
+        say([json.dumps(events)])
+    else:
+        say([f"{event['at']!s:.19}  {event['kind']!s:<12} {event['text']}" for event in events] or ["nothing yet"])
+    return True
+
+
+def settings(options: argparse.Namespace) -> bool:
+    """`idlewatch settings`."""
+    told = loaded()
+    rows = {
+        variable(field): {"value": shown(getattr(told.settings, field)), "from": told.origins[field]}
+        for field in Settings.model_fields
+    }
+    if options.json:
+        say([json.dumps(rows, indent=2)])
+        return True
+    for field, described in Settings.model_fields.items():
+        row = rows[variable(field)]
+        say([f"{variable(field)}={row['value']}  ({row['from']})", f"    {described.description}"])
+    return True
+
+
+def why(options: argparse.Namespace) -> bool:
+    """`idlewatch why`: as `status`, done only where a daemon watches."""
+    told, clock = loaded(), MachineClock()
+    now_s = clock.now_s()
+    said = status_of(told.settings.state_dir)
+    if said is None or is_stale(said, now_s):
+        raise Refused("no daemon watches here, so nothing decides; `idlewatch status` says more")
+    spans = spans_of(told.settings.state_dir, since_s=now_s - LOOK_BACK_S)
+    found = explained(said, spans, told.settings.limits(), now_s, clock.wall)
+    say([json.dumps(found.as_json())] if options.json else found.lines())
+    return True

@@ -1,0 +1,143 @@
+"""
+What each task does, in its child process: all that may hang on the volume or on the provider's API.
+
+A request is what the daemon handed over; everything else is looked up anew in this process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from idlewatch import assembly, notes, recording
+from idlewatch.assembly import Assembly
+from idlewatch.errors import SnapshotError, TaskError
+from idlewatch.model import Json
+from idlewatch.settings import load, pod_sources, settings_record
+from idlewatch.snapshot import SaveRequest, be_gentle
+from idlewatch.snapshot import save as save_now
+
+Progress: TypeAlias = Callable[[Json], None]
+
+_SAVE_ATTEMPTS = 3
+_ENOUGH_BYTES = 1024 * 1024
+"""What may change while a save is proven; more, and the save does not hold what is there now."""
+_NOTE_WITHIN_S = 20.0
+"""How long a volume may keep the stop waiting for its note."""
+
+
+def save(request: Json, progress: Progress) -> Json:
+    """Save what a stop would wipe, again where much changed while the save was proven."""
+    be_gentle()
+    if not isinstance(request, dict):
+        raise SnapshotError("not a request for a save")
+    made = None
+    for _ in range(_SAVE_ATTEMPTS):
+        made = save_now(SaveRequest.from_json(request), progress=lambda p: progress(p.as_json()))
+        if made is None:
+            return {"snapshot": None, "text": "nothing that a stop would wipe"}
+        if made.changed_after_bytes < _ENOUGH_BYTES:
+            text = f"saved {made.files} files as {made.id}, {made.archive_bytes / 1e6:.1f} MB"
+            return {"snapshot": made.id, "text": text}
+    changed = made.changed_after_bytes / 1e6 if made else 0
+    raise SnapshotError(f"{changed:.1f} MB changed again while each of {_SAVE_ATTEMPTS} saves was proven")
+
+
+def stop(request: Json, progress: Progress) -> Json:
+    """Leave the note on the volume, best effort, then ask the provider for the stop."""
+    here = _here()
+    if here.volume:
+        _leave_note(request, progress)
+    answer = assembly.provider(here).stop()
+    return {"text": f"accepted by {answer.accepted_by}"}
+
+
+def _leave_note(request: Json, progress: Progress) -> None:
+    """
+    In a process of its own and for so long only.
+
+    A volume that hangs or is full must not keep a Pod running that has nothing left to save.
+    """
+    began_s = time.monotonic()
+    task = assembly.task_starter()("note", request, began_s, _NOTE_WITHIN_S)
+    while time.monotonic() - began_s < _NOTE_WITHIN_S:
+        end = task.poll(time.monotonic())
+        if end:
+            if end.error:
+                sys.stderr.write(f"{end.error}\n")
+            return
+        progress("leaving the note on the volume")
+        time.sleep(0.05)
+    task.cancel(time.monotonic(), "the volume does not answer")
+
+
+def note(request: Json, _progress: Progress) -> Json:
+    """Write on the volume why the stop is asked for, and this boot's history."""
+    here, said = _here(), request if isinstance(request, dict) else {}
+    if here.volume is None:
+        raise TaskError(here.no_volume_because)
+    written: dict[str, Json] = {
+        "at": datetime.now(UTC).isoformat(),
+        "pod_id": here.pod.pod_id,
+        "boot_key": here.pod.boot_key,
+        "reason": said.get("reason"),
+        "idle_for_s": said.get("idle_for_s"),
+        "snapshot": said.get("snapshot"),
+    }
+    try:
+        notes.write_note(here.volume, here.pod_name, notes.LAST_STOP, written)
+    except OSError as error:
+        raise TaskError(f"the note on {here.volume} could not be written: {error.strerror}") from None
+    return None
+
+
+def look_back(_request: Json, _progress: Progress) -> Json:
+    """Read what the volume says of the stop before this start."""
+    here = _here()
+    said = notes.stop_note(here.volume, here.pod_name) if here.volume else None
+    return {"text": notes.previous_stop(said, here.pod.boot_key)}
+
+
+def describe(_request: Json, _progress: Progress) -> Json:
+    """Read the Pod at its provider: price, and whether it may be stopped at all."""
+    provider = assembly.provider(_here())
+    facts = provider.describe()
+    return {**asdict(facts), "forbids": provider.forbids(facts)}
+
+
+def archive(request: Json, _progress: Progress) -> Json:
+    """Write this boot's history to the volume under the name that the daemon gave it."""
+    here = _here()
+    if here.volume is None:
+        raise TaskError(here.no_volume_because)
+    folder = here.volume / ".idlewatch" / here.pod_name
+    try:
+        path = recording.keep_on_volume(folder, here.loaded.settings.state_dir, str(request), _head(here))
+    except OSError as error:
+        raise TaskError(f"this boot's history could not be written to {folder}: {error.strerror}") from None
+    return {"path": str(path)}
+
+
+def _head(here: Assembly) -> Mapping[str, Json]:
+    pod = here.pod
+    variables: Json = dict(settings_record(here.loaded)["variables"])
+    return {"pod_id": pod.pod_id, "boot_key": pod.boot_key, "started_s": pod.started_s, "settings": variables}
+
+
+def _here() -> Assembly:
+    return assembly.assembled(load(pod_sources()))
+
+
+TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
+    "save": save,
+    "stop": stop,
+    "note": note,
+    "look_back": look_back,
+    "describe": describe,
+    "archive": archive,
+}
+"""What `idlewatch _task NAME` can be asked for."""
