@@ -1,0 +1,103 @@
+"""
+One cheap pass over the kernel's tables for all signals that read them.
+
+Whoever asks first pays; whoever asks again within the period gets the same answer, so that four signals cause one
+pass. Terminals are looked at whenever they are asked for: they are few, and a keystroke cancels a countdown at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from idlewatch.errors import SignalError
+from idlewatch.kernel import netlink, sockets
+from idlewatch.kernel import processes as process_look
+from idlewatch.kernel.owners import SocketOwners
+from idlewatch.kernel.processes import Ours, ProcessTable
+from idlewatch.kernel.sockets import Dump, SocketTable
+from idlewatch.kernel.terminals import Terminal, TerminalTable, terminal_files
+
+PERIOD_S = 15.0
+"""How old an answer may be before it is read anew."""
+
+_JITTER_S = 1.0
+"""A tick that comes so much too early starts a new pass all the same: ticks are never exactly 5 s apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What one pass saw, at `at_s` (CLOCK_BOOTTIME seconds)."""
+
+    at_s: float
+    processes: ProcessTable
+    socket_table: SocketTable | SignalError
+    owners: SocketOwners
+
+    @property
+    def sockets(self) -> SocketTable:
+        """The TCP sockets. Raises SignalError where they could not be read."""
+        if isinstance(self.socket_table, SignalError):
+            raise SignalError(str(self.socket_table))
+        return self.socket_table
+
+    def owners_of(self, *inodes: int) -> dict[int, tuple[int, ...]]:
+        """Return for each socket inode the PIDs that have it open, the lowest first; () where none is visible."""
+        return dict(self.owners.of(inodes, self.processes))
+
+    def sockets_of(self, pid: int) -> frozenset[int] | None:
+        """Return the inodes of one process's sockets; None where that is denied or it has ended."""
+        return self.owners.sockets_of(pid)
+
+
+class KernelTables:
+    """The shared reader. Making one does no I/O."""
+
+    def __init__(
+        self,
+        *,
+        proc: Path = Path("/proc"),
+        pts: Path = Path("/dev/pts"),
+        own_pid: Callable[[], int] = os.getpid,
+        wall_s: Callable[[], float] = time.time,
+        dump: Dump = netlink.dump,
+        period_s: float = PERIOD_S,
+    ) -> None:
+        self._proc, self._own_pid, self._dump, self._period_s = proc, own_pid, dump, period_s
+        self._terminals = TerminalTable(files=partial(terminal_files, pts), wall_s=wall_s)
+        self._owners = SocketOwners(proc=proc)
+        self._ours: Ours | None = None
+        self._newest: Tables | None = None
+        self._seen_terminals: tuple[float, tuple[Terminal, ...]] = (float("-inf"), ())
+
+    def at(self, now_s: float) -> Tables:
+        """
+        Return the tables, at most about `period_s` old at `now_s` (CLOCK_BOOTTIME seconds).
+
+        Raises SignalError where /proc shows no process; the next call tries again.
+        """
+        newest = self._newest
+        if newest is not None and now_s - newest.at_s < max(self._period_s - _JITTER_S, 0.0):
+            return newest
+        if newest is not None and now_s <= newest.at_s:
+            return newest
+        table, self._ours = process_look.look(self._proc, now_s, self._own_pid(), self._ours)
+        self._newest = Tables(now_s, table, self._sockets(now_s), self._owners)
+        return self._newest
+
+    def terminals(self, now_s: float) -> tuple[Terminal, ...]:
+        """Return the pseudo-terminals as they are now, the lowest number first. Raises as `at`."""
+        processes = self.at(now_s).processes
+        if now_s > self._seen_terminals[0]:
+            self._seen_terminals = (now_s, self._terminals.look(now_s, processes))
+        return self._seen_terminals[1]
+
+    def _sockets(self, now_s: float) -> SocketTable | SignalError:
+        try:
+            return sockets.look(self._proc, now_s, self._dump)
+        except SignalError as error:
+            return error
