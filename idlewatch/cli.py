@@ -21,7 +21,7 @@ DONE, FAILED, BAD_SETTINGS, REFUSED = 0, 1, 2, 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code and prints one sentence a problem to stderr."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     logs.set_up()
     try:
         return DONE if options.run(options) else FAILED
@@ -38,6 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("idlewatch: interrupted; nothing half done counts\n")
         return FAILED
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """What follows `hold … --` is a command and none of ours to understand."""
+    command: list[str] = []
+    if arguments and arguments[0] == "hold" and "--" in arguments:
+        at = list(arguments).index("--")
+        arguments, command = arguments[:at], list(arguments[at + 1 :])
+        if not command:
+            _parser().error("hold: there is no command after --")
+    options = _parser().parse_args(arguments)
+    if command:
+        options.command = command
+    elif getattr(options, "then_stop", False):
+        _parser().error("hold: --then-stop needs a command: idlewatch hold --then-stop -- python train.py")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +107,13 @@ def _add_holds(added: _Verbs) -> None:
     )
     hold.add_argument("--reason", default="", help="why, shown everywhere the hold is")
     hold.add_argument("--pid", type=int, help="end the hold with this process")
+    hold.add_argument("--then-stop", action="store_true", help="with a command: stop the Pod when it ends, well or not")
+    hold.set_defaults(command=[])
+    hold.usage = (
+        "idlewatch hold [--reason REASON] [--pid PID] [DURATION]\n"
+        "       idlewatch hold [--reason REASON] [--then-stop] [DURATION] -- COMMAND [ARGUMENT ...]"
+    )
+    hold.epilog = "After `--` a command is run, and the Pod is held while it runs; its exit status is returned."
     _add(added, "holds", holding.holds, "the holds of this moment", json=True)
     release = _add(added, "release", holding.release, "end holds")
     release.add_argument("id", nargs="*", help="as `idlewatch holds` shows it; without one, all of them")

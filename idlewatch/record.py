@@ -14,14 +14,17 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 
+from idlewatch import login
 from idlewatch.daemon import Tick
 from idlewatch.history import History, reading_to_json, write_atomically
-from idlewatch.model import Action, Clock, Finding, Json, PodIdentity, Reading
+from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
 from idlewatch.settings import SETTINGS_FILE, Loaded, settings_record
 from idlewatch.verdicts import Span, extended
 
 STATUS_FORMAT = 1
 _THIN_EVERY_S = 3600.0
+_PREVIOUS_STOP_TOLD_S = 24 * 3600.0
+"""How long after a start its login says why the Pod was stopped before."""
 
 
 class DaemonRecord:
@@ -41,6 +44,7 @@ class DaemonRecord:
         `previous_stop` says what is known of the stop before this start, which may take a while to be read.
         """
         self._previous_stop = previous_stop
+        self._login_words: list[str] | None = None
         self._standing: dict[str, Span] = {}
         self._status_now: dict[str, Json] = {}
         self._thin_at_s = clock.now_s() + _THIN_EVERY_S
@@ -63,14 +67,22 @@ class DaemonRecord:
             self._tell(report)
         self._status_now = self._status(report)
         self._history.show(self._status_now)
+        self._tell_at_login(report)
         if now_s >= self._thin_at_s:
             self._thin_at_s = now_s + _THIN_EVERY_S
             self._history.thin(now_s)
+
+    def _tell_at_login(self, report: Tick) -> None:
+        words = _login_words(report, self._previous_stop())
+        if words != self._login_words:
+            self._login_words = words
+            login.say(self._loaded.settings.state_dir, words)
 
     def ended(self) -> None:
         """Say in `status.json` that nobody watches any more: the daemon was asked to end."""
         if self._status_now:
             self._history.show({**self._status_now, "ended": True})
+        login.say(self._loaded.settings.state_dir, ["nothing guards this Pod: the daemon was asked to end"])
 
     def _new(self, report: Tick) -> list[Reading]:
         """The readings that were not handed over before."""
@@ -135,3 +147,14 @@ class DaemonRecord:
             "since_s": self._standing[finding.signal].from_s,
             "read_s": reading.at_s,
         }
+
+
+def _login_words(report: Tick, previous_stop: str | None) -> list[str]:
+    """What somebody who logs in now must know; nothing where all is well."""
+    words = []
+    if report.state.phase is not Phase.WATCHING:
+        words.append(f"this Pod is being stopped ({report.state.why}); keep it up with: idlewatch hold 2h")
+    words += [f"{name}: {text}" for name, text in report.state.troubles.items()]
+    if previous_stop and report.moment.uptime_s < _PREVIOUS_STOP_TOLD_S:
+        words.append(previous_stop)
+    return words

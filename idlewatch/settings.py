@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     budget_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Hard ceiling: the Pod is saved and stopped when this start of it has cost so many dollars; `0`: none."""
     usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """The Pod's price in dollars an hour; a budget needs it."""
+    """The Pod's price in dollars an hour; `0`: as RunPod's API tells it."""
     volume: AutoPath = "auto"
     """Folder on the storage that survives a stop; `auto`: the Pod's volume, where one is really mounted."""
     save_root: AutoPath = "auto"
@@ -268,10 +268,6 @@ def _impossible_pairs(settings: Settings) -> list[str]:
                 f"IDLEWATCH_MAX_UPTIME={written(s.max_uptime)} leaves no room for IDLEWATCH_WARN_FOR="
                 f"{written(s.warn_for)}; make it longer than that"
             ),
-        ),
-        (
-            s.budget_usd and not s.usd_per_hour,
-            f"IDLEWATCH_BUDGET_USD={s.budget_usd:g} can't be kept without a price; set IDLEWATCH_USD_PER_HOUR",
         ),
         (
             s.volume != "auto" and _inside(Path(s.volume), s.state_dir),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from idlewatch.cli import main
+from idlewatch.login import SCRIPT
 from idlewatch.settings import Settings, variable
 
 
@@ -34,7 +36,7 @@ def test_settings_shows_every_setting_and_where_it_came_from(
         ("IDLEWATCH_WARN_FOR", "0", "at once"),
         ("IDLEWATCH_MAX_UPTIME", "3m", "IDLEWATCH_WARN_FOR"),
         ("IDLEWATCH_BUDGET_USD", "nan", "finite"),
-        ("IDLEWATCH_BUDGET_USD", "20", "IDLEWATCH_USD_PER_HOUR"),
+        ("IDLEWATCH_BUDGET_USD", "-2", "greater than or equal to 0"),
         ("IDLEWATCH_MODE", "dry", "observe"),
         ("IDLEWATCH_STATE_DIR", "run", "absolute"),
     ],
@@ -49,14 +51,22 @@ def test_a_wrong_setting_exits_2_naming_the_variable_and_the_remedy(
     assert says in error
 
 
+def shell_at_login(disk: Path, flags: str = "-i") -> str:
+    """What a shell shows that reads the Pod's profile script."""
+    told = subprocess.run(["sh", flags, "-c", f". {disk / SCRIPT}"], capture_output=True, text=True, check=True)
+    return told.stdout
+
+
 def test_a_daemon_that_refuses_its_settings_leaves_word_in_the_pod_and_on_the_volume(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("RUNPOD_POD_ID", "pod1")
     monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("IDLEWATCH_VOLUME", str(tmp_path / "volume"))
+    monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(tmp_path / "disk"))
     monkeypatch.setenv("IDLEWATCH_IDLE_AFTR", "30m")
     monkeypatch.setenv("IDLEWATCH_RUNPOD_API_KEY", "sekret")
+    (tmp_path / "disk/etc/profile.d").mkdir(parents=True)
     assert main(["run"]) == 2
     monkeypatch.delenv("IDLEWATCH_IDLE_AFTR")
     assert main(["status"]) == 1
@@ -64,6 +74,9 @@ def test_a_daemon_that_refuses_its_settings_leaves_word_in_the_pod_and_on_the_vo
     note = (tmp_path / "volume/.idlewatch/pod1/misconfigured.json").read_text()
     assert "did you mean IDLEWATCH_IDLE_AFTER?" in note
     assert "sekret" not in note + (tmp_path / "state/status.json").read_text()
+    shown = shell_at_login(tmp_path / "disk")
+    assert "does NOT guard this Pod" in shown
+    assert "did you mean IDLEWATCH_IDLE_AFTER?" in shown
 
 
 def test_the_demo_stops_the_simulated_pod_and_brings_every_file_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from idlewatch import hold as placing
 from idlewatch import holds as reading
@@ -11,23 +12,41 @@ from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
 from idlewatch.history import status_of, write_atomically
 from idlewatch.model import Json
+from idlewatch.settings import Settings
 from idlewatch.show.status import is_stale
+from idlewatch.verbs.held import run_held
 from idlewatch.verbs.words import loaded, say, who
 from idlewatch.watch import MachineClock, request_file
 
 
 def hold(options: argparse.Namespace) -> bool:
-    """`idlewatch hold`."""
-    told = loaded().settings
-    most_s = told.hold_max.total_seconds()
+    """`idlewatch hold`: for a time, for a process, or while a command runs."""
+    settings = loaded().settings
+    most_s = settings.hold_max.total_seconds()
     span_s = min(options.duration or most_s, most_s)
+    cut = f" (IDLEWATCH_HOLD_MAX={format_duration(most_s)})" if (options.duration or 0) > most_s else ""
+    if options.command:
+        return _hold_while_it_runs(options, settings, span_s)
     try:
-        path = placing.place(options.reason, for_s=span_s, pid=options.pid, who=who(), state_dir=told.state_dir)
+        path = placing.place(options.reason, for_s=span_s, pid=options.pid, who=who(), state_dir=settings.state_dir)
     except OSError as error:
         raise Refused(f"can't place a hold: {error}") from error
-    cut = f" (IDLEWATCH_HOLD_MAX={format_duration(most_s)})" if (options.duration or 0) > most_s else ""
     say([f"Held for {format_duration(span_s)}{cut}; `idlewatch release {path.stem}` ends it."])
     return True
+
+
+def _hold_while_it_runs(options: argparse.Namespace, settings: Settings, span_s: float) -> bool:
+    status = run_held(
+        options.command,
+        reason=options.reason or " ".join(options.command),
+        who=who(),
+        for_s=span_s,
+        state_dir=settings.state_dir,
+        no_progress_s=settings.connected_for.total_seconds(),
+    )
+    if options.then_stop:
+        _ask_for_stop(settings.state_dir, settings.warn_for.total_seconds())
+    raise SystemExit(status)
 
 
 def holds(options: argparse.Namespace) -> bool:
@@ -65,22 +84,24 @@ def _holds(now_s: float) -> reading.HoldsRead:
 
 def stop(options: argparse.Namespace) -> bool:
     """`idlewatch stop`: a request to the daemon, which does the whole end sequence."""
-    state_dir, now_s = loaded().settings.state_dir, MachineClock().now_s()
-    path = request_file(state_dir)
+    state_dir = loaded().settings.state_dir
     if options.cancel:
-        path.unlink(missing_ok=True)
+        request_file(state_dir).unlink(missing_ok=True)
         say(["The request is taken back."])
         return True
-    said = status_of(state_dir)
-    if said is None or is_stale(said, now_s):
-        raise Refused("no daemon is running here to carry it out; start it with `idlewatch run`")
-    boot_key = said.get("boot_key")
+    _ask_for_stop(state_dir, options.after)
+    return True
+
+
+def _ask_for_stop(state_dir: Path, warn_for_s: float) -> None:
+    said, path = status_of(state_dir), request_file(state_dir)
+    if said is None or is_stale(said, MachineClock().now_s()):
+        raise Refused("no daemon is running here to carry out a stop; start it with `idlewatch run`")
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps({"who": who(), "warn_for_s": options.after, "boot_key": boot_key}))
+    write_atomically(path, json.dumps({"who": who(), "warn_for_s": warn_for_s, "boot_key": said.get("boot_key")}))
     say(
         [
-            f"Asked: people are warned for {format_duration(options.after)}, then what a stop would wipe is saved.",
+            f"Asked: people are warned for {format_duration(warn_for_s)}, then what a stop would wipe is saved.",
             "Follow it with `idlewatch status`; take it back with `idlewatch stop --cancel`.",
         ]
     )
-    return True
