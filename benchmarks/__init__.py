@@ -1,0 +1,1 @@
+"""What idlewatch costs, measured beside what people use instead; see README.md here."""
