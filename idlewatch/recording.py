@@ -10,10 +10,12 @@ verdict, `{"event": …}` one line of the timeline. Instants are CLOCK_BOOTTIME 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from idlewatch.history import events_of, reading_to_json, readings_of, spans_of
@@ -51,12 +53,17 @@ def write(path: Path, lines: Iterable[str]) -> int:
     return size
 
 
+def name_of(began: datetime, boot_key: str) -> str:
+    """The name of a boot's recording: when the container started (UTC), and a mark of this boot."""
+    return f"{began:%Y%m%dT%H%M%SZ}-{hashlib.sha256(boot_key.encode()).hexdigest()[:8]}"
+
+
 def keep_on_volume(folder: Path, state_dir: Path, name: str, head: Mapping[str, Json]) -> Path:
     """
     Write this boot's recording into the Pod's folder on the volume; the oldest of more than 50 go. Raises OSError.
 
-    `name` is the boot's wall time and a mark of this boot, so that names sort by age; a file of the same mark is the
-    same boot's, whose wall time was reckoned a little differently.
+    `name` is as `name_of` makes it, so that names sort by age; a file of the same mark is the same boot's, whose start
+    was reckoned a little differently.
     """
     kept = folder / HISTORY
     kept.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,9 +8,7 @@ they have come back, it is not known.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
-from datetime import timedelta
 
 import structlog
 
@@ -41,7 +39,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: A
     watched = assembly.signals(here) if signals is None else signals
     refusal = assembly.provider(here).refusal()
     history = History(settings.state_dir)
-    background = Background(_errands(here, clock, refusal), assembly.task_starter())
+    background = Background(_errands(here, refusal), assembly.task_starter())
     known = _Knowledge(here, background, refusal)
     record = DaemonRecord(history, clock, here.loaded, here.pod, known.previous_stop)
     state = history.remembered(here.pod.boot_key, record.settings_key)
@@ -71,16 +69,12 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: A
     log.info("ended", because="shutdown request")
 
 
-def _errands(here: Assembly, clock: MachineClock, refusal: str | None) -> list[Errand]:
+def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
     errands = []
     if refusal is None:
         errands.append(Errand(name=DESCRIBE, every_s=_DESCRIBE_EVERY_S, silent_limit_s=120.0))
     if here.volume:
-        began = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
-        name: Json = f"{began:%Y%m%dT%H%M%SZ}-{hashlib.sha256(here.pod.boot_key.encode()).hexdigest()[:8]}"
-        archive = Errand(
-            name=ARCHIVE, request=name, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True
-        )
+        archive = Errand(name=ARCHIVE, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True)
         errands += [Errand(name=LOOK_BACK), archive]
     return errands
 

@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeAlias
 
 from idlewatch import assembly, notes, recording
@@ -20,6 +21,8 @@ from idlewatch.model import Json
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.snapshot import SaveRequest, be_gentle
 from idlewatch.snapshot import save as save_now
+from idlewatch.tasks import Task
+from idlewatch.watch import MachineClock
 
 Progress: TypeAlias = Callable[[Json], None]
 
@@ -51,28 +54,35 @@ def stop(request: Json, progress: Progress) -> Json:
     """Leave the note on the volume, best effort, then ask the provider for the stop."""
     here = _here()
     if here.volume:
-        _leave_note(request, progress)
+        leave_note(request, progress, assembly.task_starter())
     answer = assembly.provider(here).stop()
     return {"text": f"accepted by {answer.accepted_by}"}
 
 
-def _leave_note(request: Json, progress: Progress) -> None:
+def leave_note(
+    request: Json,
+    progress: Progress,
+    start_task: Callable[[str, Json, float, float], Task],
+    within_s: float = _NOTE_WITHIN_S,
+) -> bool:
     """
-    In a process of its own and for so long only.
+    Have the note written in a process of its own, and wait for it no longer than `within_s` seconds.
 
-    A volume that hangs or is full must not keep a Pod running that has nothing left to save.
+    A volume that hangs or is full must not keep a Pod running that has nothing left to save. Returns whether it is
+    written.
     """
     began_s = time.monotonic()
-    task = assembly.task_starter()("note", request, began_s, _NOTE_WITHIN_S)
-    while time.monotonic() - began_s < _NOTE_WITHIN_S:
+    task = start_task("note", request, began_s, within_s)
+    while time.monotonic() - began_s < within_s:
         end = task.poll(time.monotonic())
         if end:
             if end.error:
                 sys.stderr.write(f"{end.error}\n")
-            return
+            return end.error is None
         progress("leaving the note on the volume")
         time.sleep(0.05)
     task.cancel(time.monotonic(), "the volume does not answer")
+    return False
 
 
 def note(request: Json, _progress: Progress) -> Json:
@@ -92,6 +102,10 @@ def note(request: Json, _progress: Progress) -> Json:
         notes.write_note(here.volume, here.pod_name, notes.LAST_STOP, written)
     except OSError as error:
         raise TaskError(f"the note on {here.volume} could not be written: {error.strerror}") from None
+    try:
+        _keep_history(here, here.volume)
+    except TaskError as error:
+        sys.stderr.write(f"{error}\n")
     return None
 
 
@@ -109,17 +123,23 @@ def describe(_request: Json, _progress: Progress) -> Json:
     return {**asdict(facts), "forbids": provider.forbids(facts)}
 
 
-def archive(request: Json, _progress: Progress) -> Json:
-    """Write this boot's history to the volume under the name that the daemon gave it."""
+def archive(_request: Json, _progress: Progress) -> Json:
+    """Write this boot's history to the volume."""
     here = _here()
     if here.volume is None:
         raise TaskError(here.no_volume_because)
-    folder = here.volume / ".idlewatch" / here.pod_name
+    return {"path": str(_keep_history(here, here.volume))}
+
+
+def _keep_history(here: Assembly, volume: Path) -> Path:
+    clock, state_dir = MachineClock(), here.loaded.settings.state_dir
+    folder = volume / ".idlewatch" / here.pod_name
+    began = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
+    name = recording.name_of(began, here.pod.boot_key)
     try:
-        path = recording.keep_on_volume(folder, here.loaded.settings.state_dir, str(request), _head(here))
+        return recording.keep_on_volume(folder, state_dir, name, _head(here))
     except OSError as error:
         raise TaskError(f"this boot's history could not be written to {folder}: {error.strerror}") from None
-    return {"path": str(path)}
 
 
 def _head(here: Assembly) -> Mapping[str, Json]:
