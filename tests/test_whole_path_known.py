@@ -134,6 +134,16 @@ def test_a_stopping_pods_history_lies_on_the_volume_with_its_last_events(pod: Pl
     assert not (back / SCRIPT).exists(), "our own script is not the user's work"
 
 
+def test_a_held_command_that_fails_stops_the_pod_when_that_was_asked_for(pod: Place) -> None:
+    pod.start()
+    pod.until(lambda: pod.phase() != "None")
+    held = verb(pod, "hold", "--then-stop", "--", "sh", "-c", "exit 3")
+    assert held.returncode == 3
+    assert "Asked: people are warned for 1s" in held.stdout
+    pod.until(pod.stopped)
+    assert pod.kinds()[:4] == ["warn", "save", "save done", "stop"]
+
+
 def test_a_volume_that_hangs_keeps_the_note_from_being_written_and_not_the_stop_from_being_asked_for() -> None:
     started: list[Task] = []
 
