@@ -13,6 +13,7 @@ an access time that has moved, whichever way, means input since the last look: n
 from __future__ import annotations
 
 import os
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,3 +150,18 @@ def terminal_number(device: int) -> int:
     """Return a device as /proc/PID/stat writes `tty_nr` (the kernel's new_encode_dev), from `st_rdev`."""
     major, minor = os.major(device), os.minor(device)
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+
+
+def standard_terminal(proc: Path, pid: int) -> int | None:
+    """Return the terminal that a process reads from, whoever leads the session there; None where there is none."""
+    try:
+        status = (proc / str(pid) / "fd/0").stat()
+    except OSError:
+        return None
+    number = terminal_number(status.st_rdev)
+    return number if stat.S_ISCHR(status.st_mode) and _is_pts(status.st_rdev) else None
+
+
+def _is_pts(device: int) -> bool:
+    """Whether it is a pseudo-terminal: majors 136 to 143 (Documentation/admin-guide/devices.txt)."""
+    return 136 <= os.major(device) <= 143
