@@ -19,6 +19,7 @@ from tests.nvml_stub import SOURCE
 
 GPUS = 8
 INSTALL_WITHIN_S = 300.0
+NOWHERE = "http://127.0.0.1:9"
 ROOT = Path(__file__).parent.parent
 
 
@@ -41,7 +42,8 @@ class Contender:
 
 def idlewatch(folder: Path, interval_s: float) -> Contender:
     """Return our daemon, observing, with idle GPUs that the stub of the tests makes up. Raises Unmeasured."""
-    folder.mkdir(parents=True)
+    for place in (folder / "volume", folder / "disk"):  # nothing of this machine's own is looked at or written to
+        place.mkdir(parents=True)
     try:
         _build_idle_nvml(folder)
     except (OSError, subprocess.SubprocessError) as error:
@@ -49,6 +51,10 @@ def idlewatch(folder: Path, interval_s: float) -> Contender:
     variables = {
         "LD_LIBRARY_PATH": str(folder),
         "IDLEWATCH_STATE_DIR": str(state_dir(folder)),
+        "IDLEWATCH_VOLUME": str(folder / "volume"),
+        "IDLEWATCH_SAVE_ROOT": str(folder / "disk"),
+        "IDLEWATCH_RUNPOD_API_URL": NOWHERE,
+        "IDLEWATCH_RUNPOD_GRAPHQL_URL": NOWHERE,
         "IDLEWATCH_INTERVAL": f"{interval_s:g}s",
         "RUNPOD_GPU_COUNT": str(GPUS),
         "PYTHONPATH": str(ROOT),

@@ -207,6 +207,7 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, and return the exit code."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nobody who was started is left behind
     with tempfile.TemporaryDirectory(prefix="idlewatch-benchmark-") as folder:
         try:
             report = measured(Path(folder), options)
