@@ -129,24 +129,21 @@ def test_no_devpts_has_no_terminals(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the real kernel
 
 
-TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); print('~ready~', flush=True); "
-RUN = TAKE_TERMINAL + "os.execvp(sys.argv[1], sys.argv[1:])"
+RUN = (
+    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "print('~ready~', flush=True); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 class Shell:
-    """A real program with a real terminal of its own; `cat` reads what is typed."""
+    """A real program with a real terminal of its own; `cat` reads what is typed. `via` is a command that starts it."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, via: tuple[str, ...] = ()) -> None:
         self.master, ours = os.openpty()
         self.path = Path(os.ttyname(ours))
         self.name = f"pts/{self.path.name}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, *(command or ("cat",))],
-            stdin=ours,
-            stdout=ours,
-            stderr=ours,
-            start_new_session=True,
-        )
+        started = [*via, sys.executable, "-c", RUN, *(command or ("cat",))]
+        self.process = subprocess.Popen(started, stdin=ours, stdout=ours, stderr=ours)
         os.close(ours)
         self.see(b"~ready~")
 
