@@ -9,11 +9,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idlewatch.gpu import REOPEN
-from idlewatch.gpu.samples import cleaned, span_s, two_highest
+from idlewatch.gpu import METRICS, REOPEN
+from idlewatch.gpu.samples import cleaned, period_s, span_s, two_highest
 from tests.nvml_stub import ALL, NvmlScript, build, child_argv, now_s
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def script(tmp_path: Path) -> NvmlScript:
 def start(library: Path, script: NvmlScript) -> Iterator[Callable[..., Running]]:
     children: list[Running] = []
 
-    def start(poll_s: float = 0.1) -> Running:
-        children.append(Running(child_argv(library, script, poll_s=poll_s)))
+    def start(poll_s: float = 0.1, *options: str) -> Running:
+        children.append(Running(child_argv(library, script, *options, poll_s=poll_s)))
         return children[-1]
 
     yield start
@@ -99,6 +99,17 @@ def test_an_idle_gpu_reads_zero_with_everything_that_it_has(start: Callable[...,
     assert (gpu["util_max_pct"], gpu["util_mean_pct"], gpu["error"]) == (0, 0, None)
     assert gpu["engines_max_pct"] == {"encoder": 0, "decoder": 0, "jpeg": 0, "ofa": 0}
     assert (gpu["mem_used_mib"], gpu["processes"], gpu["unsupported"]) == (3, 0, [])
+    assert (gpu["index"], gpu["kind"], gpu["virtual"], gpu["instant"], gpu["not_readable"]) == (
+        0,
+        "nvidia",
+        None,
+        False,
+        {},
+    )
+    assert (gpu["power_limit_w"], gpu["mem_total_mib"], gpu["power_w"]) == (700, 81920, None)
+    assert gpu["ring_span_s"] == pytest.approx(16.5, abs=0.01)
+    assert gpu["ring_period_s"] == pytest.approx(1 / 6, abs=0.001)
+    assert (second["driver"], second["poll_s"]) == ("580.0", 0.1)
 
 
 def test_what_is_covered_is_the_time_between_polls(start: Callable[..., Running]) -> None:
@@ -222,6 +233,8 @@ def test_what_a_gpu_lacks_is_listed_metric_by_metric(
         script.error(call, code)
     gpu = start().gpu()
     assert gpu["unsupported"] == ["jpeg", "energy", "processes"]
+    assert set(gpu["not_readable"]) == {"jpeg", "energy", "processes"}
+    assert gpu["power_w"] == 70  # asked only where there is no counter
     assert (gpu["error"], gpu["energy_total_mj"], gpu["processes"]) == (None, None, None)
     assert (gpu["util_max_pct"], gpu["mem_used_mib"]) == (0, 3)
     assert "jpeg" not in gpu["engines_max_pct"]
@@ -236,6 +249,8 @@ def test_utilization_that_is_refused_is_unsupported_not_zero(
     gpu = start().gpu()
     assert (gpu["util_max_pct"], gpu["samples"]) == (None, 0)
     assert gpu["unsupported"] == ["utilization"]
+    words = {3: "Not Supported", 4: "Insufficient Permissions (this container may not ask for it)"}
+    assert gpu["not_readable"] == {"utilization": words[code]}
 
 
 def test_mig_is_said_honestly_even_where_the_calls_answer(start: Callable[..., Running], script: NvmlScript) -> None:
@@ -261,6 +276,7 @@ def test_a_vote_that_fails_for_once_is_unknown_and_no_more(start: Callable[..., 
     gpu = start().gpu()
     assert (gpu["energy_total_mj"], gpu["mem_used_mib"], gpu["processes"]) == (None, None, None)
     assert (gpu["error"], gpu["unsupported"], gpu["util_max_pct"]) == (None, [], 0)
+    assert gpu["not_readable"] == dict.fromkeys(("energy", "memory", "processes"), "Unknown Error")
 
 
 @pytest.mark.parametrize("code", [FUNCTION, 2, 25])
@@ -280,27 +296,29 @@ def test_the_energy_counter_rises_with_the_power(start: Callable[..., Running], 
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "words", "meaning"),
     [
-        (DRIVER, "NVML can't be opened: Driver Not Loaded"),
-        (MISMATCH, "NVML can't be opened: RM has detected an NVML/RM version mismatch."),
-        (UNKNOWN, "NVML can't be opened: Unknown Error"),
-        (NO_PERMISSION, "NVML can't be opened: Insufficient Permissions"),
+        (DRIVER, "Driver Not Loaded", "no NVIDIA driver is loaded on this machine"),
+        (MISMATCH, "RM has detected an NVML/RM version mismatch", "the machine's driver was changed under this Pod"),
+        (UNKNOWN, "Unknown Error", "often a container that lost its GPU when the machine reloaded its services"),
+        (NO_PERMISSION, "Insufficient Permissions", "this container may not ask for it"),
     ],
 )
 def test_an_nvml_that_cannot_be_opened_says_why_and_leaves(
-    start: Callable[..., Running], script: NvmlScript, code: int, words: str
+    start: Callable[..., Running], script: NvmlScript, code: int, words: str, meaning: str
 ) -> None:
     script.error("init", code)
     child = start()
-    assert child.line()["error"] == words
+    assert child.line()["error"].startswith(f"NVML can't be opened: {words} ({meaning}")
     assert child.process.wait(PATIENCE_S) == REOPEN
 
 
 def test_a_library_that_is_missing_is_said(tmp_path: Path, script: NvmlScript) -> None:
     (tmp_path / "libnvidia-ml.so.1").write_bytes(b"")  # so that a real one of this machine is not found either
     child = Running(child_argv(tmp_path, script, poll_s=0.1))
-    assert child.line()["error"] == "NVML can't be opened: NVML Shared Library Not Found"
+    assert child.line()["error"] == (
+        "NVML can't be opened: NVML Shared Library Not Found (this container has no libnvidia-ml.so.1)"
+    )
     assert child.end() == REOPEN
 
 
@@ -331,7 +349,12 @@ def test_a_count_that_fails_leaves_the_gpus_readable(start: Callable[..., Runnin
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(LOST, "GPU is lost"), (RESET, "GPU requires restart"), (UNKNOWN, "Unknown Error")]
+    ("code", "words"),
+    [
+        (LOST, "utilization: GPU is lost (it has fallen off the bus; only the machine's owner can bring it back)"),
+        (RESET, "utilization: GPU requires restart (nothing runs on it until the machine's owner resets it)"),
+        (UNKNOWN, "MIG mode and 5 other readings: Unknown Error"),
+    ],
 )
 def test_a_gpu_that_is_lost_is_an_error_and_the_other_reads_on(
     start: Callable[..., Running], script: NvmlScript, code: int, words: str
@@ -342,7 +365,7 @@ def test_a_gpu_that_is_lost_is_an_error_and_the_other_reads_on(
     script.error("*", code, 1)
     line = child.until(lambda line: line["gpus"][1]["error"])
     lost, other = line["gpus"][1], line["gpus"][0]
-    assert f"utilization: {words}" in lost["error"]
+    assert lost["error"] == words
     assert (lost["util_max_pct"], lost["covered_s"], lost["mem_used_mib"]) == (None, 0, None)
     assert (other["error"], other["util_max_pct"]) == (None, 0)
 
@@ -352,7 +375,9 @@ def test_a_gpu_that_was_lost_before_is_missed_not_left_out(start: Callable[..., 
     script.error("handle", LOST, 1)
     line = start().line()
     assert len(line["gpus"]) == 2
-    assert (line["gpus"][1]["error"], line["gpus"][1]["util_max_pct"]) == ("GPU is lost", None)
+    gpu = line["gpus"][1]
+    assert (gpu["error"].split(" (")[0], gpu["util_max_pct"], gpu["index"]) == ("GPU is lost", None, 1)
+    assert set(gpu["not_readable"]) == set(METRICS)
 
 
 def test_a_gpu_that_stays_unreadable_ends_the_process_for_a_fresh_one(
@@ -432,7 +457,7 @@ def test_it_stays_small_with_eight_gpus(start: Callable[..., Running], script: N
         child.line()
     with open(f"/proc/{child.process.pid}/status") as status:  # noqa: PTH123  (one line of /proc)
         kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    assert kib < 25 * 1024
+    assert kib < 25 * 1024, f"the reader takes {kib / 1024:.1f} MiB"
 
 
 def test_it_imports_nothing_heavy() -> None:
@@ -444,6 +469,7 @@ def test_it_imports_nothing_heavy() -> None:
 ROWS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 300)))
 
 
+@settings(deadline=None)  # the machine is shared
 @given(rows=ROWS, newest=st.integers(0, 50))
 def test_cleaned_rows_are_new_plausible_in_order_and_single(rows: list[tuple[int, int]], newest: int) -> None:
     kept = cleaned(rows, newest)
@@ -453,12 +479,14 @@ def test_cleaned_rows_are_new_plausible_in_order_and_single(rows: list[tuple[int
     assert set(kept) <= set(rows)
 
 
+@settings(deadline=None)  # the machine is shared
 @given(rows=ROWS, newest=st.integers(0, 50))
 def test_cleaning_never_loses_the_highest_plausible_value(rows: list[tuple[int, int]], newest: int) -> None:
     plausible = [pct for at, pct in rows if at > newest and pct <= 100]
     assert max((pct for _, pct in cleaned(rows, newest)), default=None) == max(plausible, default=None)
 
 
+@settings(deadline=None)  # the machine is shared
 @given(rows=ROWS, newest=st.integers(0, 50))
 def test_cleaning_does_not_depend_on_the_order_and_passes_on(rows: list[tuple[int, int]], newest: int) -> None:
     kept = cleaned(rows, newest)
@@ -466,9 +494,10 @@ def test_cleaning_does_not_depend_on_the_order_and_passes_on(rows: list[tuple[in
     assert cleaned(kept, newest) == kept
     if kept:
         assert cleaned(rows, kept[-1][0]) == []
-        assert span_s(kept) >= 0
+        assert span_s(kept) >= (period_s(kept) or 0.0) >= 0
 
 
+@settings(deadline=None)  # the machine is shared
 @given(values=st.lists(st.integers(0, 100), min_size=1))
 def test_the_two_highest_are_in_order(values: list[int]) -> None:
     highest, second = two_highest(values)

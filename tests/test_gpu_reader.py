@@ -11,11 +11,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idlewatch.errors import SignalError
-from idlewatch.gpu.line import Poll, parsed
+from idlewatch.gpu.line import Instance, Poll, parsed
 from idlewatch.gpu.reader import GpuReader, Taken
 from tests.nvml_stub import NvmlScript, build, child_argv
 
@@ -26,9 +26,20 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0
 
 GPU: dict[str, Any] = {
+    "index": 0,
     "uuid": "GPU-0",
     "name": "H100",
+    "kind": "nvidia",
     "mig": False,
+    "virtual": None,
+    "instant": False,
+    "instances": [{"uuid": "MIG-0", "mem_used_mib": 300, "util_mean_pct": 2.5}],
+    "ring_span_s": 16.5,
+    "ring_period_s": 0.1667,
+    "power_w": None,
+    "power_limit_w": 700.0,
+    "mem_total_mib": 81920,
+    "not_readable": {"ofa": "Not Supported"},
     "util_max_pct": 87,
     "util_second_pct": 80,
     "util_mean_pct": 41.5,
@@ -49,6 +60,8 @@ LINE: dict[str, Any] = {
     "expected": 1,
     "found": 1,
     "found_error": None,
+    "driver": "580.65",
+    "poll_s": 5.0,
     "gpus": [GPU],
 }
 
@@ -74,7 +87,7 @@ def script(tmp_path: Path) -> NvmlScript:
 def readers() -> Iterator[Callable[..., GpuReader]]:
     made: list[GpuReader] = []
 
-    def make(argv: list[str], **settings: float) -> GpuReader:
+    def make(argv: list[str], **settings: Any) -> GpuReader:
         made.append(GpuReader(argv=argv, **settings))
         return made[-1]
 
@@ -113,6 +126,17 @@ def test_a_line_comes_back_whole() -> None:
     assert (gpu.samples, gpu.covered_s, gpu.engines_max_pct) == (30, 5.0, {"encoder": 0})
     assert (gpu.energy_total_mj, gpu.mem_used_mib, gpu.processes) == (123456, 16000, 1)
     assert (gpu.unsupported, gpu.error, gpu.mig) == (("ofa",), None, False)
+    assert (poll.driver, poll.poll_s, gpu.index, gpu.kind, gpu.virtual, gpu.instant) == (
+        "580.65",
+        5.0,
+        0,
+        "nvidia",
+        None,
+        False,
+    )
+    assert gpu.instances == (Instance(uuid="MIG-0", mem_used_mib=300, util_mean_pct=2.5),)
+    assert (gpu.ring_span_s, gpu.ring_period_s, gpu.power_w, gpu.power_limit_w) == (16.5, 0.1667, None, 700.0)
+    assert (gpu.mem_total_mib, gpu.not_readable) == (81920, {"ofa": "Not Supported"})
 
 
 def test_a_line_with_an_error_needs_nothing_else() -> None:
@@ -153,6 +177,10 @@ def test_a_line_with_an_error_needs_nothing_else() -> None:
         written(gpus=[{**GPU, "uuid": 3}]),
         written(gpus=[{**GPU, "mig": None}]),
         written(gpus=[{**GPU, "unsupported": "none"}]),
+        written(gpus=[{**GPU, "not_readable": {"ofa": None}}]),
+        written(gpus=[{**GPU, "not_readable": ["ofa"]}]),
+        written(gpus=[{**GPU, "instances": [{"uuid": "MIG-0"}]}]),
+        written(gpus=[{**GPU, "instances": [None]}]),
     ],
 )
 def test_a_line_that_is_not_one_is_an_error(line: bytes) -> None:
@@ -166,6 +194,7 @@ def test_a_gpu_with_a_field_missing_is_an_error_and_never_a_zero(name: str) -> N
         parsed(written(gpus=[{key: value for key, value in GPU.items() if key != name}]))
 
 
+@settings(deadline=None)  # the machine is shared
 @given(line=st.binary())
 def test_any_bytes_are_a_poll_or_an_error(line: bytes) -> None:
     with contextlib.suppress(SignalError):
@@ -179,6 +208,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # the machine is shared
 @given(field=st.sampled_from(sorted(GPU)), value=JSON)
 def test_any_value_in_a_gpu_is_taken_whole_or_refused(field: str, value: object) -> None:
     try:
@@ -190,6 +220,7 @@ def test_any_value_in_a_gpu_is_taken_whole_or_refused(field: str, value: object)
         assert gpu.util_max_pct == value
 
 
+@settings(deadline=None)  # the machine is shared
 @given(field=st.sampled_from(sorted(LINE)), value=JSON)
 def test_any_value_in_a_line_is_taken_whole_or_refused(field: str, value: object) -> None:
     try:
@@ -425,7 +456,7 @@ def test_a_hang_inside_nvml_is_ended_and_replaced(stubbed: Stubbed, script: Nvml
 @pytest.mark.slow
 def test_an_nvml_that_cannot_be_opened_keeps_its_words_between_the_tries(stubbed: Stubbed, script: NvmlScript) -> None:
     script.error("init", 18)
-    words = "NVML can't be opened: RM has detected an NVML/RM version mismatch."
+    words = "NVML can't be opened: RM has detected an NVML/RM version mismatch"
     stubbed.until(lambda taken: words in (taken.error or "") and stubbed.reader.pid is None)
     stubbed.until(lambda taken: words in (taken.error or "") and stubbed.reader.pid is not None)
     script.reset()

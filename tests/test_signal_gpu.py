@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ACTIVE, QUIET, UNKNOWN, ABSENT = Activity.ACTIVE, Activity.QUIET, Activity.UNKNOWN, Activity.ABSENT
+STANDS_ASIDE = "I will not stop this Pod on GPU evidence"
 IDLE_W = 120.0
 PATIENCE_S = 30.0
 
@@ -44,10 +45,22 @@ class FakeReader:
 
 def gpu(uuid: str = "GPU-0", **changes: Any) -> GpuPoll:
     """One GPU with a model loaded and at rest, 5 s covered."""
+    number = uuid.removeprefix("GPU-")
     facts: dict[str, Any] = {
+        "index": int(number) if number.isdecimal() else 0,
         "uuid": uuid,
         "name": "H100",
+        "kind": "nvidia",
         "mig": False,
+        "virtual": None,
+        "instant": False,
+        "instances": (),
+        "ring_span_s": 16.5,
+        "ring_period_s": 0.1667,
+        "power_w": None,
+        "power_limit_w": 700.0,
+        "mem_total_mib": 81920,
+        "not_readable": {},
         "util_max_pct": 0,
         "util_second_pct": 0,
         "util_mean_pct": 0.0,
@@ -99,6 +112,12 @@ class Pod:
             assert self.draws(at_s, watts, **changes).activity in {QUIET, ACTIVE}
 
 
+def with_gpu(folder: Path) -> Path:
+    """A /dev with a GPU."""
+    (folder / "nvidia0").touch()
+    return folder
+
+
 def test_it_is_a_signal() -> None:
     signal: Signal = Pod().signal
     assert signal.name == "gpu"
@@ -122,16 +141,27 @@ def test_closing_closes_the_reader() -> None:
 
 def test_the_facts_of_one_poll() -> None:
     pod = Pod(gpu_count=2)
+    lacking: dict[str, Any] = {"unsupported": ("ofa",), "not_readable": {"ofa": "Not Supported"}}
     pod.read(poll(5, gpu(energy_total_mj=1000), gpu("GPU-1")))
     reading = pod.read(
-        poll(10, gpu(energy_total_mj=601_000, util_max_pct=87, util_mean_pct=41.5, unsupported=("ofa",)), gpu("GPU-1"))
+        poll(10, gpu(energy_total_mj=601_000, util_max_pct=87, util_mean_pct=41.5, **lacking), gpu("GPU-1"))
     )
     assert (reading.signal, reading.at_s, reading.covers_s, reading.error) == ("gpu", 10, 5.0, None)
     gpus: Any = reading.facts["gpus"]
     assert gpus[0] == {
+        "index": 0,
         "uuid": "GPU-0",
         "name": "H100",
+        "kind": "nvidia",
         "mig": False,
+        "virtual": None,
+        "instances": [],
+        "instant": False,
+        "ring_span_s": 16.5,
+        "ring_period_s": 0.1667,
+        "power_limit_w": 700.0,
+        "mem_total_mib": 81920,
+        "not_readable": {"ofa": "Not Supported"},
         "util_max_pct": 87,
         "util_second_pct": 0,
         "util_mean_pct": 41.5,
@@ -232,8 +262,8 @@ def test_the_facts_survive_a_file() -> None:
         "GPU reader is starting: no line yet",
     ],
 )
-def test_an_error_of_the_reader_is_unknown_with_its_words(error: str) -> None:
-    finding = Pod().see(error=error, now_s=20.0)
+def test_an_error_of_the_reader_is_unknown_with_its_words(tmp_path: Path, error: str) -> None:
+    finding = Pod(device_dir=with_gpu(tmp_path)).see(error=error, now_s=20.0)
     assert (finding.activity, finding.reason) == (UNKNOWN, error)
     assert (finding.seen_from_s, finding.seen_to_s, finding.evidence_s) == (0.0, 0.0, None)
 
@@ -272,11 +302,11 @@ def test_polls_just_after_the_opening_do_not_count_either_way() -> None:
         (gpu(util_max_pct=None), "gpu0 has no utilization reading"),
         (
             gpu(util_max_pct=None, unsupported=("utilization",)),
-            "gpu0 utilization can't be read: not supported or not permitted here",
+            f"gpu0 utilization can't be read: not supported or not permitted here; {STANDS_ASIDE}",
         ),
         (
             gpu(util_max_pct=None, unsupported=("utilization",), mig=True),
-            "gpu0 utilization can't be read: MIG is on",
+            f"gpu0 MIG: how busy its instances are is not told; {STANDS_ASIDE}",
         ),
     ],
 )
@@ -300,8 +330,8 @@ def test_an_error_beside_a_busy_instant_reading_is_active() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"found": 1}, "1 of 2 GPUs found"),
-        ({"found": 0}, "NVML lists no GPU of 2 expected"),
+        ({"found": 1}, "only 1 of 2 GPUs found"),
+        ({"found": 0}, "the driver lists no GPU of 2 expected"),
         ({"found": None, "found_error": "Unknown Error"}, "GPUs can't be counted: Unknown Error"),
     ],
 )
@@ -314,7 +344,7 @@ def test_a_gpu_that_is_missed_is_unknown(changes: dict[str, Any], reason: str) -
 
 def test_fewer_gpus_than_the_pod_was_rented_with_is_unknown_from_the_start() -> None:
     finding = Pod(gpu_count=2).see(poll(10, gpu()))
-    assert (finding.activity, finding.reason) == (UNKNOWN, "1 of 2 GPUs found")
+    assert (finding.activity, finding.reason) == (UNKNOWN, "only 1 of 2 GPUs found")
 
 
 def test_without_the_variable_the_most_that_were_ever_listed_are_expected(tmp_path: Path) -> None:
@@ -322,13 +352,13 @@ def test_without_the_variable_the_most_that_were_ever_listed_are_expected(tmp_pa
     pod = Pod(gpu_count=None, device_dir=tmp_path)
     assert pod.see(poll(10, gpu(), gpu("GPU-1"))).activity is QUIET
     finding = pod.see(poll(60, gpu()))  # a fresh reader, that found one
-    assert (finding.activity, finding.reason) == (UNKNOWN, "1 of 2 GPUs found")
+    assert (finding.activity, finding.reason) == (UNKNOWN, "only 1 of 2 GPUs found: gpu1 H100 is gone")
 
 
 def test_devices_without_any_listed_gpu_are_unknown(tmp_path: Path) -> None:
     (tmp_path / "nvidiactl").touch()
     finding = Pod(gpu_count=None, device_dir=tmp_path).see(poll(10))
-    assert (finding.activity, finding.reason) == (UNKNOWN, "NVML lists no GPU of 1 expected")
+    assert (finding.activity, finding.reason) == (UNKNOWN, "the driver lists no GPU of 1 expected")
 
 
 def test_a_gpu_that_is_not_in_the_newest_poll_is_unknown() -> None:
@@ -566,11 +596,19 @@ def test_a_context_alone_is_no_activity_for_ever() -> None:
 
 def test_energy_votes_where_utilization_cannot_be_read() -> None:
     pod = Pod()
+    vgpu: dict[str, Any] = {"util_max_pct": None, "unsupported": ("utilization",), "virtual": "vGPU", "covered_s": 0.0}
+    for at_s in range(5, 105, 5):
+        assert pod.draws(at_s, IDLE_W, **vgpu).activity is UNKNOWN
+    finding = pod.draws(105, 180.0, **vgpu)
+    assert (finding.activity, finding.evidence_s) == (ACTIVE, 105)
+
+
+def test_energy_has_no_vote_with_mig_because_others_may_have_drawn_it() -> None:
+    pod = Pod()
     mig: dict[str, Any] = {"util_max_pct": None, "unsupported": ("utilization",), "mig": True, "covered_s": 0.0}
     for at_s in range(5, 105, 5):
-        assert pod.draws(at_s, IDLE_W, **mig).activity is UNKNOWN
-    finding = pod.draws(105, 180.0, **mig)
-    assert (finding.activity, finding.evidence_s) == (ACTIVE, 105)
+        pod.draws(at_s, IDLE_W, **mig)
+    assert pod.draws(105, 180.0, **mig).activity is UNKNOWN
 
 
 def test_the_floor_is_the_lowest_minute_of_the_last_15() -> None:
@@ -699,9 +737,9 @@ def test_from_idle_to_work_and_back(whole: Callable[[Activity, str], Finding], s
         (lambda script: script.error("*", 15, 1), "GPU is lost"),
         (lambda script: script.error("*", 999, 0), "Unknown Error"),
         (lambda script: script.error("util_samples", 18, 0), "NVML/RM version mismatch"),
-        (lambda script: script.count(1), "1 of 2 GPUs found"),
+        (lambda script: script.count(1), "only 1 of 2 GPUs found"),
         (lambda script: script.error("count", 999), "GPUs can't be counted: Unknown Error"),
-        (lambda script: script.mig(0), "gpu0 utilization can't be read: MIG is on"),
+        (lambda script: script.mig(0), "gpu0 MIG: none of its instances can be seen from here"),
     ],
     ids=["crash", "exit", "hang", "lost", "unknown", "mismatch", "fewer", "uncounted", "mig"],
 )

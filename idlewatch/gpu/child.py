@@ -1,11 +1,12 @@
 """
-`python -m idlewatch.gpu.child [SECONDS]`: owns NVML and prints one line of JSON a poll.
+`python -m idlewatch.gpu.child [SECONDS] [--gpm] [--drm FOLDER] [--dev FOLDER]`: owns the driver's library.
 
-It imports pynvml and the standard library, so that a hang or a crash of NVML ends here. It ends when its standard
-input closes (the daemon holds the other end), after the call that it is in: a process that is ended inside an NVML
-call has frozen a GPU (NVIDIA/dcgm-exporter#84). It never exits for a GPU's error at once: an NVML that is open reads
-on where a new one can't be opened (NVIDIA/nvidia-container-toolkit#48). Where nothing has read for a minute it leaves
-with code REOPEN, because only a fresh process loads another library.
+It prints one line of JSON a poll. It imports pynvml and the standard library, so that a hang or a crash of NVML ends
+here. It ends when its standard input closes (the daemon holds the other end), after the call that it is in: a process
+that is ended inside an NVML call has frozen a GPU (NVIDIA/dcgm-exporter#84). It never exits for a GPU's error at
+once: an NVML that is open reads on where a new one can't be opened (NVIDIA/nvidia-container-toolkit#48). Where
+nothing has read for a minute, or one GPU has not for ten, it leaves with code REOPEN, because only a fresh process
+loads another library.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from idlewatch.gpu import REOPEN
+from idlewatch.gpu.words import MetricError, at_the_opening
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Callable, Sequence
 
 SETTLE_POLLS = 6
 """Polls (30 s) after the opening that don't count: waking a GPU reads as 100 % busy."""
+AWAY_S = 60.0
+"""Between two polls so far apart this process slept (the machine was suspended, a call hung): it settles anew."""
 REOPEN_AFTER_POLLS = 12
+REOPEN_FOR_ONE_AFTER_POLLS = 120
 SHORTEST_POLL_S = 0.5
 PR_SET_PDEATHSIG = 1
 
@@ -55,52 +60,122 @@ def told_to_end(wait_s: float) -> bool:
     return bool(readable) and not os.read(0, 4096)
 
 
+class Options(NamedTuple):
+    """What the command line says."""
+
+    poll_s: float = 5.0
+    gpm: bool = False
+    drm: str = "/sys/class/drm"
+    dev: str = "/dev"
+
+    @classmethod
+    def parsed(cls, words: Sequence[str]) -> Options:
+        """The options in `words`; raises ValueError, IndexError or TypeError where they are none."""
+        said: dict[str, Any] = {}
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--gpm":
+                said["gpm"] = True
+            elif word in {"--drm", "--dev"}:
+                said[word[2:]] = rest.pop(0)
+            else:
+                said["poll_s"] = float(word)
+        return cls(**said)
+
+
+class Source:
+    """The GPUs of this machine, as one driver knows them."""
+
+    def __init__(self, gpus: Sequence[Any], count: Callable[[], int], driver: str | None, settle_polls: int) -> None:
+        self.gpus, self.count, self.driver, self.settle_polls = gpus, count, driver, settle_polls
+
+
+class Unusable(Exception):
+    """No driver can be asked here; the text says why, in words for people."""
+
+
+def opened(options: Options) -> Source:
+    """NVIDIA's GPUs, or AMD's where there is no NVIDIA driver. Raises Unusable."""
+    try:
+        return _nvidia(options)
+    except MetricError as error:
+        words = f"NVML can't be opened: {at_the_opening(error)}"
+        if error.no_driver and os.path.exists(f"{options.dev}/kfd"):  # noqa: PTH110  (pathlib is for AMD only)
+            return _amd(options, words)
+        raise Unusable(words) from error
+
+
+def _nvidia(options: Options) -> Source:
+    try:
+        from idlewatch.gpu import card, nvml
+    except ImportError as error:
+        raise Unusable(f"pynvml can't be imported: {error}") from error
+    nvml.opened()
+    return Source(card.cards(gpm=options.gpm), nvml.count, nvml.driver_version(), SETTLE_POLLS)
+
+
+def _amd(options: Options, no_nvidia: str) -> Source:
+    from pathlib import Path
+
+    from idlewatch.gpu import amd
+
+    drm, dev = Path(options.drm), Path(options.dev)
+    found = amd.cards(drm, dev)
+    if not found:
+        raise Unusable(f"{dev}/kfd is there, but no AMD GPU under {drm} has a render node in {dev}/dri ({no_nvidia})")
+    return Source(found, lambda: len(amd.cards(drm, dev)), None, 0)
+
+
 class Child:
     """Polls every GPU on its own timer and says what it saw."""
 
-    def __init__(self, *, poll_s: float, out: int) -> None:
-        self._poll_s = poll_s
+    def __init__(self, options: Options, *, out: int) -> None:
+        self._options = options
+        self._poll_s = options.poll_s
         self._out = out
-        self._seq = 0
-        self._failed = 0
+        self._seq = self._blind = self._failed = 0
 
     def run(self) -> int:
         """Poll until told to end, or until a fresh process is the better chance; returns the exit code."""
         try:
-            from idlewatch.gpu import nvml
-        except ImportError as error:
-            return self._unusable(f"pynvml can't be imported: {error}")
-        try:
-            gpus = nvml.opened()
-        except nvml.MetricError as error:
-            return self._unusable(f"NVML can't be opened: {error}")
-        return self._poll_all(nvml, gpus)
+            source = opened(self._options)
+        except Unusable as error:
+            self._say({"error": str(error)}, now_s())
+            return REOPEN
+        return self._poll_all(source)
 
-    def _unusable(self, words: str) -> int:
-        self._say({"error": words}, now_s())
-        return REOPEN
-
-    def _poll_all(self, nvml: ModuleType, gpus: list[Any]) -> int:
-        opened_s = next_s = now_s()
-        while not self._wait(gpus, next_s):
+    def _poll_all(self, source: Source) -> int:
+        settled_s = now_s() + source.settle_polls * self._poll_s
+        next_s = last_s = now_s()
+        while not self._wait(source.gpus, next_s):
             at_s = now_s()
-            line = self._line(nvml, gpus, at_s)
+            if at_s - last_s > AWAY_S + self._poll_s:
+                settled_s = at_s + source.settle_polls * self._poll_s
+            line = self._line(source, at_s)
             if line is None:
                 return 0
-            line["settles_in_s"] = round(max(opened_s + SETTLE_POLLS * self._poll_s - at_s, 0.0), 3)
+            line.update(driver=source.driver, poll_s=round(self._period_s(source.gpus), 3))
+            line["settles_in_s"] = round(max(settled_s - at_s, 0.0), 3)
             self._say(line, at_s)
-            self._failed = self._failed + 1 if _fails(line) else 0
-            if self._failed >= REOPEN_AFTER_POLLS:
+            if self._gives_up(line):
                 return REOPEN
-            next_s = max(next_s + self._period_s(gpus), now_s())
+            next_s, last_s = max(next_s + self._period_s(source.gpus), now_s()), at_s
         return 0
 
-    def _period_s(self, gpus: list[Any]) -> float:
+    def _gives_up(self, line: dict[str, Any]) -> bool:
+        failed = [bool(gpu["error"]) for gpu in line["gpus"]]
+        uncounted = line["found_error"] is not None
+        self._blind = self._blind + 1 if uncounted or (failed and all(failed)) else 0
+        self._failed = self._failed + 1 if uncounted or any(failed) else 0
+        return self._blind >= REOPEN_AFTER_POLLS or self._failed >= REOPEN_FOR_ONE_AFTER_POLLS
+
+    def _period_s(self, gpus: Sequence[Any]) -> float:
         """Seconds between polls: under half of the shortest ring, so that one late poll loses nothing."""
         half_s = min((gpu.ring_span_s / 2 for gpu in gpus if gpu.ring_span_s), default=self._poll_s)
         return min(self._poll_s, max(SHORTEST_POLL_S, half_s))
 
-    def _wait(self, gpus: list[Any], until_s: float) -> bool:
+    def _wait(self, gpus: Sequence[Any], until_s: float) -> bool:
         """Wait for the next poll, tapping GPUs without a ring each second; whether we were told to end."""
         while True:
             left_s = until_s - now_s()
@@ -112,15 +187,15 @@ class Child:
             for gpu in gpus:
                 gpu.tap(now_s())
 
-    def _line(self, nvml: ModuleType, gpus: list[Any], at_s: float) -> dict[str, Any] | None:
+    def _line(self, source: Source, at_s: float) -> dict[str, Any] | None:
         """One poll of every GPU; None where we were told to end in between, since each call may take 45 s."""
-        line: dict[str, Any] = {"error": None, "expected": len(gpus), "found": None, "found_error": None}
+        line: dict[str, Any] = {"error": None, "expected": len(source.gpus), "found": None, "found_error": None}
         try:
-            line["found"] = nvml.count()
-        except nvml.MetricError as error:
+            line["found"] = source.count()
+        except MetricError as error:
             line["found_error"] = str(error)
         line["gpus"] = []
-        for gpu in gpus:
+        for gpu in source.gpus:
             if told_to_end(0):
                 return None
             line["gpus"].append(gpu.poll(at_s))
@@ -133,15 +208,11 @@ class Child:
             data = data[os.write(self._out, data) :]
 
 
-def _fails(line: dict[str, Any]) -> bool:
-    return line["found_error"] is not None or any(gpu["error"] for gpu in line["gpus"])
-
-
 def main(argv: list[str]) -> int:
-    """Run until standard input closes. `argv[1]` is the seconds between polls."""
+    """Run until standard input closes; `argv` as in the module's first line."""
     follow_parent()
     try:
-        return Child(poll_s=float(argv[1]) if len(argv) > 1 else 5.0, out=private_stdout()).run()
+        return Child(Options.parsed(argv[1:]), out=private_stdout()).run()
     except BrokenPipeError:
         return 0
 

@@ -2,15 +2,21 @@
 What one GPU of this Pod draws while it does nothing: the floor that the energy vote is held against.
 
 No table of idle watts per card is right: a context alone adds 26 to 66 W, and clocks, cooling and the driver move it.
-So the floor is learned in this Pod, from its own readings at utilization 0, and forgotten when what the GPU holds
-changes.
+So the floor is learned in this Pod, from its own readings at utilization 0, apart for the empty GPU and for what it
+holds.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONTEXT_MIB = 200
+"""A bare CUDA context takes 250 to 530 MiB; an empty GPU reads up to 3 MiB, or its reserve with old libraries."""
 WINDOW_S = 60.0
 MEMORY_S = 900.0
 MARGIN_W = 6.0
@@ -69,3 +75,61 @@ class PowerFloor:
             if seconds >= WINDOW_S:
                 return joules / seconds
         return None
+
+
+class Idle(NamedTuple):
+    """What an idle GPU of this Pod draws, and the power above which it worked."""
+
+    watts: float
+    limit_w: float
+
+
+class Floors:
+    """
+    One floor for the empty GPU and one for what it holds now.
+
+    A context alone adds up to 66 W: with another process or another 200 MiB what it holds has changed, and that floor
+    is learned anew. That of the empty GPU stays, for when it is empty again.
+    """
+
+    def __init__(self) -> None:
+        self._empty, self._held = PowerFloor(), PowerFloor()
+        self._processes: int | None = None
+        self._held_mib: float | None = None
+
+    def follow(self, gpu: Mapping[str, Any]) -> None:
+        """Take notice of what the GPU holds; what can't be read has not changed."""
+        processes, mib = gpu.get("processes"), gpu.get("mem_used_mib")
+        changed = processes is not None and processes != self._processes
+        changed = changed or (mib is not None and (self._held_mib is None or abs(mib - self._held_mib) > CONTEXT_MIB))
+        if not changed:
+            return
+        self._processes = self._processes if processes is None else processes
+        self._held_mib = self._held_mib if mib is None else mib
+        if not self.empty:
+            self._held.forget()
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is known that no process holds the GPU."""
+        return self._held_mib is not None and self._held_mib < CONTEXT_MIB and not self._processes
+
+    def note(self, at_s: float, span_s: float, watts: float) -> None:
+        """Add a stretch in which nothing ran; see PowerFloor."""
+        self._now.note(at_s, span_s, watts)
+
+    def limit_w(self) -> float | None:
+        """The mean power above which the GPU worked, as it is now; None where it is not known."""
+        return self._now.limit_w()
+
+    def idle(self) -> Idle | None:
+        """What it draws when idle as it is now, or else when empty; None where neither is known."""
+        for floor in (self._now, self._empty):
+            watts, limit_w = floor.floor_w(), floor.limit_w()
+            if watts is not None and limit_w is not None:
+                return Idle(watts, limit_w)
+        return None
+
+    @property
+    def _now(self) -> PowerFloor:
+        return self._empty if self.empty else self._held

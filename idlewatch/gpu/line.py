@@ -20,12 +20,28 @@ Facts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One instance of a GPU with MIG."""
+
+    uuid: str
+    mem_used_mib: int | None
+    util_mean_pct: float | None
+    """Share of the time since the last poll in which it worked; None where that is not told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuPoll:
     """What one poll saw of one GPU; None is "not known", never 0."""
 
+    index: int
     uuid: str
     name: str
+    kind: str
     mig: bool
+    virtual: str | None
+    instant: bool
+    """The samples are single looks, one a second: there is no ring."""
+    instances: tuple[Instance, ...]
     util_max_pct: float | None
     util_second_pct: float | None
     """The second highest sample: a lone busy one is told by it."""
@@ -33,11 +49,18 @@ class GpuPoll:
     samples: int
     covered_s: float
     """Seconds up to the poll that the samples cover; 0 where something was not read."""
+    ring_span_s: float | None
+    ring_period_s: float | None
     engines_max_pct: dict[str, float]
     energy_total_mj: int | None
     """The driver's counter, not a difference: it bridges a reader that crashed."""
+    power_w: float | None
+    """What it drew just now; asked only where there is no energy counter."""
+    power_limit_w: float | None
     mem_used_mib: int | None
+    mem_total_mib: int | None
     processes: int | None
+    not_readable: dict[str, str]
     unsupported: tuple[str, ...]
     error: str | None
 
@@ -55,6 +78,9 @@ class Poll:
     """GPUs at the opening."""
     found: int | None = None
     found_error: str | None = None
+    driver: str | None = None
+    poll_s: float | None = None
+    """Seconds between two polls."""
     gpus: tuple[GpuPoll, ...] = ()
 
 
@@ -77,26 +103,47 @@ def _poll(facts: Facts) -> Poll:
         expected=int(_number(facts, "expected")),
         found=_whole_or_none(facts, "found"),
         found_error=_text_or_none(facts, "found_error"),
+        driver=_text_or_none(facts, "driver"),
+        poll_s=_number_or_none(facts, "poll_s"),
         gpus=tuple(_gpu(gpu) for gpu in _list(facts, "gpus")),
     )
 
 
 def _gpu(facts: Facts) -> GpuPoll:
     return GpuPoll(
+        index=int(_number(facts, "index")),
         uuid=_text(facts, "uuid"),
         name=_text(facts, "name"),
+        kind=_text(facts, "kind"),
         mig=_flag(facts, "mig"),
+        virtual=_text_or_none(facts, "virtual"),
+        instant=_flag(facts, "instant"),
+        instances=tuple(_instance(part) for part in _list(facts, "instances")),
         util_max_pct=_percent_or_none(facts, "util_max_pct"),
         util_second_pct=_percent_or_none(facts, "util_second_pct"),
         util_mean_pct=_percent_or_none(facts, "util_mean_pct"),
         samples=int(_number(facts, "samples")),
         covered_s=_number(facts, "covered_s"),
-        engines_max_pct=_percents(facts["engines_max_pct"]),
+        ring_span_s=_number_or_none(facts, "ring_span_s"),
+        ring_period_s=_number_or_none(facts, "ring_period_s"),
+        engines_max_pct={name: _percent(engines, name) for name, engines in _named(facts, "engines_max_pct")},
         energy_total_mj=_whole_or_none(facts, "energy_total_mj"),
+        power_w=_number_or_none(facts, "power_w"),
+        power_limit_w=_number_or_none(facts, "power_limit_w"),
         mem_used_mib=_whole_or_none(facts, "mem_used_mib"),
+        mem_total_mib=_whole_or_none(facts, "mem_total_mib"),
         processes=_whole_or_none(facts, "processes"),
+        not_readable={name: _text(reasons, name) for name, reasons in _named(facts, "not_readable")},
         unsupported=tuple(str(metric) for metric in _list(facts, "unsupported")),
         error=_text_or_none(facts, "error"),
+    )
+
+
+def _instance(facts: Any) -> Instance:
+    return Instance(
+        uuid=_text(facts, "uuid"),
+        mem_used_mib=_whole_or_none(facts, "mem_used_mib"),
+        util_mean_pct=_percent_or_none(facts, "util_mean_pct"),
     )
 
 
@@ -118,10 +165,15 @@ def _percent_or_none(facts: Facts, name: str) -> float | None:
     return None if facts[name] is None else _percent(facts, name)
 
 
-def _percents(facts: Any) -> dict[str, float]:
-    if not isinstance(facts, dict):
-        raise TypeError("engines_max_pct is no object")
-    return {name: _percent(facts, name) for name in facts}
+def _number_or_none(facts: Facts, name: str) -> float | None:
+    return None if facts[name] is None else _number(facts, name)
+
+
+def _named(facts: Facts, name: str) -> list[tuple[str, Facts]]:
+    """Each name in an object, with the object."""
+    if not isinstance(facts[name], dict):
+        raise TypeError(f"{name} is no object")
+    return [(key, facts[name]) for key in facts[name]]
 
 
 def _flag(facts: Facts, name: str) -> bool:

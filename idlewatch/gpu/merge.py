@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idlewatch.gpu.numbers import Numbers
 from idlewatch.gpu.samples import two_highest
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ class _Counter:
 
 
 class Merger:
-    """Makes facts of polls; remembers each GPU's energy counter and how many GPUs there have been."""
+    """Makes facts of polls; remembers each GPU's number and energy counter, and how many GPUs there have been."""
 
     def __init__(self, gpu_count: int | None) -> None:
         self._gpu_count = gpu_count
         self._most = 1
         self._energy: dict[str, _Counter] = {}
+        self._numbers = Numbers()
 
     def facts(self, polls: Sequence[Poll]) -> tuple[dict[str, Json], float]:
         """The facts of these polls (one or more, oldest first), and the seconds up to the newest that they cover."""
@@ -47,31 +49,64 @@ class Merger:
         for poll in polls:
             for gpu in poll.gpus:
                 seen.setdefault(gpu.uuid, []).append((poll.at_s, gpu))
-        gpus = [self._gpu(of_one, newest.at_s) for of_one in seen.values()]
+        numbers = self._numbers.of([of_one[-1][1] for of_one in seen.values()])
+        gpus = [
+            {"index": number, **self._gpu(of_one, newest.at_s)}
+            for number, of_one in zip(numbers, seen.values(), strict=True)
+        ]
         covers_s = min((_covered_s(of_one, newest.at_s) for of_one in seen.values()), default=0.0)
-        expected = self._most if self._gpu_count is None else self._gpu_count
-        facts: dict[str, Json] = {"expected": expected, "found": newest.found, "found_error": newest.found_error}
-        return {"gpus": [*gpus], **facts}, covers_s
+        return {"gpus": [*gpus], **self._whole(newest)}, covers_s
+
+    @property
+    def expected(self) -> int:
+        """How many GPUs there must be."""
+        return self._most if self._gpu_count is None else self._gpu_count
+
+    def _whole(self, newest: Poll) -> dict[str, Json]:
+        return {
+            "expected": self.expected,
+            "found": newest.found,
+            "found_error": newest.found_error,
+            "gone": [*self._numbers.gone(newest.gpus)],
+            "driver": newest.driver,
+            "poll_s": newest.poll_s,
+        }
 
     def _gpu(self, seen: list[Seen], newest_s: float) -> dict[str, Json]:
         at_s, last = seen[-1]
         polls = [gpu for _, gpu in seen]
-        energy_mj, span_s = self._energy_since(at_s, last)
         return {
             "uuid": last.uuid,
             "name": last.name,
+            "kind": last.kind,
             "mig": last.mig,
+            "virtual": last.virtual,
+            "instances": _instances(polls),
             **_utilization(polls),
+            "instant": last.instant,
             "covered_s": _covered_s(seen, newest_s),
+            "ring_span_s": last.ring_span_s,
+            "ring_period_s": last.ring_period_s,
             "engines_max_pct": _engines(polls),
-            "energy_mj": energy_mj,
-            "energy_span_s": span_s,
-            "power_mean_w": round(energy_mj / 1000 / span_s, 2) if energy_mj is not None and span_s else None,
+            **self._drawn(at_s, polls),
+            "power_limit_w": last.power_limit_w,
             "mem_used_mib": last.mem_used_mib,
+            "mem_total_mib": last.mem_total_mib,
             "processes": last.processes,
+            "not_readable": {**last.not_readable},
             "unsupported": [*last.unsupported],
             "error": last.error if at_s == newest_s else "not in the newest reading",
         }
+
+    def _drawn(self, at_s: float, polls: list[GpuPoll]) -> dict[str, Json]:
+        """Energy since the last reading and mean power; without a counter, the mean of what it drew at looks."""
+        energy_mj, span_s = self._energy_since(at_s, polls[-1])
+        looks_w = [poll.power_w for poll in polls if poll.power_w is not None]
+        mean_w = energy_mj / 1000 / span_s if energy_mj is not None and span_s else None
+        if mean_w is None and looks_w and polls[-1].energy_total_mj is None:
+            mean_w = sum(looks_w) / len(looks_w)
+        power_w = None if mean_w is None else round(mean_w, 2)
+        return {"energy_mj": energy_mj, "energy_span_s": span_s, "power_mean_w": power_w}
 
     def _energy_since(self, at_s: float, gpu: GpuPoll) -> tuple[int | None, float | None]:
         """Energy in mJ and seconds since the counter was last read; unknown where it went back (driver loaded anew)."""
@@ -108,6 +143,19 @@ def _engines(polls: list[GpuPoll]) -> dict[str, Json]:
         for engine, pct in poll.engines_max_pct.items():
             highest[engine] = max(pct, highest.get(engine, 0.0))
     return {**highest}
+
+
+def _instances(polls: list[GpuPoll]) -> list[Json]:
+    """The newest list of a GPU's instances, each with its highest busy share of these polls."""
+    busy: dict[str, float] = {}
+    for poll in polls:
+        for part in poll.instances:
+            if part.util_mean_pct is not None:
+                busy[part.uuid] = max(part.util_mean_pct, busy.get(part.uuid, 0.0))
+    return [
+        {"uuid": part.uuid, "mem_used_mib": part.mem_used_mib, "util_mean_pct": busy.get(part.uuid)}
+        for part in polls[-1].instances
+    ]
 
 
 def _covered_s(seen: list[Seen], newest_s: float) -> float:

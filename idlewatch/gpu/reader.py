@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
 from idlewatch.errors import SignalError
@@ -41,6 +41,8 @@ class Taken:
     """Seconds since the newest poll was made; None before the first."""
     error: str | None = None
     """Why there may be nothing to learn now, in words; None: healthy."""
+    pid: int | None = field(default=None, compare=False)
+    """The reader's process, which has GPUs open itself; None where there is none."""
 
 
 @dataclass(slots=True)
@@ -60,8 +62,9 @@ class GpuReader:
     """
     Owns the child process; starts it at the first `take`.
 
-    `argv` is the child's command; `grace_s` lies between two steps of ending it, longer than the 45 s that a call to
-    a GPU with a dead firmware takes; `start_s` is granted for opening NVML, which wakes every GPU.
+    `argv` is the child's command (`gpm` has no part in it then); `gpm` asks MIG instances how busy they are;
+    `grace_s` lies between two steps of ending it, longer than the 45 s that a call to a GPU with a dead firmware
+    takes; `start_s` is granted for opening NVML, which wakes every GPU.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class GpuReader:
         *,
         argv: Sequence[str] | None = None,
         poll_s: float = 5.0,
+        gpm: bool = False,
         grace_s: float = 60.0,
         start_s: float = 30.0,
     ) -> None:
         # -P: a pynvml.py in the folder that the daemon was started from must not be taken for the real one.
-        self._argv = list(argv or (sys.executable, "-P", "-m", "idlewatch.gpu.child", str(poll_s)))
+        own = [sys.executable, "-P", "-m", "idlewatch.gpu.child", str(poll_s), *(["--gpm"] if gpm else [])]
+        self._argv = list(argv or own)
         self._silent_s = SILENT_PERIODS * poll_s
         self._grace_s = grace_s
         self._start_s = start_s
@@ -90,6 +95,9 @@ class GpuReader:
 
     def take(self, now_s: float) -> Taken:
         """Everything since the last call. Never waits; raises nothing for what the child does."""
+        return replace(self._taken(now_s), pid=self.pid)
+
+    def _taken(self, now_s: float) -> Taken:
         if self._child is None and now_s >= self._starts_s:
             self._start(now_s)
         if self._child is None:

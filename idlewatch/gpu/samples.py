@@ -6,6 +6,7 @@ Runs in the child process, so it imports next to nothing.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,3 +39,9 @@ def two_highest(values: Sequence[float]) -> tuple[float, float]:
     """The highest value and the next one (0 where there is none): one busy sample alone may be a false reading."""
     top = sorted(values, reverse=True)[:2]
     return top[0], top[1] if len(top) > 1 else 0
+
+
+def period_s(rows: list[tuple[int, int]]) -> float | None:
+    """Seconds between two samples, the median of cleaned rows; None below two rows."""
+    gaps = sorted(after - before for (before, _), (after, _) in pairwise(rows))
+    return gaps[len(gaps) // 2] / 1e6 if gaps else None

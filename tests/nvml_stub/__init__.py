@@ -18,12 +18,16 @@ SOURCE = Path(__file__).parent / "nvml_stub.c"
 ALL = "*"
 
 
-def build(directory: Path) -> Path:
-    """Compile the stub into `directory` and return it, for LD_LIBRARY_PATH; fails where there is no `cc`."""
+def build(directory: Path, *, old: bool = False) -> Path:
+    """
+    Compile the stub into `directory` and return it, for LD_LIBRARY_PATH; fails where there is no `cc`.
+
+    `old`: without MIG, GPM, JPEG, OFA, and with only the second version of the process lists.
+    """
     library = directory / "libnvidia-ml.so.1"
     soname = f"-Wl,-soname,{library.name}"
-    command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", soname, "-o", str(library), str(SOURCE), "-lm"]
-    subprocess.run(command, check=True)
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", soname, *(["-DOLD"] if old else [])]
+    subprocess.run(["cc", *flags, "-o", str(library), str(SOURCE), "-lm"], check=True)
     return directory
 
 
@@ -32,10 +36,10 @@ def environment(directory: Path, script: NvmlScript) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": str(directory), "NVML_STUB_SCRIPT": str(script.path)}
 
 
-def child_argv(directory: Path, script: NvmlScript, *, poll_s: float) -> list[str]:
+def child_argv(directory: Path, script: NvmlScript, *options: str, poll_s: float) -> list[str]:
     """The command of the reader's child process on the stub."""
     variables = [f"{name}={value}" for name, value in environment(directory, script).items()]
-    return ["env", *variables, sys.executable, "-P", "-m", "idlewatch.gpu.child", str(poll_s)]
+    return ["env", *variables, sys.executable, "-P", "-m", "idlewatch.gpu.child", str(poll_s), *options]
 
 
 def now_s() -> float:
@@ -49,8 +53,9 @@ class NvmlScript:
 
     Calls that can fail, hang or die are named `init`, `count`, `handle`, `uuid`, `name`, `mig`, `util`,
     `util_samples` (how many rows), `util_rows` (the rows), the same three for `encoder`, `decoder`, `jpeg` and
-    `ofa`, `mem`, `mem2`, `energy`, `processes`, `graphics`; `*` with `error` is all of them. Without a line about
-    it a GPU is at 0 %, 70 W, 3 MiB, without a process.
+    `ofa`, `mem`, `mem2`, `energy`, `power`, `power_limit`, `processes`, `graphics`, `virtual`, `instances`,
+    `instance`, `part_mem` (an instance's memory), `gpm_support`, `gpm_sample`, `gpm_metrics`; `*` with `error` is all
+    of them. Without a line about it a GPU is at 0 %, 70 W of 700 W, 3 MiB, without a process.
     """
 
     def __init__(self, path: Path, *, gpus: int = 1) -> None:
@@ -73,6 +78,12 @@ class NvmlScript:
         """Busy for `busy_s` at the start of each `every_s` from now on; ring and instant readings agree."""
         self._add(f"burst {gpu} {busy_s} {every_s} {pct} {now_s() if since_s is None else since_s}")
 
+    def series(self, gpu: int | str, points: list[tuple[float, float]], metric: str = "util") -> None:
+        """Steps of utilization (or of an engine): (seconds, percent from then on), in order of time, past or future."""
+        for at_s, pct in points:
+            self._lines.append(f"{metric} {gpu} {pct} {at_s}")
+        self._write()
+
     def samples(self, gpu: int | str, rows: list[tuple[float, int]]) -> None:
         """Exactly these ring rows (seconds, percent), in this order; nothing else comes into the ring."""
         self._add(f"given {gpu} 1")
@@ -93,10 +104,14 @@ class NvmlScript:
 
     def energy_w(self, gpu: int, watts: float) -> None:
         """Power from now on; the energy counter goes on from where it stands."""
-        at_s = now_s()
-        before_w, since_s, joules = self._energy.get(gpu, (70.0, 0.0, 0.0))
-        self._energy[gpu] = (watts, at_s, joules + before_w * (at_s - since_s))
-        self._add(f"energy {gpu} {watts} {at_s} {self._energy[gpu][2]}")
+        self._step_energy(gpu, watts, now_s())
+        self._write()
+
+    def power_series(self, gpu: int, points: list[tuple[float, float]]) -> None:
+        """Steps of power: (seconds, watts from then on), in order of time, past or future; the counter adds it up."""
+        for at_s, watts in points:
+            self._step_energy(gpu, watts, at_s)
+        self._write()
 
     def mem(self, gpu: int | str, mib: int) -> None:
         """Memory in use, without the driver's reserve of 480 MiB (which the old call counts in)."""
@@ -110,9 +125,29 @@ class NvmlScript:
         """What nvmlDeviceGetCount says from now on."""
         self._add(f"count * {gpus}")
 
+    def gone(self, gpu: int) -> None:
+        """A GPU that is no longer listed; those behind it move up, as on real drivers."""
+        self._add(f"gone {gpu} 1")
+
     def mig(self, gpu: int | str, *, on: bool = True) -> None:
         """MIG mode."""
         self._add(f"mig {gpu} {int(on)}")
+
+    def instance(self, gpu: int | str, slot: int, mib: int) -> None:
+        """An instance with so much memory in use, -1: none in this slot. Slots are 0 to 6, with gaps."""
+        self._add(f"instance {gpu} {slot} {mib}")
+
+    def instance_util(self, gpu: int | str, slot: int, pct: float) -> None:
+        """What GPM counts of an instance from now on."""
+        self._add(f"gpm{slot} {gpu} {pct} {now_s()}")
+
+    def without_gpm(self, gpu: int | str) -> None:
+        """A GPU that has no GPM."""
+        self._add(f"gpm {gpu} 0")
+
+    def virtual(self, gpu: int | str, mode: int) -> None:
+        """The nvmlGpuVirtualizationMode_t: 1 passed through, 2 a vGPU."""
+        self._add(f"virtual {gpu} {mode}")
 
     def error(self, call: str, code: int, gpu: int | str = ALL, *, times: int = 0) -> None:
         """Let a call fail with an nvmlReturn_t (0 ends it): always, or `times` times before each success."""
@@ -148,9 +183,17 @@ class NvmlScript:
         self._energy.clear()
         self._add(f"gpus * {gpus}")
 
+    def _step_energy(self, gpu: int, watts: float, at_s: float) -> None:
+        before_w, since_s, joules = self._energy.get(gpu, (70.0, 0.0, 0.0))
+        self._energy[gpu] = (watts, at_s, joules + before_w * (at_s - since_s))
+        self._lines.append(f"energy {gpu} {watts} {at_s} {self._energy[gpu][2]}")
+
     def _add(self, line: str) -> None:
-        """Written aside and moved into place: the library may be reading it."""
         self._lines.append(line)
+        self._write()
+
+    def _write(self) -> None:
+        """Written aside and moved into place: the library may be reading it."""
         fresh = self.path.with_name(self.path.name + ".new")
         fresh.write_text("\n".join(self._lines) + "\n")
         fresh.replace(self.path)
