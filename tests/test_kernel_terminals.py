@@ -40,13 +40,13 @@ class Scene:
         self.wall_s = OPENED_WALL_S
         self.access_s = self.change_s = OPENED_WALL_S
         self.processes = [process(50)]
-        self.table = TerminalTable(files=self.files, wall_s=lambda: self.wall_s)
+        self.table = TerminalTable(wall_s=lambda: self.wall_s)
 
     def files(self) -> dict[str, TerminalFile]:
         return {"pts/3": TerminalFile(PTS_3, 0, int(self.access_s * 1e9), int(self.change_s * 1e9))}
 
     def look(self, now_s: float) -> Terminal:
-        (one,) = self.table.look(now_s, ProcessTable(now_s, {each.pid: each for each in self.processes}))
+        (one,) = self.table.look(now_s, self.files(), ProcessTable(now_s, {each.pid: each for each in self.processes}))
         return one
 
 
@@ -200,6 +200,19 @@ def test_typing_moves_the_instant_and_output_does_not(shell: Shell) -> None:
     assert typed_s is not None
     assert now_s + 15 <= typed_s <= now_s + 30
     assert read(tables, now_s + 45, shell.name).input_s == typed_s
+
+
+def test_a_new_terminal_causes_a_pass_and_an_old_one_does_not(shell: Shell) -> None:
+    tables, now_s = KernelTables(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    tables.terminals(now_s)
+    another = Shell()
+    try:
+        leader = read(tables, now_s + 5, another.name).leader
+        assert leader is not None
+        assert leader.pid == another.process.pid
+        assert tables.at(now_s + 6).at_s == now_s + 5
+    finally:
+        another.close()
 
 
 def test_the_kernel_rounds_as_written_down(shell: Shell) -> None:

@@ -79,6 +79,11 @@ class Watch:
         self.ahead_s += after_s
         return self.signal.judge(self.signal.read(boottime_s() + self.ahead_s))
 
+    def calm(self, after_s: float = 15.0) -> Finding:
+        """Look once the peer has acknowledged everything: hours that are made up leave it no time for that."""
+        until(lambda: not any(one["queued_bytes"] for one in self.facts("connections")), "all is acknowledged")
+        return self.look(after_s)
+
     def facts(self, kind: str) -> list[dict[str, Json]]:
         found = self.signal.read(boottime_s() + self.ahead_s).facts[kind]
         assert isinstance(found, list)
@@ -243,21 +248,21 @@ def test_ssh_with_a_terminal_typing_and_idle(server: Server) -> None:
     name = session.terminal()
     aged(Path("/dev") / name, 900)
     watch = Watch(Part({name}, server.pid))
-    first = watch.look()
+    first = watch.calm()
     assert first.activity is Activity.ACTIVE
     assert [one["kind"] for one in watch.facts("terminals")] == ["ssh"]
     assert [(one["person"], one["terminal"]) for one in watch.facts("connections")] == [("root from 127.0.0.1", True)]
-    finding = watch.look(90)
+    finding = watch.calm(90)
     assert (finding.activity, finding.bars) == (Activity.QUIET, True)
     assert finding.reason.startswith("root from 127.0.0.1 is connected, quiet for ")
     session.send(b"typed\n")
     session.see(b"typed\r\ntyped")
-    finding = watch.look()
+    finding = watch.calm()
     assert finding.activity is Activity.ACTIVE
     assert f"root on {name} (root from 127.0.0.1) typed" in finding.reason
-    finding = watch.look(2.9 * HOUR)
+    finding = watch.calm(2.9 * HOUR)
     assert (finding.activity, finding.bars) == (Activity.QUIET, True)
-    finding = watch.look(0.2 * HOUR)
+    finding = watch.calm(0.2 * HOUR)
     assert (finding.activity, finding.bars) == (Activity.QUIET, False)
     assert "is connected, quiet for 3h" in finding.reason
 
@@ -266,23 +271,23 @@ def test_ssh_with_a_terminal_typing_and_idle(server: Server) -> None:
 @pytest.mark.slow
 def test_ssh_without_a_terminal_by_its_bytes(server: Server) -> None:
     watch = Watch(Part(set(), server.pid))
-    watch.look()
+    watch.calm()
     session = server.session("cat", options=("-T",))
     session.send(b"~\n")
     session.see(b"~\n")
-    assert watch.look().activity is Activity.ACTIVE  # somebody has come
+    assert watch.calm().activity is Activity.ACTIVE  # somebody has come
     (connection,) = watch.facts("connections")
     assert (connection["person"], connection["terminal"]) == ("root from 127.0.0.1", False)
-    watch.look(90)
+    watch.calm(90)
     for _ in range(20):
         session.send(b"keep alive\n")
         session.see(b"keep alive\n")
-        finding = watch.look()
+        finding = watch.calm()
         assert (finding.activity, finding.bars) == (Activity.QUIET, True)
     for _ in range(2):
         session.send(b"x" * 20_000 + b"\n")
         session.see(b"x\n")
-        finding = watch.look()
+        finding = watch.calm()
     assert finding.activity is Activity.ACTIVE
     assert finding.reason.startswith("ssh root from 127.0.0.1: 1.")
     assert "kB/s from the client" in finding.reason
@@ -427,23 +432,23 @@ def test_tmux_detached_bars_nothing_attached_does(server: Server, tmp_path: Path
     part = Part({pane}, server.pid)
     watch = Watch(part)
     aged(Path("/dev") / pane, 7200)
-    watch.look()
-    finding = watch.look()
+    watch.calm()
+    finding = watch.calm()
     assert (finding.activity, finding.bars) == (Activity.QUIET, False)
     assert [one["kind"] for one in watch.facts("terminals")] == ["detached"]
 
     session = server.session(f"tty; exec env TERM=xterm {' '.join(tmux.command)} attach -t work", options=("-tt",))
     part.terminal_names.add(name := session.terminal())
     until(lambda: tmux("list-clients") != "", "tmux is attached")
-    watch.look()
-    finding = watch.look(90)
+    watch.calm()
+    finding = watch.calm(90)
     assert (finding.activity, finding.bars) == (Activity.QUIET, True)
     for terminal in (pane, name):
         aged(Path("/dev") / terminal, 900)
-    watch.look(90)
+    watch.calm(90)
     session.send(b"typed\r")
     until(lambda: "typed\ntyped" in tmux("capture-pane", "-p", "-t", "work"), "cat answers in the pane")
-    finding = watch.look()
+    finding = watch.calm()
     assert finding.activity is Activity.ACTIVE
     assert f"on {name}" in finding.reason
     assert f"root on {pane} typed" in finding.reason
@@ -451,7 +456,7 @@ def test_tmux_detached_bars_nothing_attached_does(server: Server, tmp_path: Path
     tmux("detach-client", "-s", "work")
     session.process.wait(PATIENCE_S)
     until(lambda: watch.facts("connections") == [], "the session is gone")
-    finding = watch.look(90)
+    finding = watch.calm(90)
     assert (finding.activity, finding.bars) == (Activity.QUIET, False)
 
 

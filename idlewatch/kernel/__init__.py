@@ -17,7 +17,8 @@ The kernel's tables, read once for all signals: processes, TCP sockets, who owns
                                             retransmits bytes_acked bytes_received unacked data_received_ago_s …
       now.owners_of(*inodes)                inode -> PIDs; dear (every /proc/PID/fd) for inodes not known before
       now.sockets_of(pid)                   inodes of one process's sockets; cheap; None where denied
-    tables.terminals(now_s)                 Terminal: name number user_id opened_s input_s leader; never cached
+    tables.terminals(now_s)                 Terminal: name number user_id opened_s input_s leader; as they are now;
+                                            a new one causes a pass, so ask before `at` where both are wanted
 
 Nothing here judges. Instants are CLOCK_BOOTTIME seconds; what could not be read is None or SignalError, never 0.
 """

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from idlewatch.errors import SignalError
@@ -67,12 +66,14 @@ class KernelTables:
         dump: Dump = netlink.dump,
         period_s: float = PERIOD_S,
     ) -> None:
-        self._proc, self._own_pid, self._dump, self._period_s = proc, own_pid, dump, period_s
-        self._terminals = TerminalTable(files=partial(terminal_files, pts), wall_s=wall_s)
+        self._proc, self._pts, self._own_pid = proc, pts, own_pid
+        self._dump, self._period_s = dump, period_s
+        self._terminals = TerminalTable(wall_s=wall_s)
         self._owners = SocketOwners(proc=proc)
         self._ours: Ours | None = None
         self._newest: Tables | None = None
-        self._seen_terminals: tuple[float, tuple[Terminal, ...]] = (float("-inf"), ())
+        self._names: frozenset[str] = frozenset()
+        self._seen: tuple[float, tuple[Terminal, ...]] | None = None
 
     def at(self, now_s: float) -> Tables:
         """
@@ -83,18 +84,29 @@ class KernelTables:
         newest = self._newest
         if newest is not None and now_s - newest.at_s < max(self._period_s - _JITTER_S, 0.0):
             return newest
-        if newest is not None and now_s <= newest.at_s:
-            return newest
+        return self._pass(now_s)
+
+    def terminals(self, now_s: float) -> tuple[Terminal, ...]:
+        """
+        Return the pseudo-terminals as they are now, the lowest number first. Raises as `at`.
+
+        A terminal that was not there before causes a pass: somebody has come, and whose it is can't wait.
+        """
+        if self._seen is not None and now_s <= self._seen[0]:
+            return self._seen[1]
+        files = terminal_files(self._pts)
+        known = self._names
+        self._names = frozenset(files)
+        tables = self.at(now_s) if self._names <= known else self._pass(now_s)
+        self._seen = (now_s, self._terminals.look(now_s, files, tables.processes))
+        return self._seen[1]
+
+    def _pass(self, now_s: float) -> Tables:
+        if self._newest is not None and now_s <= self._newest.at_s:
+            return self._newest
         table, self._ours = process_look.look(self._proc, now_s, self._own_pid(), self._ours)
         self._newest = Tables(now_s, table, self._sockets(now_s), self._owners)
         return self._newest
-
-    def terminals(self, now_s: float) -> tuple[Terminal, ...]:
-        """Return the pseudo-terminals as they are now, the lowest number first. Raises as `at`."""
-        processes = self.at(now_s).processes
-        if now_s > self._seen_terminals[0]:
-            self._seen_terminals = (now_s, self._terminals.look(now_s, processes))
-        return self._seen_terminals[1]
 
     def _sockets(self, now_s: float) -> SocketTable | SignalError:
         try:

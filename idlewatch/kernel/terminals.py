@@ -75,22 +75,17 @@ class _Known:
 class TerminalTable:
     """The terminals of this Pod; remembers when each was last typed into."""
 
-    def __init__(
-        self,
-        *,
-        files: Callable[[], Mapping[str, TerminalFile]] = lambda: terminal_files(Path("/dev/pts")),
-        wall_s: Callable[[], float] = time.time,
-    ) -> None:
-        self._files, self._wall_s = files, wall_s
+    def __init__(self, *, wall_s: Callable[[], float] = time.time) -> None:
+        self._wall_s = wall_s
         self._known: dict[str, _Known] = {}
         self._looked_s = float("-inf")
 
-    def look(self, now_s: float, processes: ProcessTable) -> tuple[Terminal, ...]:
-        """Return every terminal, the lowest number first."""
+    def look(self, now_s: float, files: Mapping[str, TerminalFile], processes: ProcessTable) -> tuple[Terminal, ...]:
+        """Return every terminal, in the order of `files`, with its leader among `processes`."""
         leaders = _leaders(processes)
         known: dict[str, _Known] = {}
         found: list[Terminal] = []
-        for name, file in self._files().items():
+        for name, file in files.items():
             leader = leaders.get(file.number)
             known[name] = one = self._remembered(name, file, leader, now_s)
             found.append(

@@ -69,7 +69,8 @@ class PeopleSignal:
         before = self._newest
         if before is not None and now_s <= before.at_s:
             return before
-        facts = facts_of(self._kernel.at(now_s), self._kernel.terminals(now_s), self._users)
+        terminals = self._kernel.terminals(now_s)  # first: a new one has processes and sockets looked at anew
+        facts = facts_of(self._kernel.at(now_s), terminals, self._users)
         if before is not None and facts == before.facts:
             return before
         covers_s = 0.0 if before is None else now_s - before.at_s
