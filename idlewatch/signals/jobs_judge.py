@@ -1,0 +1,241 @@
+"""
+Which job keeps the Pod: pure, from readings of the jobs signal in their order.
+
+CPU of each tree is judged as the host signal judges the container's: the mean over ten minutes, each look cut at one
+core, above the tree's own median as far as that may pass for a hum. Batch tools and agents that wait on a network
+count by progress: what they have read and written, and children that they started.
+
+Why two limits for characters: a progress bar that is drawn for ever writes some 100 bytes ten times a second, 0.6 MB
+in ten minutes, and reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from idlewatch.durations import format_duration
+from idlewatch.model import Activity, Finding, Json
+from idlewatch.signals.host_window import HostLimits, Tick, Window
+
+READ_BYTES = 1 << 20
+"""What a tool or an agent reads in the window that is progress: of 1 MiB in ten minutes `JUDGING` says so of files."""
+WRITE_BYTES = 4 << 20
+STARTED_IN_LOOKS = 3
+"""Looks within the window in which a tool or an agent had started a child."""
+ALONE_S = 3 * 3600.0
+"""One job that is all there is for so long is named once to people."""
+_CLAUSES_MAX = 3
+
+Facts: TypeAlias = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """One proof of use, or (without `evidence_s`) what is nearest to one."""
+
+    id: str
+    text: str
+    evidence_s: float
+    ignore: str
+
+
+@dataclass(slots=True)
+class _Tree:
+    """One tree's CPU."""
+
+    window: Window
+    label: str
+    newest: Tick
+
+
+@dataclass(slots=True)
+class _Tool:
+    """One tool's or agent's looks within the window: instant, characters read and written, children started."""
+
+    label: str
+    looks: deque[tuple[float, float, float, float]] = field(default_factory=deque)
+
+
+class JobsJudge:
+    """Remembers each tree's and each tool's last ten minutes."""
+
+    def __init__(self, *, limits: HostLimits | None = None, alone_s: float = ALONE_S) -> None:
+        self._limits = limits or HostLimits()
+        self._alone_for_s = alone_s
+        self._spans: deque[tuple[float, float]] = deque()
+        """Instant and length of each look."""
+        self._trees: dict[str, _Tree] = {}
+        self._tools: dict[str, _Tool] = {}
+        self._alone: tuple[str, float] | None = None
+
+    def finding(self, facts: Facts, at_s: float, covers_s: float) -> Finding:
+        """Return the verdict on the facts of one reading. Raises KeyError, TypeError or ValueError on garbage."""
+        trees = {str(one["id"]): (_label(one), number(one["cpu_s"]) / covers_s) for one in objects(facts["trees"])}
+        tools = {str(one["id"]): (_label(one), _look(one, at_s)) for one in objects(facts["tools"])}
+        unseen = facts["unseen"]
+        self._take_in(trees, tools, at_s, covers_s)
+        used = [*self._cpu_in_use(), *self._progress()]
+        busy = [] if used else list(self._busy_now())
+        return replace(
+            self._worded(used, busy, None if unseen is None else str(unseen)),
+            seen_from_s=at_s - covers_s,
+            seen_to_s=at_s,
+            notice=self._notice(used, at_s),
+        )
+
+    def _take_in(
+        self,
+        trees: Mapping[str, tuple[str, float]],
+        tools: Mapping[str, tuple[str, tuple[float, float, float, float]]],
+        at_s: float,
+        covers_s: float,
+    ) -> None:
+        oldest_s = at_s - self._limits.window_s
+        for id_, (label, _) in trees.items():
+            if id_ not in self._trees:
+                self._trees[id_] = self._idle_so_far(label)
+        for id_, tree in self._trees.items():
+            label, cores = trees.get(id_, (tree.label, 0.0))
+            tree.newest = _tick(at_s, covers_s, cores)
+            tree.window.add(tree.newest)
+            tree.label = label if cores > self._limits.cpu_cores else tree.label
+        self._spans.append((at_s, covers_s))
+        while self._spans[0][0] <= oldest_s:
+            self._spans.popleft()
+        for id_, (label, look) in tools.items():
+            tool = self._tools.setdefault(id_, _Tool(label))
+            tool.looks.append(look)
+        self._forget(oldest_s)
+
+    def _idle_so_far(self, label: str) -> _Tree:
+        """A tree that had nothing to tell before used nothing: its first busy look must not fill a window alone."""
+        window = Window(self._limits)
+        for at_s, covers_s in self._spans:
+            window.add(_tick(at_s, covers_s, 0.0))
+        return _Tree(window, label, _tick(0.0, 1.0, 0.0))
+
+    def _forget(self, oldest_s: float) -> None:
+        for tool in self._tools.values():
+            while tool.looks and tool.looks[0][0] <= oldest_s:
+                tool.looks.popleft()
+        self._tools = {id_: tool for id_, tool in self._tools.items() if tool.looks}
+        self._trees = {id_: tree for id_, tree in self._trees.items() if tree.window.mean_cores() > 0}
+
+    # ---------------------------------------------------------------- proofs
+
+    def _cpu_in_use(self) -> Iterator[_Clause]:
+        for id_, tree in self._trees.items():
+            newest_s = tree.window.cpu().newest_s
+            if newest_s is not None:
+                yield _Clause(id_, self._of_cpu(tree), newest_s, "jobs,host")
+
+    def _busy_now(self) -> Iterator[str]:
+        for tree in self._trees.values():
+            if tree.newest.cpu_cores > self._limits.cpu_now_cores:
+                yield f"busy now: {tree.label} {cores(tree.newest.cpu_cores)} of a core"
+
+    def _progress(self) -> Iterator[_Clause]:
+        for id_, tool in self._tools.items():
+            at_s, read, written, started = (list(each) for each in zip(*tool.looks, strict=True))
+            looks = sum(1 for each in started if each)
+            newest_s = max((at for at, *did in tool.looks if any(did)), default=0.0)
+            if sum(read) >= READ_BYTES:
+                yield _Clause(id_, f"{tool.label} read {size(sum(read))} in {self._span()}", newest_s, "jobs")
+            elif sum(written) >= WRITE_BYTES:
+                yield _Clause(id_, f"{tool.label} wrote {size(sum(written))} in {self._span()}", newest_s, "jobs")
+            elif looks >= STARTED_IN_LOOKS:
+                newest_s = max(at for at, each in zip(at_s, started, strict=True) if each)
+                yield _Clause(
+                    id_, f"{tool.label} started {sum(started):.0f} commands in {self._span()}", newest_s, "jobs"
+                )
+
+    def _of_cpu(self, tree: _Tree) -> str:
+        return f"{tree.label} {cores(tree.window.mean_cores())} of a core for {minutes(tree.window.counted_s)}"
+
+    def _span(self) -> str:
+        return minutes(max(self._limits.least_s, sum(covers_s for _, covers_s in self._spans)))
+
+    # ---------------------------------------------------------------- words
+
+    def _worded(self, used: list[_Clause], busy: list[str], unseen: str | None) -> Finding:
+        if used:
+            newest_first = sorted(used, key=lambda clause: -clause.evidence_s)
+            reason = ", ".join(clause.text for clause in newest_first[:_CLAUSES_MAX])
+            more = len(used) - _CLAUSES_MAX
+            return Finding(
+                signal="jobs",
+                activity=Activity.ACTIVE,
+                reason=f"{reason} and {more} more" if more > 0 else reason,
+                evidence_s=newest_first[0].evidence_s,
+            )
+        reason = ", ".join(busy[:_CLAUSES_MAX]) or self._quiet()
+        if unseen is not None:
+            reason = f"{reason}; {unseen}, the host signal sees the container's CPU and disk"
+        return Finding(signal="jobs", activity=Activity.QUIET, reason=reason, bars=bool(busy), pauses=bool(busy))
+
+    def _quiet(self) -> str:
+        most = max(self._trees.values(), key=lambda tree: tree.window.mean_cores(), default=None)
+        return "no job uses CPU" if most is None else f"no job above its limit; most: {self._of_cpu(most)}"
+
+    def _notice(self, used: list[_Clause], at_s: float) -> str | None:
+        """Return what people must hear of a job that is all there is for hours."""
+        ids = {clause.id for clause in used}
+        if len(ids) != 1:
+            self._alone = None
+            return None
+        clause = used[0]
+        since_s = at_s if self._alone is None or self._alone[0] != clause.id else self._alone[1]
+        self._alone = (clause.id, since_s)
+        if at_s - since_s <= self._alone_for_s:
+            return None
+        return (
+            f"{clause.text}: the only job for more than {format_duration(self._alone_for_s)}; "
+            f"if that is no work: IDLEWATCH_IGNORE={clause.ignore}"
+        )
+
+
+def _label(one: Facts) -> str:
+    return f"{one['where']}: {one['name']} (pid {one['pid']})"
+
+
+def _look(one: Facts, at_s: float) -> tuple[float, float, float, float]:
+    return at_s, number(one["read_bytes"]), number(one["write_bytes"]), number(one["children"])
+
+
+def _tick(at_s: float, span_s: float, cpu_cores: float) -> Tick:
+    return Tick(
+        at_s=at_s, span_s=span_s, cpu_cores=cpu_cores, network_bytes_per_s=0.0, disk_bytes_per_s=None, memory_mib=None
+    )
+
+
+def objects(value: Json) -> Iterable[Facts]:
+    """Return a list of objects. Raises TypeError where it is none."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise TypeError("facts that are no list of objects")
+    return [each for each in value if isinstance(each, dict)]
+
+
+def number(value: Json) -> float:
+    """Return a fact as a number. Raises TypeError where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def cores(used: float) -> str:
+    """Return CPU for people."""
+    percent = used * 100
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} KB"
+
+
+def minutes(seconds: float) -> str:
+    """Return a span for people."""
+    return f"{seconds / 60:.0f} min"
