@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import select
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idlewatch.gpu import METRICS, REOPEN
+from idlewatch.gpu.child import REOPEN_AFTER_POLLS, REOPEN_FOR_ONE_AFTER_POLLS
 from idlewatch.gpu.samples import cleaned, period_s, span_s, two_highest
 from tests.nvml_stub import ALL, NvmlScript, build, child_argv, now_s
 
@@ -387,6 +391,72 @@ def test_a_gpu_that_stays_unreadable_ends_the_process_for_a_fresh_one(
     child.line()
     script.error("*", LOST)
     assert child.process.wait(PATIENCE_S) == REOPEN
+
+
+def test_one_gpu_that_stays_unreadable_does_not_cost_the_others_their_reader_so_soon(
+    start: Callable[..., Running], script: NvmlScript
+) -> None:
+    """An NVML that is open may read on where a new one can't be opened: it is given up after ten times as long."""
+    script.reset(gpus=2)
+    child = start(0.02)
+    child.line()
+    script.error("*", LOST, 1)
+    failing = 0
+    while failing < REOPEN_AFTER_POLLS + 10:
+        failing += bool(child.line()["gpus"][1]["error"])
+    assert child.process.poll() is None
+    while child.process.poll() is None and failing < 200:
+        try:
+            failing += bool(child.line()["gpus"][1]["error"])
+        except AssertionError:
+            break
+    assert child.process.wait(PATIENCE_S) == REOPEN
+    assert failing == REOPEN_FOR_ONE_AFTER_POLLS
+
+
+def test_it_settles_anew_after_it_was_away(library: Path, script: NvmlScript) -> None:
+    """A suspended machine wakes its GPUs, which reads as busy."""
+    code = "from idlewatch.gpu import child; child.AWAY_S = 0.5; raise SystemExit(child.main(['child', '0.1']))"
+    child = Running([*child_argv(library, script, poll_s=0.1)[:-3], "-c", code])
+    try:
+        child.until(lambda line: line["settles_in_s"] == 0)
+        os.kill(child.process.pid, signal.SIGSTOP)
+        time.sleep(1.0)
+        os.kill(child.process.pid, signal.SIGCONT)
+        child.until(lambda line: line["settles_in_s"] > 0)
+        child.until(lambda line: line["settles_in_s"] == 0)
+    finally:
+        child.end()
+
+
+def test_a_gpu_that_vanishes_moves_the_others_up(start: Callable[..., Running], script: NvmlScript) -> None:
+    script.reset(gpus=3)
+    child = start()
+    child.line()
+    script.gone(1)
+    line = child.until(lambda line: line["found"] != 3)
+    assert (line["expected"], line["found"]) == (3, 2)
+    fresh = start().line()
+    assert [(gpu["index"], gpu["uuid"]) for gpu in fresh["gpus"]] == [(0, "GPU-00000000"), (1, "GPU-00000002")]
+
+
+def test_a_series_of_steps_is_seen_step_by_step(start: Callable[..., Running], script: NvmlScript) -> None:
+    """Utilization, an engine and power, from a script that was written before."""
+    begin_s = now_s() + 1.0
+    script.series(0, [(begin_s, 40), (begin_s + 0.7, 0)])
+    script.series(0, [(begin_s + 0.4, 30), (begin_s + 1.1, 0)], metric="encoder")
+    script.power_series(0, [(begin_s - 1, 50), (begin_s, 250), (begin_s + 0.7, 50)])
+    child = start()
+    lines: list[dict[str, Any]] = []
+    while not lines or lines[-1]["at_s"] < begin_s + 2.5:
+        lines.append(child.line())
+    gpus = [line["gpus"][0] for line in lines[1:]]
+    assert {gpu["util_max_pct"] for gpu in gpus} == {0, 40}
+    assert {gpu["engines_max_pct"]["encoder"] for gpu in gpus} == {0, 30}
+    first, last = lines[1], lines[-1]
+    joules = (last["gpus"][0]["energy_total_mj"] - first["gpus"][0]["energy_total_mj"]) / 1000
+    high_s = min(max(begin_s + 0.7 - first["at_s"], 0), 0.7)
+    assert joules == pytest.approx(50 * (last["at_s"] - first["at_s"]) + 200 * high_s, rel=0.2)
 
 
 def test_no_gpu_at_all_is_said_as_none_found(start: Callable[..., Running], script: NvmlScript) -> None:

@@ -248,6 +248,16 @@ def test_nothing_starts_before_the_first_take(readers: Callable[..., GpuReader])
     assert readers(python(WAITS_FOR_THE_END)).pid is None
 
 
+def test_mig_is_counted_only_where_that_is_wanted() -> None:
+    assert "--gpm" not in GpuReader()._argv
+    assert GpuReader(gpm=True, poll_s=2.5)._argv[-2:] == ["2.5", "--gpm"]
+
+
+def test_it_tells_which_process_reads(readers: Callable[..., GpuReader]) -> None:
+    reader = readers(python(WAITS_FOR_THE_END))
+    assert reader.take(100.0).pid == reader.pid is not None
+
+
 def test_half_a_line_waits_for_its_other_half(readers: Callable[..., GpuReader]) -> None:
     line = written().decode()
     code = f"print({line[:50]!r}, end='', flush=True); print({line[50:]!r})" + WAITS_FOR_THE_END

@@ -166,7 +166,7 @@ class Child:
     def _gives_up(self, line: dict[str, Any]) -> bool:
         failed = [bool(gpu["error"]) for gpu in line["gpus"]]
         uncounted = line["found_error"] is not None
-        self._blind = self._blind + 1 if uncounted or (failed and all(failed)) else 0
+        self._blind = self._blind + 1 if all(failed) and (failed or uncounted) else 0
         self._failed = self._failed + 1 if uncounted or any(failed) else 0
         return self._blind >= REOPEN_AFTER_POLLS or self._failed >= REOPEN_FOR_ONE_AFTER_POLLS
 

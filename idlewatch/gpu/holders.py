@@ -36,7 +36,7 @@ class Holders:
         if self.names:
             more = len(self.names) - NAMED_AT_MOST
             who = ", ".join(self.names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-            return f"{who} has a GPU open, so it may be at work"
+            return f"a GPU is open in {who}: it may be at work"
         return self.error or "no process but idlewatch has a GPU open"
 
 

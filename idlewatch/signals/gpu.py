@@ -223,7 +223,7 @@ class GpuSignal:
     def _finding(self, reading: Reading) -> Finding:
         gpus: Any = reading.facts.get("gpus", [])
         verdicts = [self._verdict(gpu, place, reading.at_s) for place, gpu in enumerate(gpus)]
-        self.looks = tuple(self._look(gpu, *one) for gpu, one in zip(gpus, verdicts, strict=True))
+        self.looks = tuple(self._look(gpu, place, *verdicts[place]) for place, gpu in enumerate(gpus))
         activity, reason = self._strongest(verdicts, reading.facts)
         finding = Finding(signal=self.name, activity=activity, reason=reason, notice=_notice(verdicts))
         if activity is Activity.UNKNOWN:
@@ -243,8 +243,8 @@ class GpuSignal:
     def _verdict(self, gpu: Mapping[str, Any], place: int, at_s: float) -> tuple[str, Verdict]:
         return unseen.label(gpu, place), self._judge_of(gpu, place).verdict(gpu, at_s)
 
-    def _look(self, gpu: Mapping[str, Any], label: str, verdict: Verdict) -> GpuLook:
-        idle = self._judge_of(gpu, 0).floors.idle()
+    def _look(self, gpu: Mapping[str, Any], place: int, label: str, verdict: Verdict) -> GpuLook:
+        idle = self._judge_of(gpu, place).floors.idle()
         return GpuLook(
             label=label,
             uuid=str(gpu.get("uuid", "")),
