@@ -86,10 +86,10 @@ class Tape(NvmlScript):
 
 
 class SteppedReader:
-    """The child on a moved clock, as a reader."""
+    """The child on a moved clock, as a reader; `variables` let it find its NVML."""
 
-    def __init__(self, library: Path, script: NvmlScript, *, poll_s: float) -> None:
-        self._variables = {**os.environ, **environment(library, script)}
+    def __init__(self, variables: dict[str, str], *, poll_s: float) -> None:
+        self._variables = {**os.environ, **variables}
         self._poll_s = poll_s
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: list[bytes] = []
@@ -135,11 +135,11 @@ class SteppedReader:
 
 
 class HeardReader:
-    """The daemon's own reader; keeps every poll that it hands over."""
+    """The daemon's own reader of the child that `argv` starts; keeps every poll that it hands over."""
 
-    def __init__(self, library: Path, script: NvmlScript, *, poll_s: float) -> None:
+    def __init__(self, argv: list[str], *, poll_s: float) -> None:
         self.polls: list[Poll] = []
-        self._reader = GpuReader(argv=child_argv(library, script, poll_s=poll_s), poll_s=poll_s)
+        self._reader = GpuReader(argv=argv, poll_s=poll_s)
 
     @property
     def pid(self) -> int | None:
@@ -173,7 +173,7 @@ def replayed(
     that this GPU does not support.
     """
     tape = Tape(script, without=without)
-    reader = SteppedReader(library, tape, poll_s=poll_s)
+    reader = SteppedReader(environment(library, tape), poll_s=poll_s)
     signal = GpuSignal(reader=reader, gpu_count=1)
     seen = []
     try:
@@ -198,13 +198,13 @@ def in_real_time(
     """
     tape = Tape(script)
     tape.show(series, shown[0])
-    reader = HeardReader(library, tape, poll_s=poll_s)
+    reader = HeardReader(child_argv(library, tape, poll_s=poll_s), poll_s=poll_s)
     signal = GpuSignal(reader=reader, gpu_count=1)
     seen: list[Seen] = []
     written_s = 0.0
     try:
         for count, at_s in enumerate(shown, start=1):
-            reading = _next_reading(signal, reader, count)
+            reading = next_reading(signal, reader, count)
             if len(reader.polls) > count or reader.polls[-1].at_s < written_s:
                 raise Disturbed(f"poll {count} came before its script")
             seen.append(Seen(at_s, reading, signal.judge(reading)))
@@ -215,8 +215,8 @@ def in_real_time(
     return seen, [poll.at_s for poll in reader.polls[: len(shown)]]
 
 
-def _next_reading(signal: GpuSignal, reader: HeardReader, count: int) -> Reading:
-    """The reading with the poll of that number."""
+def next_reading(signal: GpuSignal, reader: HeardReader, count: int) -> Reading:
+    """The reading with the poll of that number; raises TimeoutError where it does not come."""
     until_s = now_s() + PATIENCE_S
     while now_s() < until_s:
         reading = signal.read(now_s())

@@ -30,7 +30,7 @@ TRACES = (
 PERIOD_S = 0.2
 """The sample period of an H100: changes in readings taken every 0.1 s are 0.2 s apart."""
 BUSY_ABOVE_PCT = 5
-LEAD_S = 70.0
+LEAD_S = 80.0
 """The first row is held for so long before a series begins: 30 s after the opening of NVML don't count."""
 SHORTEST_S = 70.0
 """A shorter recording is followed by its last row, so that it holds a window of 60 s whenever the polls fall."""
@@ -124,7 +124,7 @@ def offload_training(seed: int, minutes: float = 20) -> Series:
     Measured on an H100 (FSDP with CPU offload): 83 %, 3.0 s, 123 W between the bursts and 187 W in the mean.
     """
     spans = _spans(random.Random(seed), minutes * 60, gap_s=(2.5, 3.1), busy_s=(0.3, 0.42))
-    return Series("CPU-offload training", _sampled(spans, minutes * 60, lambda pct: (123 + 3.6 * pct, 33_000)))
+    return Series("CPU-offload training", _sampled(spans, minutes * 60, lambda pct: (123 + 5.6 * pct, 33_000)))
 
 
 def server_bursts(seed: int, minutes: float = 20) -> Series:
