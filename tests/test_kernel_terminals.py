@@ -94,6 +94,16 @@ def test_no_step_of_the_wall_clock_makes_or_hides_input(scene: Scene, step_s: fl
     assert 9015.0 <= typed_s <= 9030.0
 
 
+@pytest.mark.parametrize("step_s", [-86_400.0, 86_400.0])
+def test_a_step_after_the_keystroke_leaves_it_between_the_two_looks(scene: Scene, step_s: float) -> None:
+    scene.look(9000.0)
+    scene.access_s += 100
+    scene.wall_s += 105 + step_s
+    typed_s = scene.look(9105.0).input_s
+    assert typed_s is not None
+    assert 9000.0 <= typed_s <= 9105.0
+
+
 def test_an_access_time_in_the_future_is_no_later_than_now(scene: Scene) -> None:
     scene.access_s += 100
     assert scene.look(9000.0).input_s == 9000.0

@@ -147,6 +147,7 @@ def test_an_old_sign_is_told_once_at_the_first_look() -> None:
     story.terminal("detached", typed_s=NOW - 600)
     finding = story.look()
     assert (finding.activity, finding.evidence_s) == (Activity.ACTIVE, NOW - 600)
+    assert story.signal.judge(story.readings[-1]) == finding
     assert story.look(15).activity is Activity.QUIET
 
 
@@ -280,6 +281,35 @@ def test_who_was_away_for_longer_than_the_cap_comes_anew(story: Story) -> None:
     story.look(3 * HOUR)
     story.ssh("c2", since_s=story.at_s)
     assert story.look(15).activity is Activity.ACTIVE
+
+
+def test_after_hours_without_a_look_only_a_new_connection_is_somebody_who_came(story: Story) -> None:
+    story.ssh()
+    story.look()
+    assert story.look(5 * HOUR).activity is Activity.QUIET
+    story.connections.clear()
+    story.ssh("c2", since_s=story.at_s + 4 * HOUR)
+    assert story.look(5 * HOUR).evidence_s == story.at_s - HOUR
+
+
+def test_who_comes_back_after_a_connection_that_was_long_dead_comes_anew(story: Story) -> None:
+    story.ssh()
+    story.look()
+    story.connections["c1"]["queued_bytes"] = 500
+    for _ in range(9):
+        finding = story.look(HOUR / 2)
+    assert finding.reason == f"{ALICE}: the peer no longer answers"
+    story.ssh("c2")
+    assert story.look(15).activity is Activity.ACTIVE
+
+
+def test_people_who_are_gone_for_long_are_forgotten(story: Story) -> None:
+    for number in range(50):
+        story.connections.clear()
+        story.ssh(person=f"bot{number} from 192.0.2.1")
+        story.look(HOUR)
+    assert len(story.signal._judge._people) <= 4
+    assert len(story.signal._judge._flows) == 1
 
 
 def test_each_person_has_a_cap_of_their_own(story: Story) -> None:
@@ -683,7 +713,17 @@ def test_a_pane_of_tmux_is_detached_whoever_is_attached(container: Container) ->
     container.process(50, 1, "tmux: server")
     container.process(51, 50, "bash", terminal=PTS[4])
     container.terminal(4, 51)
+    container.socket(120, 1, local=8888)
+    container.socket(121, 1, local=8888, remote=("10.0.0.9", 3333))  # an open tab of what happens to be PID 1
     assert kind_of(container) == ("detached", [])
+
+
+def test_a_terminal_of_a_program_whose_descriptors_are_hidden_is_hidden(container: Container) -> None:
+    container.process(50, 1, "ttyd")
+    container.process(51, 50, "bash", terminal=PTS[4])
+    container.terminal(4, 51)
+    (container.proc / "50/fd").rmdir()
+    assert kind_of(container) == ("hidden", [])
 
 
 @pytest.mark.parametrize("server_is_pid_1", [False, True])

@@ -64,8 +64,7 @@ class PeopleJudge:
         counted_s = number(facts["counted_at_s"])
         terminals, connections = list(_objects(facts["terminals"])), list(_objects(facts["connections"]))
         verdict = _Verdict()
-        if self._counted_s is None or counted_s > self._counted_s:
-            self._count(connections, counted_s)
+        self._count(connections, counted_s)
         self._arrive(connections, terminals, at_s)
         self._typed(connections, terminals, at_s, verdict)
         self._bar(connections, terminals, at_s, verdict)

@@ -168,7 +168,7 @@ class _Look:
     def _whose(self, terminal: Terminal) -> tuple[str, Sequence[str], str | None]:
         """Return the kind of a terminal, the connections through which it is seen, and whose it is."""
         leader, processes = terminal.leader, self.tables.processes
-        if terminal.number in self.entrypoint_terminals or (leader is not None and leader.pid == 1):
+        if terminal.number in self.entrypoint_terminals:
             return "entrypoint", (), None
         if leader is None:
             return ("hidden" if processes.hides else "detached"), (), None
