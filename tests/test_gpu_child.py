@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -427,6 +428,29 @@ def test_it_settles_anew_after_it_was_away(library: Path, script: NvmlScript) ->
         child.until(lambda line: line["settles_in_s"] == 0)
     finally:
         child.end()
+
+
+@pytest.mark.parametrize(("code", "then"), [(0, ""), (UNKNOWN, ": Unknown Error")])
+def test_a_gpu_that_takes_long_for_a_call_is_not_asked_for_the_rest(
+    library: Path, script: NvmlScript, code: int, then: str
+) -> None:
+    """45 s a call, for every call, on a GPU whose firmware is dead; here a second is long."""
+    code_of_child = (
+        "from idlewatch.gpu import child, nvml; nvml.SLOW_S = 0.9; raise SystemExit(child.main(['child', '0.1']))"
+    )
+    child = Running([*child_argv(library, script, poll_s=0.1)[:-3], "-c", code_of_child])
+    try:
+        child.line()
+        script.error("util_samples", code)
+        script.stall("util_samples", 1.0)
+        words = re.compile(rf"utilization: the driver took \d+ s to answer{then}")
+        line = child.until(lambda line: words.fullmatch(line["gpus"][0]["error"] or ""))
+    finally:
+        script.reset()
+        child.end()
+    gpu = line["gpus"][0]
+    assert (gpu["energy_total_mj"], gpu["mem_used_mib"], gpu["engines_max_pct"]) == (None, None, {})
+    assert gpu["not_readable"] == dict.fromkeys(METRICS, gpu["error"].removeprefix("utilization: "))
 
 
 def test_a_gpu_that_vanishes_moves_the_others_up(start: Callable[..., Running], script: NvmlScript) -> None:

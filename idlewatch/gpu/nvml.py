@@ -8,11 +8,12 @@ failed call into a number.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pynvml
 
-from idlewatch.gpu.words import FUNCTION_NOT_FOUND, MetricError, explained
+from idlewatch.gpu.words import FUNCTION_NOT_FOUND, TIMEOUT, MetricError, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,19 +21,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ASK_AGAIN_S = 3600.0
+SLOW_S = 10.0
+"""A GPU whose firmware is dead takes 45 s for every call (NVIDIA/open-gpu-kernel-modules#446)."""
 
 
 def ask(name: str, *args: object) -> Any:
-    """What the binding's function `name` returns; raises MetricError, also where the binding lacks it."""
+    """
+    What the binding's function `name` returns; raises MetricError, also where the binding lacks it.
+
+    A driver that took SLOW_S has no answer: the next call would take as long, and no call may be cut short.
+    """
     call = getattr(pynvml, name, None)
     if call is None:
         raise MetricError(FUNCTION_NOT_FOUND, f"this pynvml has no {name}")
+    began_s = time.monotonic()
+    answer, failed = _answered(call, args)
+    took_s = time.monotonic() - began_s
+    if took_s > SLOW_S and name != "nvmlInit":  # which wakes every GPU
+        raise MetricError(TIMEOUT, f"the driver took {took_s:.0f} s to answer{f': {failed}' if failed else ''}")
+    if failed:
+        raise failed
+    return answer
+
+
+def _answered(call: Callable[..., Any], args: tuple[object, ...]) -> tuple[Any, MetricError | None]:
+    """What a call returned, or why it failed."""
     try:
-        return call(*args)
+        return call(*args), None
     except pynvml.NVMLError as error:
-        raise MetricError(error.value, explained(error.value, str(error))) from error
-    except pynvml.NVMLLibraryMismatchError as error:  # not an NVMLError: an old library without the function
-        raise MetricError(FUNCTION_NOT_FOUND, explained(FUNCTION_NOT_FOUND, "Function Not Found")) from error
+        return None, MetricError(error.value, explained(error.value, str(error)))
+    except pynvml.NVMLLibraryMismatchError:  # not an NVMLError: an old library without the function
+        return None, MetricError(FUNCTION_NOT_FOUND, explained(FUNCTION_NOT_FOUND, "Function Not Found"))
 
 
 class Supports:

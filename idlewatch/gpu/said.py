@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from idlewatch.gpu import METRICS
 from idlewatch.gpu.words import listed
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class Troubles:
 
     def failed(self, metric: str, error: MetricError) -> None:
         """A metric without which the GPU was not seen."""
-        self.lost = self.lost or error.lost
+        if error.lost:
+            self.lost = True
+            self._missing = {**dict.fromkeys(METRICS, str(error)), **self._missing}
         self._errors.setdefault(str(error), []).append(metric)
         self._missing.setdefault(metric, str(error))
 
