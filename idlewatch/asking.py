@@ -122,6 +122,12 @@ class Asker:
         worker = self._workers.get(server)
         return worker is not None and not worker.given_up
 
+    def forget(self, server: str) -> None:
+        """End what is under way with a server that nobody will ask for its answer."""
+        worker = self._workers.get(server)
+        if worker is not None:
+            worker.give_up()
+
     def close(self) -> None:
         """End every question. Waits a moment for the threads; one that hangs does not keep the process alive."""
         workers, until_s = list(self._workers.values()), time.monotonic() + _CLOSE_WITHIN_S
