@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .venv-demo
 
-.PHONY: demo test test-unit lint format clean
+.PHONY: demo test test-unit test-system lint format clean
 
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/idlewatch demo
 
 test: $(VENV)/.ready
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not system"
+
+# Needs root and Debian: it installs the real programs that its tests talk to.
+test-system: $(VENV)/.ready
+	apt-get install --yes --no-install-recommends openssh-server openssh-client tmux
+	$(BIN)/pytest -n 2 --dist loadgroup -m system
 
 test-unit: $(VENV)/.ready
 	$(BIN)/pytest -m "not slow and not system"

@@ -55,3 +55,7 @@ def test_edges_never_import_each_other() -> None:
         edge = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         if edge in edges:
             assert not (ours(path) & edges) - {edge}, path
+
+
+def test_the_kernel_reader_knows_no_signal() -> None:
+    assert all(ours(path) <= {"kernel", "errors"} for path in (PACKAGE / "kernel").glob("*.py"))

@@ -92,15 +92,16 @@ class Why:
 def explained(
     status: Mapping[str, Json], spans: Sequence[Span], limits: Limits, now_s: float, wall: Callable[[], datetime]
 ) -> Why:
-    """Ask the policy what it would have done without each of what keeps the Pod up now."""
+    """Ask the policy what it would have done without each of what keeps the Pod up now; `spans` by their beginning."""
     started_s = number(status.get("started_s"))
+    newest = {span.name: span for span in spans}
     keepers = [
         Keeper(
             name="a hold" if span.name == HOLD else span.name,
             reason=span.reason,
             stopped_s=would_have_stopped_s(spans, limits, started_s, span.name),
         )
-        for span in spans
+        for span in newest.values()
         if _keeps_up(span) and now_s - span.to_s <= _UP_NOW_S
     ]
     return Why(now_s=now_s, at=wall(), status=status, keepers=keepers)

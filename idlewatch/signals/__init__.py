@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from idlewatch.gpu.reader import GpuReader
+from idlewatch.kernel import KernelTables
 from idlewatch.model import Signal, Surroundings
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
+from idlewatch.signals.people import PeopleSignal
+
+KERNEL = KernelTables()
+"""One pass over /proc for all signals; making it does no I/O."""
 
 
 def gpu_count(pod_variables: Mapping[str, str]) -> int | None:
@@ -19,5 +24,6 @@ def gpu_count(pod_variables: Mapping[str, str]) -> int | None:
 SIGNALS: Mapping[str, Callable[[Surroundings], Signal]] = {
     "gpu": lambda pod: GpuSignal(reader=GpuReader(), gpu_count=gpu_count(pod.variables)),
     "host": lambda _: HostSignal(),
+    "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
 }
 """Name, as in IDLEWATCH_SIGNALS and IDLEWATCH_IGNORE, to what makes one for this Pod; in report order."""
