@@ -74,7 +74,7 @@ class JobsJudge:
     def finding(self, facts: Facts, at_s: float, covers_s: float) -> Finding:
         """Return the verdict on the facts of one reading. Raises KeyError, TypeError or ValueError on garbage."""
         trees = {str(one["id"]): (_label(one), number(one["cpu_s"]) / covers_s) for one in objects(facts["trees"])}
-        tools = {str(one["id"]): (_label(one), _look(one, at_s)) for one in objects(facts["tools"])}
+        tools = {str(one["id"]): (_label(one), self._look(one, at_s, covers_s)) for one in objects(facts["tools"])}
         unseen = facts["unseen"]
         self._take_in(trees, tools, at_s, covers_s)
         used = [*self._cpu_in_use(), *self._progress()]
@@ -109,6 +109,11 @@ class JobsJudge:
             tool = self._tools.setdefault(id_, _Tool(label))
             tool.looks.append(look)
         self._forget(oldest_s)
+
+    def _look(self, one: Facts, at_s: float, covers_s: float) -> tuple[float, float, float, float]:
+        """What a tool did; of a look that is longer than the window (the daemon was stopped) its share in it."""
+        share = min(1.0, self._limits.window_s / covers_s)
+        return at_s, number(one["read_bytes"]) * share, number(one["write_bytes"]) * share, number(one["children"])
 
     def _idle_so_far(self, label: str) -> _Tree:
         """A tree that had nothing to tell before used nothing: its first busy look must not fill a window alone."""
@@ -199,10 +204,6 @@ class JobsJudge:
 
 def _label(one: Facts) -> str:
     return f"{one['where']}: {one['name']} (pid {one['pid']})"
-
-
-def _look(one: Facts, at_s: float) -> tuple[float, float, float, float]:
-    return at_s, number(one["read_bytes"]), number(one["write_bytes"]), number(one["children"])
 
 
 def _tick(at_s: float, span_s: float, cpu_cores: float) -> Tick:

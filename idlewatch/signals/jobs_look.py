@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from idlewatch.model import Json
 from idlewatch.signals.jobs_gains import cpu_s, gains, read_chars, write_chars
 from idlewatch.signals.jobs_places import Places
-from idlewatch.signals.jobs_programs import Programs, Role
+from idlewatch.signals.jobs_programs import STARTING_S, Programs, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +99,7 @@ def _tools(tools: Sequence[Process], before: ProcessTable, now: ProcessTable, pl
 def _is_followed(process: Process, before: ProcessTable, places: Places) -> bool:
     """Whether it is a tool or an agent, no editor's own, that lives since the last look: what is shorter is a poll."""
     old = before.get(process.pid)
-    if old is None or old.key != process.key:
+    if old is None or old.key != process.key or before.at_s - process.started_s < STARTING_S:
         return False
     if places.program(process).role not in {Role.TOOL, Role.AGENT}:
         return False

@@ -121,6 +121,8 @@ _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish"})
 _TAKES_A_VALUE = frozenset({"-W", "-X", "-r", "--require", "--import", "--loader", "-o", "-O"})
 _PACKAGE = re.compile(r"/node_modules/((?:@[\w.-]+/)?[\w.-]+)/")
 _ENDINGS = re.compile(r"\.(py|pyc|js|mjs|cjs)$")
+STARTING_S = 10.0
+"""A program so young reads itself, its libraries and its settings: that is no progress."""
 _WORDS_READ = 12
 """Of a command line; what comes after decides nothing."""
 
@@ -200,7 +202,14 @@ class Programs:
         self._known: dict[tuple[Key, str], Program] = {}
 
     def of(self, process: Process, processes: ProcessTable) -> Program:
-        """Return what `process` is; it is looked at anew when it runs another program."""
+        """
+        Return what `process` is; it is looked at anew when it runs another program.
+
+        One that waits uninterruptibly goes by its own name alone for now: it may be stuck on a dead file system, and
+        its command line lies in its memory, where reading it would wait, too.
+        """
+        if process.state == "D" and (process.key, process.comm) not in self._known:
+            return program(process.comm, ())
         known = self._known.get((process.key, process.comm))
         if known is None:
             known = program(process.comm, processes.command(process.pid))

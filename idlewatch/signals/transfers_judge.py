@@ -1,0 +1,190 @@
+"""
+Whether something is being moved: pure, from readings of the transfers signal in their order.
+
+Every kind of mover has its own floor over ten minutes. What an unknown program moves over its connections is bulk
+evidence and needs a rate: 0.1 Mbit/s (12.5 KB/s) is chatter, 60 KB/s is a transfer, and the floor lies half-way
+between them on a scale of ratios. What a transfer tool or a growing file shows is progress of a known thing: 1 MiB is
+enough, also with gaps. What a tool writes may be its progress bar (0.6 MB in ten minutes, 1 MB of a busy one).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from idlewatch.durations import format_duration
+from idlewatch.model import Activity, Finding, Json
+from idlewatch.signals.transfers_look import CONNECTIONS, FILE, TOOL_CONNECTIONS, TOOL_READS, TOOL_WRITES, TRANSCRIPT
+
+WINDOW_S = 600.0
+LEAST_S = 120.0
+"""A window that is not full counts as at least so long, so that a first look can't fill it alone."""
+FLOOR_BYTES_PER_S = 27e3
+"""Of an unknown program's connections, mean over the window."""
+BUSY_NOW_BYTES_PER_S = 10 * FLOOR_BYTES_PER_S
+"""One look above it pauses and bars, and never clears."""
+FLOOR_BYTES = {
+    TOOL_CONNECTIONS: 1 << 20,
+    TOOL_READS: 1 << 20,
+    TOOL_WRITES: 4 << 20,
+    FILE: 1 << 20,
+    TRANSCRIPT: 16 << 10,
+}
+"""Moved within the window, by kind."""
+ALONE_S = 3 * 3600.0
+_CLAUSES_MAX = 3
+
+Facts: TypeAlias = Mapping[str, Json]
+
+
+@dataclass(slots=True)
+class _Mover:
+    """One mover's looks within the window: instant, length, bytes."""
+
+    kind: str
+    label: str
+    looks: deque[tuple[float, float, float]] = field(default_factory=deque)
+
+    def total(self) -> float:
+        return sum(count for _, _, count in self.looks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """One proof that something is being moved."""
+
+    id: str
+    text: str
+    evidence_s: float
+    is_bulk: bool
+
+
+class TransfersJudge:
+    """Remembers what each mover moved in the last ten minutes."""
+
+    def __init__(self, *, alone_s: float = ALONE_S) -> None:
+        self._alone_for_s = alone_s
+        self._movers: dict[str, _Mover] = {}
+        self._spans: deque[tuple[float, float]] = deque()
+        self._alone: tuple[str, float] | None = None
+
+    def finding(self, facts: Facts, at_s: float, covers_s: float) -> Finding:
+        """Return the verdict on the facts of one reading. Raises KeyError, TypeError or ValueError on garbage."""
+        moving = [_parsed(one) for one in _objects(facts["moving"])]
+        unseen = facts["unseen"]
+        self._take_in(moving, at_s, covers_s)
+        used = list(self._proofs())
+        busy = "" if used else self._busy_now(at_s, covers_s)
+        return replace(
+            _worded(used, busy or self._quiet(), None if unseen is None else str(unseen)),
+            seen_from_s=at_s - covers_s,
+            seen_to_s=at_s,
+            bars=bool(busy),
+            pauses=bool(busy),
+            notice=self._notice(used, at_s),
+        )
+
+    def _take_in(self, moving: list[tuple[str, _Mover, float]], at_s: float, covers_s: float) -> None:
+        self._spans.append((at_s, covers_s))
+        for id_, named, count in moving:
+            mover = self._movers.setdefault(id_, named)
+            mover.label = named.label
+            # Of a look that is longer than the window (the daemon was stopped) only its share is in the window.
+            mover.looks.append((at_s, covers_s, count * min(1.0, WINDOW_S / covers_s)))
+        oldest_s = at_s - WINDOW_S
+        while self._spans[0][0] <= oldest_s:
+            self._spans.popleft()
+        for mover in self._movers.values():
+            while mover.looks and mover.looks[0][0] <= oldest_s:
+                mover.looks.popleft()
+        self._movers = {id_: mover for id_, mover in self._movers.items() if mover.looks}
+
+    @property
+    def _counted_s(self) -> float:
+        return max(LEAST_S, min(WINDOW_S, sum(covers_s for _, covers_s in self._spans)))
+
+    def _proofs(self) -> Iterator[_Clause]:
+        for id_, mover in self._movers.items():
+            is_bulk, total = mover.kind == CONNECTIONS, mover.total()
+            floor = FLOOR_BYTES_PER_S * self._counted_s if is_bulk else FLOOR_BYTES[mover.kind]
+            rate = FLOOR_BYTES_PER_S if is_bulk else floor / WINDOW_S
+            newest_s = max((at_s for at_s, span_s, count in mover.looks if count > rate * span_s), default=None)
+            if total >= floor and newest_s is not None:
+                yield _Clause(id_, f"{mover.label} {self._moved(mover, total)}", newest_s, is_bulk)
+
+    def _busy_now(self, at_s: float, covers_s: float) -> str:
+        now = [
+            f"{mover.label} {_size(count)} in {covers_s:.0f} s"
+            for mover in self._movers.values()
+            for look_s, _, count in mover.looks
+            if look_s == at_s and mover.kind == CONNECTIONS and count > BUSY_NOW_BYTES_PER_S * covers_s
+        ]
+        return f"busy now: {', '.join(now[:_CLAUSES_MAX])}" if now else ""
+
+    def _moved(self, mover: _Mover, total: float) -> str:
+        did = {TOOL_READS: "read", TOOL_WRITES: "wrote", FILE: "grew by", TRANSCRIPT: "grew by"}.get(
+            mover.kind, "moved"
+        )
+        return f"{did} {_size(total)} in {self._counted_s / 60:.0f} min"
+
+    def _quiet(self) -> str:
+        most = max(self._movers.values(), key=_Mover.total, default=None)
+        if most is None:
+            return "nothing is being moved"
+        return f"no transfer above its floor; most: {most.label} {self._moved(most, most.total())}"
+
+    def _notice(self, used: list[_Clause], at_s: float) -> str | None:
+        """Return what people must hear of bytes that are all there is for hours and may be a hum."""
+        if len(used) != 1 or not used[0].is_bulk:
+            self._alone = None
+            return None
+        clause = used[0]
+        since_s = at_s if self._alone is None or self._alone[0] != clause.id else self._alone[1]
+        self._alone = (clause.id, since_s)
+        if at_s - since_s <= self._alone_for_s:
+            return None
+        return (
+            f"{clause.text}: the only transfer for more than {format_duration(self._alone_for_s)}; "
+            f"if that is no work: IDLEWATCH_IGNORE=transfers,host"
+        )
+
+
+def _worded(used: list[_Clause], otherwise: str, unseen: str | None) -> Finding:
+    if used:
+        newest_first = sorted(used, key=lambda clause: -clause.evidence_s)
+        reason = ", ".join(clause.text for clause in newest_first[:_CLAUSES_MAX])
+        more = len(used) - _CLAUSES_MAX
+        return Finding(
+            signal="transfers",
+            activity=Activity.ACTIVE,
+            reason=f"{reason} and {more} more" if more > 0 else reason,
+            evidence_s=newest_first[0].evidence_s,
+        )
+    if unseen is not None:
+        otherwise = f"{otherwise}; {unseen}; the host signal sees the container's network"
+    return Finding(signal="transfers", activity=Activity.QUIET, reason=otherwise)
+
+
+def _parsed(one: Facts) -> tuple[str, _Mover, float]:
+    kind, file, count = str(one["kind"]), one["file"], one["bytes"]
+    if kind != CONNECTIONS and kind not in FLOOR_BYTES:
+        raise ValueError(f"{kind!r} is no kind of transfer")
+    if isinstance(count, bool) or not isinstance(count, int | float):
+        raise TypeError(f"{count!r} is not a number")
+    whose = str(one["name"]) if one["pid"] is None else f"{one['name']} (pid {one['pid']})"
+    return str(one["id"]), _Mover(kind, whose if file is None else f"{whose}: {file}"), float(count)
+
+
+def _objects(value: Json) -> list[Facts]:
+    if not isinstance(value, list):
+        raise TypeError("facts that are no list")
+    objects = [each for each in value if isinstance(each, dict)]
+    if len(objects) < len(value):
+        raise TypeError("facts that are no list of objects")
+    return list[Facts](objects)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} KB"
