@@ -54,7 +54,7 @@ class Cost:
         """One row of the table."""
         limit = self.at_most_pct
         verdict = "" if limit is None else f"  {'met' if self.core_pct <= limit else 'MISSED'}: at most {limit:g} %"
-        return f"{self.name:58}{self.poll_ms:9.3f}{self.core_pct:9.4f}{self.poll_ms * 3.6 / POLL_S:9.2f}{verdict}"
+        return f"{self.name:70}{self.poll_ms:9.3f}{self.core_pct:9.4f}{self.poll_ms * 3.6 / POLL_S:9.2f}{verdict}"
 
 
 def built(folder: Path) -> dict[str, str]:
@@ -176,7 +176,7 @@ def main() -> int:
         said = [{**asdict(row), "core_pct": row.core_pct} for row in rows]
         print(json.dumps({"costs": said, "calls_a_poll": calls, **asdict(minute)}, indent=1))
         return 0
-    print(f"{'CPU time':58}{'ms a poll':>9}{'% core':>9}{'s an hour':>10}")
+    print(f"{'CPU time':70}{'ms a poll':>9}{'% core':>9}{'s an hour':>10}")
     print("\n".join(map(str, rows)))
     print(f"\nthe reader's start takes {minute.start_ms:.0f} ms, its memory is {minute.peak_mib:.1f} MiB at the most")
     return 0

@@ -16,7 +16,6 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +83,8 @@ class IdleRow:
     windows: Share = field(default_factory=Share)
     late: Share = field(default_factory=Share)
     energy_alone: Share = field(default_factory=Share)
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, int] = field(default_factory=dict)
+    """How often each reason was given between two polls."""
 
 
 def polled(series: Series, phase_s: float, every_s: float = POLL_S) -> list[tuple[float, float]]:
@@ -133,7 +133,7 @@ def _window_ends(polls_s: Iterable[float]) -> list[float]:
     return [at_s for at_s in polls_s if at_s - WINDOW_S >= 0]
 
 
-def falsely(series: Series, seen: list[Seen], span_s: float, reasons: Counter[str] | None = None) -> Share:
+def falsely(series: Series, seen: list[Seen], span_s: float, reasons: dict[str, int] | None = None) -> Share:
     """Of the spans of `span_s` up to a poll of this series that hold no work: how many have an ACTIVE verdict."""
     active = {one.at_s: one.finding.reason for one in seen if one.finding.activity is Activity.ACTIVE}
     share = Share()
@@ -143,7 +143,7 @@ def falsely(series: Series, seen: list[Seen], span_s: float, reasons: Counter[st
         hits = [reason for then_s, reason in active.items() if _within(then_s, at_s, span_s)]
         share.add(hit=bool(hits))
         if reasons is not None:
-            reasons.update(hits)
+            reasons.update({reason: reasons.get(reason, 0) + hits.count(reason) for reason in hits})
     return share
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,19 @@ import pytest
 
 from benchmarks import gpu_series
 from benchmarks.gpu_cost import Cost, built
-from benchmarks.gpu_fidelity import POLL_S, Share, alike, called, falsely, found_by_instant, polled, tapped
+from benchmarks.gpu_fidelity import (
+    POLL_S,
+    IdleRow,
+    Share,
+    WorkRow,
+    alike,
+    called,
+    falsely,
+    found_by_instant,
+    polled,
+    show,
+    tapped,
+)
 from benchmarks.gpu_replay import RING, UTILIZATION, SteppedReader, replayed
 from benchmarks.gpu_series import DATA, PERIOD_S, Sample, Series
 from tests.nvml_stub import build
@@ -116,6 +128,17 @@ def test_a_share_is_100_percent_only_where_it_is_all() -> None:
     assert str(Share()) == "-"
 
 
+def test_the_result_survives_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    work, idle = WorkRow("training", Share(3, 4)), IdleRow("at rest", Share(1, 9), reasons={"memory grew": 1})
+    show([work], [idle], 18, 55.0, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["work"][0]["signal"], told["idle"][0]["reasons"]) == ({"hit": 3, "of": 4}, {"memory grew": 1})
+    show([work], [idle], 18, 55.0, as_json=False)
+    table = capsys.readouterr().out
+    assert "75.0 %" in table
+    assert "at rest: 1 times memory grew" in table
+
+
 def test_readings_are_alike_within_a_rounding_only() -> None:
     assert alike({"gpus": [{"covered_s": 5.0, "util_max_pct": 7}]}, {"gpus": [{"covered_s": 5.001, "util_max_pct": 7}]})
     assert not alike({"gpus": [{"util_max_pct": 7}]}, {"gpus": [{"util_max_pct": 8}]})
@@ -156,10 +179,10 @@ def test_without_the_ring_short_kernels_are_missed(replay: Callable[..., list[Se
 @pytest.mark.slow
 def test_an_idle_gpu_is_called_active_only_when_a_context_comes(replay: Callable[..., list[Seen]]) -> None:
     series = gpu_series.idle_h100(5, 6)
-    reasons: Counter[str] = Counter()
+    reasons: dict[str, int] = {}
     share = falsely(series, replay(series, polled(series, 0.0)), POLL_S, reasons)
     assert (share.hit, share.of) == (1, 72)
-    assert [*reasons] == ["gpu0 memory grew by 527 MiB > 200 MiB"]
+    assert reasons == {"gpu0 memory grew by 527 MiB > 200 MiB": 1}
 
 
 @pytest.mark.slow
