@@ -216,6 +216,8 @@ class Limits:
 
     idle_after_s: float
     """0: idleness never stops the Pod."""
+    working_idle_after_s: float = 0.0
+    """The same within working hours."""
     warn_for_s: float
     blind_limit_s: float
     connected_for_s: float

@@ -77,6 +77,8 @@ class Moment:
     usd_per_hour: float | None = None
     refusal: str | None = None
     """Why this Pod must not or can't be stopped, known beforehand."""
+    working: bool = False
+    """Whether these are the owner's working hours."""
     troubles: Mapping[str, str | None] = field(default_factory=dict)
     """Troubles that others found, name -> text; None: that one is over."""
 
@@ -177,6 +179,11 @@ class _Tick:
     limits: Limits
     forced: tuple[Cause, str] | None
 
+    @property
+    def idle_after_s(self) -> float:
+        """The quiet time that is asked for now; 0: idleness stops nothing."""
+        return self.limits.working_idle_after_s if self.moment.working else self.limits.idle_after_s
+
 
 def _forced(moment: Moment, limits: Limits) -> tuple[Cause, str] | None:
     """The ceiling or request that beats evidence, with its reason."""
@@ -228,15 +235,25 @@ def _obstacle(state: State, tick: _Tick) -> str | None:
     if use:
         return use
     idle_s = idle_clock.idle_for_s(state.clock)
-    if not limits.idle_after_s:
-        return "idleness never stops this Pod (IDLEWATCH_IDLE_AFTER=0)"
-    if idle_s < limits.idle_after_s:
-        return f"quiet for {format_duration(idle_s)} of {format_duration(limits.idle_after_s)}"
+    early = _too_early(tick, idle_s)
+    if early:
+        return early
     if tick.moment.uptime_s < limits.boot_grace_s:
         return f"up for {format_duration(tick.moment.uptime_s)} of {format_duration(limits.boot_grace_s)} grace"
     if state.observed_zero_s == state.clock.zero_s:
         return "would have stopped it in this idle stretch; only observing"
     return _retry_obstacle(state, now_s)
+
+
+def _too_early(tick: _Tick, idle_s: float) -> str | None:
+    """Why the quiet time does not suffice yet; None where it does."""
+    hours = " in working hours" if tick.moment.working else ""
+    if not tick.idle_after_s:
+        variable = "IDLEWATCH_WORKING_IDLE_AFTER" if tick.moment.working else "IDLEWATCH_IDLE_AFTER"
+        return f"idleness never stops this Pod{hours} ({variable}=0)"
+    if idle_s < tick.idle_after_s:
+        return f"quiet for {format_duration(idle_s)} of {format_duration(tick.idle_after_s)}{hours}"
+    return None
 
 
 def _retry_obstacle(state: State, now_s: float) -> str | None:
@@ -258,7 +275,7 @@ def _unseen(state: State, tick: _Tick) -> str | None:
     ]
     if unknown:
         return "; ".join(f"{f.signal} unknown: {f.reason}" for f in unknown)
-    if idle_clock.idle_for_s(state.clock) < tick.limits.idle_after_s:
+    if idle_clock.idle_for_s(state.clock) < tick.idle_after_s:
         return None
     for finding in ground:
         share = idle_clock.coverage(state.clock, finding.signal, tick.moment.now_s)
@@ -320,7 +337,7 @@ def _unsure(state: State, tick: _Tick) -> str | None:
     unseen = _unseen(state, tick)
     if unseen:
         return unseen
-    least_s = min(LAST_LOOK_S, tick.limits.idle_after_s)
+    least_s = min(LAST_LOOK_S, tick.idle_after_s)
     for finding in tick.findings:
         if finding.activity in (Activity.ABSENT, Activity.UNKNOWN):  # an unknown one that is waited for: see _unseen
             continue
@@ -381,6 +398,9 @@ def _called_off(state: State, tick: _Tick) -> str | None:
     use = _in_use(tick)
     if use:
         return use
+    early = _too_early(tick, max(state.idle_at_warning_s, idle_clock.idle_for_s(state.clock)))
+    if early:
+        return early
     if state.clock.zero_s > state.warned_s:
         return _unseen(state, tick) or "the quiet time was not seen well enough and is forgotten"
     if state.phase is not Phase.SAVING and now_s > state.void_s:

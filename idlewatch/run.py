@@ -8,7 +8,8 @@ they have come back, it is not known.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -18,6 +19,7 @@ from idlewatch.background import Background, Errand
 from idlewatch.daemon import Actions, Daemon
 from idlewatch.errors import ProviderRefused
 from idlewatch.history import History
+from idlewatch.hours import parse_working_hours
 from idlewatch.model import Json, Signal
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Mode
@@ -40,7 +42,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: A
     refusal = assembly.provider(here).refusal()
     history = History(settings.state_dir)
     background = Background(_errands(here, refusal), assembly.task_starter())
-    known = _Knowledge(here, background, refusal)
+    known = _Knowledge(here, background, refusal, clock.wall)
     record = DaemonRecord(history, clock, here.loaded, here.pod, known.previous_stop)
     state = history.remembered(here.pod.boot_key, record.settings_key)
     _show_at_login(here)
@@ -88,8 +90,12 @@ def _show_at_login(here: Assembly) -> None:
 class _Knowledge:
     """What is known of this Pod from its provider, its owner and its last stop, as `watch.Moments` asks for it."""
 
-    def __init__(self, here: Assembly, background: Background, refusal: str | None) -> None:
+    def __init__(
+        self, here: Assembly, background: Background, refusal: str | None, wall: Callable[[], datetime]
+    ) -> None:
         """`refusal`: why not to stop at all, from the environment alone."""
+        hours = here.loaded.settings.working_hours
+        self._hours, self._wall = parse_working_hours(hours) if hours else None, wall
         self._price = here.loaded.settings.usd_per_hour
         self._acts = here.loaded.settings.mode is Mode.STOP
         self._background, self._refusal = background, refusal
@@ -104,6 +110,7 @@ class _Knowledge:
         return Known(
             usd_per_hour=float(price) if isinstance(price, int | float) and price else None,
             refusal=refusal if self._acts else None,
+            working=self._hours is not None and self._hours.includes(self._wall()),
             troubles={"RunPod's API": self._refused(), "history": self._failed(ARCHIVE)},
         )
 

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from idlewatch.durations import parse_duration, written_duration
 from idlewatch.errors import SettingsError
+from idlewatch.hours import parse_working_hours
 from idlewatch.model import Limits
 
 PREFIX = "IDLEWATCH_"
@@ -55,6 +56,12 @@ def _absolute(value: Path) -> Path:
 def _auto_or_path(value: str) -> str:
     if value != "auto":
         _absolute(Path(value))
+    return value
+
+
+def _working_hours(value: str) -> str:
+    if value:
+        parse_working_hours(value)
     return value
 
 
@@ -98,6 +105,10 @@ class Settings(BaseSettings):
     """How long a connected person who does nothing keeps the warning away; `0`: not at all. No signal sees people."""
     ignore: Names = ()
     """Signals to leave out, by name, comma-separated: `host`. What they would have seen is then not seen."""
+    working_hours: Annotated[str, AfterValidator(_working_hours)] = ""
+    """Hours in which an idle Pod is given longer: `Mon-Fri 09:00-18:00 Europe/Berlin`; empty: none."""
+    working_idle_after: Duration = timedelta(hours=2)
+    """Quiet time before the warning within working hours; `0`: idleness never stops the Pod in them."""
     boot_grace: Duration = timedelta(minutes=15)
     """No warning before this much uptime; it overlaps the quiet time."""
     interval: Span = timedelta(seconds=5)
@@ -150,6 +161,7 @@ class Settings(BaseSettings):
         """The part that the policy needs, in seconds."""
         return Limits(
             idle_after_s=self.idle_after.total_seconds(),
+            working_idle_after_s=self.working_idle_after.total_seconds(),
             warn_for_s=self.warn_for.total_seconds(),
             blind_limit_s=self.blind_limit.total_seconds(),
             connected_for_s=self.connected_for.total_seconds(),

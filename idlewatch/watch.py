@@ -86,6 +86,8 @@ class Known:
     usd_per_hour: float | None = None
     refusal: str | None = None
     """Why this Pod must not or can't be stopped."""
+    working: bool = False
+    """Whether these are the owner's working hours."""
     troubles: Mapping[str, str | None] = field(default_factory=dict)
     """Name -> what people must hear; None: all is well."""
 
@@ -118,6 +120,7 @@ class Moments:
             holds=found.active,
             request=stop_request(self._state_dir, self._pod.boot_key),
             refusal=known.refusal,
+            working=known.working,
             troubles=known.troubles,
         )
 

@@ -38,6 +38,7 @@ def test_settings_shows_every_setting_and_where_it_came_from(
         ("IDLEWATCH_BUDGET_USD", "nan", "finite"),
         ("IDLEWATCH_BUDGET_USD", "-2", "greater than or equal to 0"),
         ("IDLEWATCH_MODE", "dry", "observe"),
+        ("IDLEWATCH_WORKING_HOURS", "Mon-Fri 9 to 5", "Mon-Fri 09:00-18:00 Europe/Berlin"),
         ("IDLEWATCH_STATE_DIR", "run", "absolute"),
     ],
 )

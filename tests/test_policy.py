@@ -53,6 +53,7 @@ class Life:
     request: StopRequest | None = None
     refusal: str | None = None
     spent_usd: float | None = None
+    working: bool = False
     state: State = field(init=False)
     log: list[tuple[float, Decision]] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
@@ -69,6 +70,7 @@ class Life:
             request=self.request,
             refusal=self.refusal,
             spent_usd=self.spent_usd,
+            working=self.working,
         )
         seen = findings or (finding(self.now_s), finding(self.now_s, signal="gpu"))
         self.state, decision = policy.decide(self.state, seen, moment, self.limits)
