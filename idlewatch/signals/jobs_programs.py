@@ -146,8 +146,12 @@ def plain(text: str, longest: int = 48) -> str:
 
 
 def _executable(first: str) -> str:
-    """Return the program's name; a title that a process gave itself (`nginx: worker process`) begins with it."""
-    return first.split(maxsplit=1)[0].removesuffix(":").rpartition("/")[2] if first.strip() else first
+    """Return the program's name; a title that a process gave itself (`nginx: worker process`) begins with it.
+
+    A login shell's name begins with a dash (login(1)).
+    """
+    name = first.split(maxsplit=1)[0].removesuffix(":").rpartition("/")[2] if first.strip() else first
+    return name.removeprefix("-")
 
 
 def _script(command: Sequence[str], *, takes_module: bool) -> tuple[str, bool]:

@@ -1,0 +1,679 @@
+"""The jobs signal on made-up processes: what counts, what does not, and whose it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlewatch.errors import SignalError
+from idlewatch.kernel import Io, Process, ProcessTable, Socket, SocketTable, Tables
+from idlewatch.kernel.owners import SocketOwners
+from idlewatch.model import Activity, Finding, Reading
+from idlewatch.signals.jobs import JobsSignal
+from idlewatch.signals.jobs_gains import cpu_s, gains
+from idlewatch.signals.jobs_programs import Role, program
+
+TICKS = 100
+LOOK_S = 15.0
+PTS = 34816
+"""Device number of pts/0."""
+
+
+class Owners(SocketOwners):
+    """Sockets and who has them, as they are told."""
+
+    def __init__(self, owners: Mapping[int, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.told, self.asked = owners, 0
+
+    def of(self, inodes: Iterable[int], processes: ProcessTable) -> Mapping[int, tuple[int, ...]]:
+        self.asked += 1
+        return {inode: self.told.get(inode, ()) for inode in inodes}
+
+
+@dataclass
+class Machine:
+    """Processes and sockets that a test moves; a look at them every 15 s."""
+
+    now_s: float = 10_000.0
+    processes: dict[int, Process] = field(default_factory=dict)
+    commands: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    own: set[int] = field(default_factory=set)
+    sockets: dict[int, Socket] = field(default_factory=dict)
+    owners: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    sockets_denied: str | None = None
+    proc: Path = Path("/nonexistent")
+    scans: Owners = field(default_factory=lambda: Owners({}))
+
+    def __post_init__(self) -> None:
+        if not self.processes:
+            self.start(1, 0, "bash /start.sh", since_s=100.0)
+
+    def start(
+        self,
+        pid: int,
+        parent: int,
+        command: str | Sequence[str],
+        *,
+        comm: str | None = None,
+        session: int | None = None,
+        terminal: int = 0,
+        since_s: float | None = None,
+        shows_io: bool = True,
+    ) -> int:
+        words = tuple(command.split()) if isinstance(command, str) else tuple(command)
+        self.commands[pid] = words
+        self.processes[pid] = Process(
+            pid=pid,
+            parent=parent,
+            session=pid if session is None else session,
+            terminal=terminal,
+            comm=(words[0].rpartition("/")[2] if words else "")[:15] if comm is None else comm,
+            state="S",
+            started_ticks=round((self.now_s if since_s is None else since_s) * TICKS),
+            cpu_s=0.0,
+            waited_cpu_s=0.0,
+            io=Io(0, 0, 0, 0) if shows_io else None,
+        )
+        return pid
+
+    def uses(self, pid: int, cpu: float = 0.0, *, reads: int = 0, writes: int = 0) -> None:
+        old = self.processes[pid]
+        io = old.io and replace(old.io, read_chars=old.io.read_chars + reads, write_chars=old.io.write_chars + writes)
+        self.processes[pid] = replace(old, cpu_s=old.cpu_s + cpu, io=io)
+
+    def ends(self, pid: int, *, waited: bool = True) -> None:
+        """A process ends, its children fall to PID 1, and its parent (or else PID 1) waits for it."""
+        old = self.processes.pop(pid)
+        for child in [each for each in self.processes.values() if each.parent == pid]:
+            self.processes[child.pid] = replace(child, parent=1)
+        heir = self.processes.get(old.parent if waited else 1)
+        if heir is not None:
+            used = old.cpu_s + old.waited_cpu_s
+            self.processes[heir.pid] = replace(heir, waited_cpu_s=heir.waited_cpu_s + used)
+
+    def table(self) -> ProcessTable:
+        children: dict[int, tuple[int, ...]] = {}
+        for each in self.processes.values():
+            children[each.parent] = (*children.get(each.parent, ()), each.pid)
+        return ProcessTable(
+            at_s=self.now_s,
+            by_pid=dict(self.processes),
+            own=frozenset(self.own),
+            proc=self.proc,
+            _children=children,
+            _commands=dict(self.commands),
+        )
+
+    def at(self, now_s: float) -> Tables:
+        self.scans.told = dict(self.owners)
+        sockets = SocketTable(self.now_s, tuple(self.sockets.values()), self.sockets_denied)
+        return Tables(self.now_s, self.table(), sockets, self.scans)
+
+
+def tmux(machine: Machine) -> int:
+    """A tmux server with a pane that has a shell; returns the shell."""
+    machine.start(700, 1, "tmux new -d", comm="tmux: server", since_s=200.0)
+    return machine.start(710, 700, "-bash", comm="bash", terminal=PTS, since_s=200.0)
+
+
+def vscode(machine: Machine) -> int:
+    """A VS Code server; returns its extension host."""
+    node = "/root/.vscode-server/bin/abc/node /root/.vscode-server/bin/abc/out/server-main.js"
+    machine.start(600, 1, node, since_s=200.0)
+    host = "/root/.vscode-server/bin/abc/node /root/.vscode-server/bin/abc/out/bootstrap-fork --type=extensionHost"
+    return machine.start(610, 600, host, session=600, since_s=200.0)
+
+
+def watched(
+    machine: Machine, for_s: float, each: Callable[[float], object] = lambda _: None, signal: JobsSignal | None = None
+) -> list[Finding]:
+    """The findings of a look every 15 s; `each` moves the machine by so many seconds before each look."""
+    signal = signal or JobsSignal(kernel=machine)
+    found = [signal.judge(signal.read(machine.now_s))]
+    for _ in range(round(for_s / LOOK_S)):
+        each(LOOK_S)
+        machine.now_s += LOOK_S
+        found.append(signal.judge(signal.read(machine.now_s)))
+    return found[1:]
+
+
+def busy(machine: Machine, pid: int, cores: float = 0.97) -> Callable[[float], None]:
+    return lambda seconds: machine.uses(pid, cores * seconds)
+
+
+# ---------------------------------------------------------------- whose it is
+
+
+def test_a_job_in_tmux_is_named_with_what_it_uses() -> None:
+    machine = Machine()
+    machine.start(812, tmux(machine), "python3 -u train.py --epochs 3", session=710, terminal=PTS, since_s=300.0)
+    found = watched(machine, 600, busy(machine, 812))
+    assert found[-1].activity is Activity.ACTIVE
+    assert found[-1].reason == "tmux: train.py (pid 812) 97 % of a core for 10 min"
+    assert found[-1].evidence_s == machine.now_s
+    assert (found[-1].seen_from_s, found[-1].seen_to_s) == (machine.now_s - 15, machine.now_s)
+
+
+def where(machine: Machine, pid: int) -> str:
+    return watched(machine, 300, busy(machine, pid))[-1].reason.partition(" (pid")[0]
+
+
+def test_where_a_job_runs_is_told() -> None:
+    machine = Machine()
+    machine.start(50, 1, "/usr/sbin/sshd -D", since_s=100.0)
+    machine.start(51, 50, ["sshd: root@pts/0"], comm="sshd", since_s=100.0)
+    machine.start(52, 51, "-bash", terminal=PTS, since_s=100.0)
+    assert where(machine, machine.start(53, 52, "python a.py", session=52, terminal=PTS)) == "ssh: a.py"
+
+    left = Machine()
+    left.start(53, 1, "nohup-is-gone-by-exec", session=52)
+    assert where(left, 53) == "closed terminal: nohup-is-gone-by-exec"
+
+    alone = Machine()
+    assert (
+        where(alone, alone.start(60, 1, "python -m torch.distributed.run x.py")) == "background: torch.distributed.run"
+    )
+
+    cron = Machine()
+    cron.start(70, 1, "/usr/sbin/cron -f", since_s=100.0)
+    assert where(cron, cron.start(71, 70, "sh /etc/job.sh")) == "cron: job.sh"
+
+    assert where(Machine(), 1) == "container: start.sh"
+
+
+def test_a_notebooks_kernel_is_a_job_of_its_own_and_its_server_is_none() -> None:
+    machine = Machine()
+    machine.start(80, 1, "/usr/bin/python3 /usr/local/bin/jupyter-lab --ip=0.0.0.0", since_s=100.0)
+    machine.start(81, 80, "/usr/bin/python3 -m ipykernel_launcher -f /x.json", since_s=100.0)
+    assert where(machine, 81) == "kernel: ipykernel_launcher"
+    assert watched(machine, 600, busy(machine, 80))[-1].activity is Activity.QUIET
+
+
+def test_what_an_agent_runs_is_told_with_the_agent() -> None:
+    machine = Machine()
+    machine.start(90, tmux(machine), ["claude"], session=710, terminal=PTS, since_s=100.0)
+    machine.start(91, 90, "pytest -q", since_s=100.0)
+    assert where(machine, 91) == "claude: pytest"
+    assert where(machine, 90) == "agent: claude"
+
+
+def test_the_process_that_uses_most_is_named_and_the_whole_tree_is_summed() -> None:
+    machine = Machine()
+    machine.start(800, tmux(machine), "python tokenize.py", session=710, terminal=PTS, since_s=300.0)
+    workers = [machine.start(900 + i, 800, "python tokenize.py", session=710, since_s=300.0) for i in range(80)]
+
+    def work(seconds: float) -> None:
+        for pid in workers:
+            machine.uses(pid, 0.05 * seconds)
+        machine.uses(900, 0.01 * seconds)
+
+    assert watched(machine, 600, work)[-1].reason == "tmux: tokenize.py (pid 900) 401 % of a core for 10 min"
+
+
+# ---------------------------------------------------------------- what is nothing
+
+
+def test_a_tree_that_merely_exists_is_nothing() -> None:
+    machine = Machine()
+    machine.start(812, tmux(machine), "python train.py", terminal=PTS, since_s=300.0)
+    found = watched(machine, 1200)
+    assert {each.activity for each in found} == {Activity.QUIET}
+    assert found[-1].reason == "no job uses CPU"
+
+
+def uncounted(machine: Machine, pid: int) -> bool:
+    found = watched(machine, 900, busy(machine, pid))
+    return {each.activity for each in found} == {Activity.QUIET} and not any(each.bars for each in found)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/usr/bin/python3 /usr/local/bin/vllm serve Qwen/Qwen3-8B --tensor-parallel-size 2",
+        "python3 -m vllm.entrypoints.openai.api_server --model x",
+        "python3 -m sglang.launch_server --model-path x",
+        "/usr/local/bin/ollama serve",
+        "/opt/tritonserver/bin/tritonserver --model-repository=/m",
+        "/usr/bin/python3 /usr/local/bin/tensorboard --logdir runs",
+    ],
+)
+def test_an_idle_server_that_spins_is_no_job_nor_is_anything_below_it(command: str) -> None:
+    machine = Machine()
+    server = machine.start(300, tmux(machine), command, session=710, terminal=PTS, since_s=300.0)
+    engine = machine.start(301, server, ["VLLM::EngineCore"], comm="VLLM::EngineCor", session=710, since_s=300.0)
+    assert uncounted(machine, server)
+    assert uncounted(machine, engine)
+
+
+def test_the_same_engine_below_a_script_is_a_job() -> None:
+    machine = Machine()
+    script = machine.start(300, tmux(machine), "python batch.py", session=710, terminal=PTS, since_s=300.0)
+    engine = machine.start(301, script, ["VLLM::EngineCore"], comm="VLLM::EngineCor", session=710, since_s=300.0)
+    assert not uncounted(machine, engine)
+
+
+@pytest.mark.parametrize("command", ["watch -n1 nvidia-smi", "htop", "nvidia-smi -l 1", "python3 /usr/bin/nvitop"])
+def test_a_viewer_in_an_open_terminal_is_nothing(command: str) -> None:
+    machine = Machine()
+    viewer = machine.start(300, tmux(machine), command, session=710, terminal=PTS, since_s=300.0)
+    assert uncounted(machine, viewer)
+    assert uncounted(machine, machine.start(301, viewer, "sh -c nvidia-smi", session=710, terminal=PTS))
+
+
+def test_what_is_ours_is_nothing_but_a_command_that_we_hold_for_is() -> None:
+    machine = Machine()
+    daemon = machine.start(400, 1, "/venv/bin/python /venv/bin/idlewatch run", since_s=100.0)
+    task = machine.start(401, daemon, "/venv/bin/python -m idlewatch _task save", since_s=100.0)
+    machine.own |= {daemon, task}
+    assert uncounted(machine, daemon)
+    assert uncounted(machine, task)
+    by_hand = machine.start(402, tmux(machine), "python -m idlewatch hold -- python a.py", session=710, terminal=PTS)
+    assert uncounted(machine, by_hand)
+    assert where(machine, machine.start(403, by_hand, "python a.py", session=710, terminal=PTS)) == "tmux: a.py"
+
+
+def test_threads_of_the_kernel_are_nothing() -> None:
+    machine = Machine()
+    machine.start(2, 0, (), comm="kthreadd", session=0, since_s=0.0)
+    assert uncounted(machine, machine.start(30, 2, (), comm="kworker/0:1", session=0, since_s=0.0))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m pylsp",
+        "/root/.vscode-server/bin/abc/node /root/.vscode-server/extensions/ms-python.vscode-pylance/dist/server.js",
+        "node /x/node_modules/pyright/dist/pyright-langserver.js --stdio",
+        "/root/.vscode-server/bin/abc/node /root/.vscode-server/bin/abc/out/bootstrap-fork --type=fileWatcher",
+        "/root/x/copilot-language-server --stdio",
+        "rust-analyzer",
+    ],
+)
+def test_a_language_server_below_an_editor_is_nothing_and_in_a_terminal_it_is_a_job(command: str) -> None:
+    machine = Machine()
+    assert uncounted(machine, machine.start(300, vscode(machine), command, session=600, since_s=300.0))
+    assert not uncounted(machine, machine.start(301, tmux(machine), command, session=710, terminal=PTS, since_s=300.0))
+
+
+def test_a_language_server_below_an_agent_or_in_the_editors_terminal_is_a_job() -> None:
+    machine = Machine()
+    agent = machine.start(290, vscode(machine), ["claude"], since_s=200.0)
+    assert not uncounted(machine, machine.start(300, agent, "pylsp", since_s=300.0))
+    shell = machine.start(291, 600, "/bin/bash", terminal=PTS + 1, since_s=200.0)
+    assert not uncounted(machine, machine.start(301, shell, "pyright --outputjson", session=291, terminal=PTS + 1))
+
+
+def test_a_script_that_an_editor_starts_is_a_job() -> None:
+    machine = Machine()
+    assert where(machine, machine.start(300, vscode(machine), "python -m pytest tests")) == "bootstrap-fork: pytest"
+
+
+@pytest.mark.parametrize("cores", [1.0, 8.0])
+def test_cron_with_20_s_each_10_min_never_counts(cores: float) -> None:
+    machine = Machine()
+    cron = machine.start(70, 1, "/usr/sbin/cron -f", since_s=100.0)
+
+    def tick(seconds: float) -> None:
+        second = machine.now_s % 600
+        if second < 15:
+            machine.start(71, cron, "sh backup.sh")
+        if second < 20:
+            machine.uses(71, cores * min(seconds, 20 - second))
+        elif 71 in machine.processes:
+            machine.ends(71)
+
+    found = watched(machine, 7200, tick)
+    # The first minutes of a watch have no idle looks behind them: what they say is forgotten after ten.
+    assert {each.activity for each in found[41:]} == {Activity.QUIET}
+
+
+def test_a_hum_is_nothing_and_steady_work_is_something() -> None:
+    hum, work = Machine(), Machine()
+    hum.start(300, 1, "sidecar", since_s=300.0)
+    work.start(300, 1, "sidecar", since_s=300.0)
+    assert {each.activity for each in watched(hum, 3600, busy(hum, 300, 0.08))[20:]} == {Activity.QUIET}
+    assert {each.activity for each in watched(work, 3600, busy(work, 300, 0.2))[20:]} == {Activity.ACTIVE}
+
+
+def test_an_agent_with_5_s_a_minute_keeps_the_pod() -> None:
+    machine = Machine()
+    machine.start(90, tmux(machine), ["claude"], session=710, terminal=PTS, since_s=300.0)
+
+    def work(seconds: float) -> None:
+        if machine.now_s % 60 < 15:
+            machine.uses(90, 5.0)
+
+    found = watched(machine, 3600, work)
+    assert {each.activity for each in found[40:]} == {Activity.ACTIVE}
+    assert found[-1].evidence_s is not None
+    assert machine.now_s - found[-1].evidence_s <= 60
+
+
+# ---------------------------------------------------------------- processes that end
+
+
+def test_a_job_that_ends_does_not_count_again_in_the_one_that_waited_for_it() -> None:
+    machine = Machine()
+    shell = tmux(machine)
+    machine.start(812, shell, "python train.py", session=710, terminal=PTS, since_s=300.0)
+    machine.uses(812, 90_000.0)
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 600, signal=signal)
+    machine.ends(812)
+    assert {each.activity for each in watched(machine, 600, signal=signal)} == {Activity.QUIET}
+
+
+def test_nor_in_pid_1_where_nobody_waited() -> None:
+    machine = Machine()
+    machine.start(800, tmux(machine), "launcher", session=710, terminal=PTS, since_s=300.0)
+    machine.start(812, 800, "python train.py", session=710, since_s=300.0)
+    machine.uses(812, 90_000.0)
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 600, signal=signal)
+    machine.ends(800)
+    machine.ends(812)
+    assert {each.activity for each in watched(machine, 600, signal=signal)} == {Activity.QUIET}
+
+
+def test_commands_that_are_too_short_to_be_seen_count_through_their_parent() -> None:
+    machine = Machine()
+    shell = tmux(machine)
+
+    def loop(seconds: float) -> None:
+        child = machine.start(900, shell, "convert a.png b.png", session=710)
+        machine.uses(child, 0.9 * seconds)
+        machine.ends(child)
+
+    assert watched(machine, 600, loop)[-1].reason == "tmux: bash (pid 710) 90 % of a core for 10 min"
+
+
+def test_a_terminal_that_closes_takes_nothing_from_its_job() -> None:
+    machine = Machine()
+    shell = machine.start(52, 1, "-bash", terminal=PTS, since_s=100.0)
+    machine.start(53, shell, "python a.py", session=52, terminal=PTS, since_s=300.0)
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 300, busy(machine, 53, 0.5), signal)
+    machine.ends(shell)
+    found = watched(machine, 300, busy(machine, 53, 0.5), signal)
+    assert found[-1].reason == "closed terminal: a.py (pid 53) 50 % of a core for 10 min"
+
+
+@given(st.data())
+def test_no_cpu_counts_twice_whoever_ends_whenever(data: st.DataObject) -> None:
+    machine = Machine()
+    used, gained, next_pid = 0.0, 0.0, 100
+    for _ in range(data.draw(st.integers(1, 6))):
+        before = machine.table()
+        for _ in range(data.draw(st.integers(1, 8))):
+            pid = data.draw(st.sampled_from(sorted(machine.processes)))
+            did = data.draw(st.sampled_from(["start", "use", "end"]))
+            if did == "start":
+                machine.start(next_pid, pid, "x")
+                next_pid += 1
+            elif did == "use":
+                machine.uses(pid, 10.0)
+                used += 10.0
+            elif pid != 1:
+                machine.ends(pid, waited=data.draw(st.booleans()))
+        machine.now_s += LOOK_S
+        gained += sum(gains(before, machine.table(), cpu_s).values())
+    assert gained == pytest.approx(used)
+
+
+# ---------------------------------------------------------------- tools and agents that wait on a network
+
+
+def pip(machine: Machine, *, shows_io: bool = True) -> int:
+    command = "/usr/bin/python3 /usr/bin/pip install torch"
+    return machine.start(500, tmux(machine), command, session=710, since_s=300.0, shows_io=shows_io)
+
+
+def test_a_tool_that_waits_on_a_slow_network_counts_while_it_makes_progress() -> None:
+    machine = Machine()
+    pip(machine)
+    found = watched(machine, 900, lambda seconds: machine.uses(500, reads=round(2000 * seconds)))
+    assert found[-1].activity is Activity.ACTIVE
+    assert found[-1].reason == "tmux: pip (pid 500) read 1.2 MB in 10 min"
+    assert found[-1].evidence_s == machine.now_s
+
+
+def test_a_tool_that_only_draws_its_progress_bar_does_not() -> None:
+    machine = Machine()
+    pip(machine)
+    found = watched(machine, 3600, lambda seconds: machine.uses(500, writes=round(1200 * seconds)))
+    assert {each.activity for each in found} == {Activity.QUIET}
+
+
+def test_unpacking_onto_a_slow_volume_counts() -> None:
+    machine = Machine()
+    machine.start(500, 1, "tar xf env.tar", since_s=300.0)
+    found = watched(machine, 600, lambda seconds: machine.uses(500, writes=round(10_000 * seconds)))
+    assert found[-1].reason == "background: tar (pid 500) wrote 6.0 MB in 10 min"
+
+
+def test_what_a_tool_reads_while_it_starts_is_itself() -> None:
+    machine = Machine()
+
+    def poll(_: float) -> None:
+        if 500 in machine.processes:
+            machine.ends(500)
+        machine.start(500, 1, "git fetch", since_s=machine.now_s)
+        machine.uses(500, reads=20 << 20)
+
+    assert {each.activity for each in watched(machine, 1800, poll)} == {Activity.QUIET}
+
+
+def test_an_editors_own_git_does_not_count_and_a_persons_does() -> None:
+    machine = Machine()
+    machine.start(500, vscode(machine), "git fetch", since_s=300.0)
+    machine.start(501, tmux(machine), "git clone x", session=710, terminal=PTS, since_s=300.0)
+    quiet = watched(machine, 600, lambda seconds: machine.uses(500, reads=round(50_000 * seconds)))
+    assert {each.activity for each in quiet} == {Activity.QUIET}
+    active = watched(machine, 600, lambda seconds: machine.uses(501, reads=round(50_000 * seconds)))
+    assert active[-1].activity is Activity.ACTIVE
+
+
+def test_commands_that_an_agent_starts_are_progress() -> None:
+    machine = Machine()
+    agent = machine.start(90, tmux(machine), ["claude"], session=710, terminal=PTS, since_s=300.0)
+
+    def work(_: float) -> None:
+        if machine.now_s % 150 < 15:
+            machine.start(2000 + round(machine.now_s), agent, "bash -c ls")
+
+    found = watched(machine, 900, work)
+    assert found[-1].reason == "agent: claude (pid 90) started 4 commands in 10 min"
+    assert {each.activity for each in watched(machine, 900)} == {Activity.QUIET}
+
+
+# ---------------------------------------------------------------- busy now, rights, words
+
+
+def test_busy_now_bars_and_pauses_and_never_clears() -> None:
+    machine = Machine()
+    machine.start(300, 1, "python job.py", since_s=300.0)
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 600, signal=signal)
+    (burst,) = watched(machine, 15, busy(machine, 300, 14 / 15), signal)
+    (after,) = watched(machine, 15, signal=signal)
+    assert (burst.activity, burst.bars, burst.pauses, burst.evidence_s) == (Activity.QUIET, True, True, None)
+    assert burst.reason == "busy now: background: job.py (pid 300) 93 % of a core"
+    assert (after.activity, after.bars, after.pauses) == (Activity.QUIET, False, False)
+
+
+def test_what_rights_deny_is_said_and_never_unknown() -> None:
+    machine = Machine()
+    pip(machine, shows_io=False)
+    found = watched(machine, 600)[-1]
+    assert found.activity is Activity.QUIET
+    assert found.reason == (
+        "no job uses CPU; what python3 (pid 500) reads and writes is not shown here, "
+        "the host signal sees the container's CPU and disk"
+    )
+    hidden = Machine()
+    hidden.start(40, 0, "bash", since_s=100.0)
+    del hidden.processes[1]
+    found = watched(hidden, 600)[-1]
+    assert found.activity is Activity.QUIET
+    assert "other users' processes are hidden here" in found.reason
+
+
+def test_cpu_counts_where_reads_and_writes_are_denied() -> None:
+    machine = Machine()
+    pip(machine, shows_io=False)
+    assert watched(machine, 600, busy(machine, 500))[-1].activity is Activity.ACTIVE
+
+
+def test_one_job_that_is_all_there_is_for_3_h_is_told_with_the_line_to_paste() -> None:
+    machine = Machine()
+    machine.start(300, 1, "python miner.py", since_s=300.0)
+    found = watched(machine, 4 * 3600, busy(machine, 300))
+    told = [each.notice for each in found]
+    assert told[: 3 * 240 - 1] == [None] * (3 * 240 - 1)
+    notice = told[-1]
+    assert notice is not None
+    assert "miner.py (pid 300)" in notice
+    assert notice.endswith("IDLEWATCH_IGNORE=jobs,host")
+
+
+def test_two_jobs_are_not_one_alone() -> None:
+    machine = Machine()
+    machine.start(300, 1, "python a.py", since_s=300.0)
+    machine.start(301, 1, "python b.py", since_s=300.0)
+
+    def both(seconds: float) -> None:
+        machine.uses(300, seconds)
+        machine.uses(301, seconds)
+
+    assert not any(each.notice for each in watched(machine, 4 * 3600, both))
+
+
+def test_a_long_look_counts_for_no_more_than_its_mean() -> None:
+    machine = Machine()
+    machine.start(300, 1, "python a.py", since_s=300.0)
+    pip(machine)
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 600, signal=signal)
+    machine.uses(300, 100.0)
+    machine.uses(500, reads=3 << 20)
+    machine.now_s += 7200
+    found = signal.judge(signal.read(machine.now_s))
+    assert (found.activity, found.bars) == (Activity.QUIET, False)
+
+
+def test_a_reading_survives_a_file_and_its_repetition_changes_nothing() -> None:
+    machine = Machine()
+    machine.start(300, 1, "python a.py", since_s=300.0)
+    pip(machine)
+    signal, again = JobsSignal(kernel=machine), JobsSignal(kernel=machine)
+    for _ in range(20):
+        machine.uses(300, 0.12 * LOOK_S)
+        machine.uses(500, reads=40_000)
+        machine.now_s += LOOK_S
+        reading = signal.read(machine.now_s)
+        assert signal.read(machine.now_s + 5) is reading
+        found = signal.judge(reading)
+        kept = replace(reading, facts=json.loads(json.dumps(reading.facts)))
+        assert again.judge(kept) == found
+        assert again.judge(kept) == found
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"trees": 3, "tools": [], "unseen": None},
+        {"trees": [{"id": "1"}], "tools": [], "unseen": None},
+        {"trees": ["x"], "tools": [], "unseen": None},
+        {"trees": [], "tools": [{"id": "1", "where": "", "name": "", "pid": 1, "read_bytes": "7"}], "unseen": None},
+    ],
+)
+def test_garbage_is_unknown(facts: dict[str, object]) -> None:
+    signal = JobsSignal(kernel=Machine())
+    reading = Reading(signal="jobs", at_s=50.0, covers_s=15.0, facts=json.loads(json.dumps(facts)))
+    assert signal.judge(reading).activity is Activity.UNKNOWN
+
+
+def test_an_error_is_unknown_a_proof_of_absence_absent_and_the_first_reading_unknown() -> None:
+    machine = Machine()
+    signal = JobsSignal(kernel=machine)
+    assert signal.judge(signal.read(machine.now_s)).activity is Activity.UNKNOWN
+    assert signal.judge(Reading(signal="jobs", at_s=1.0, error="gone")).reason == "gone"
+    assert signal.judge(Reading(signal="jobs", at_s=1.0, absent="none")).activity is Activity.ABSENT
+
+
+def test_tables_that_cannot_be_read_are_an_error() -> None:
+    class Broken:
+        def at(self, now_s: float) -> Tables:
+            raise SignalError("/proc shows no process")
+
+    with pytest.raises(SignalError):
+        JobsSignal(kernel=Broken()).read(1.0)
+
+
+def test_hundreds_of_processes_make_a_short_reading() -> None:
+    machine = Machine()
+    signal = JobsSignal(kernel=machine)
+    for pid in range(1000, 1300):
+        machine.start(pid, 1, "python a.py", since_s=300.0)
+    signal.read(machine.now_s)
+    for pid in range(1000, 1300):
+        machine.uses(pid, 0.001 * pid)
+    machine.now_s += LOOK_S
+    trees = signal.read(machine.now_s).facts["trees"]
+    assert isinstance(trees, list)
+    assert len(trees) == 32
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    ("comm", "command", "name", "role"),
+    [
+        ("python3", "python3 -u train.py", "train.py", Role.WORK),
+        ("python3", "python3 -X dev -m torch.distributed.run a.py", "torch.distributed.run", Role.WORK),
+        ("python3", "python3 -c pass", "python3", Role.WORK),
+        ("python3", "/venv/bin/python /venv/bin/uv pip install x", "uv", Role.TOOL),
+        ("python", "python -m pip install x", "pip", Role.TOOL),
+        ("node", "node /usr/lib/node_modules/npm/bin/npm-cli.js ci", "npm-cli.js", Role.TOOL),
+        ("node", "node /x/node_modules/@anthropic-ai/claude-code/cli.js", "cli.js", Role.AGENT),
+        ("codex", "/usr/bin/codex", "codex", Role.AGENT),
+        ("claude", "/root/.vscode-server/extensions/anthropic.claude-code-2/bin/claude", "claude", Role.AGENT),
+        ("bash", "-bash", "bash", Role.WORK),
+        ("bash", "bash /dev/fd/3", "bash", Role.WORK),
+        ("nginx", "nginx:\0worker", "nginx", Role.HOUSE),
+        ("git", "git fsmonitor--daemon run", "git", Role.NOISE),
+        ("vllm", "vllm bench latency", "vllm", Role.WORK),
+        ("jupyter", "python /usr/bin/jupyter nbconvert --execute a.ipynb", "jupyter", Role.WORK),
+        ("jupyter", "python /usr/bin/jupyter lab", "jupyter", Role.EDITOR),
+        ("ruff", "ruff server", "ruff", Role.NOISE),
+        ("java", "/x/JetBrains/RemoteDev/jbr/bin/java", "java", Role.EDITOR),
+        ("x\x1b[31my", "", "x?[31my", Role.WORK),
+    ],
+)
+def test_names(comm: str, command: str, name: str, role: Role) -> None:
+    words = [word.replace("\0", " ") for word in command.split()]
+    found = program(comm, words)
+    assert (found.name, found.role) == (name, role)
+
+
+def test_a_program_that_may_be_stuck_is_not_asked_for_its_command_line() -> None:
+    machine = Machine()
+    machine.start(500, 1, "pip install x", comm="stuck", since_s=300.0)
+    machine.processes[500] = replace(machine.processes[500], state="D")
+    assert watched(machine, 300, busy(machine, 500))[-1].reason.startswith("background: stuck (pid 500)")
+    machine.processes[500] = replace(machine.processes[500], state="S")
+    assert watched(machine, 300, busy(machine, 500))[-1].reason.startswith("background: pip (pid 500)")
+
+
+@given(st.text(max_size=40), st.lists(st.text(max_size=40), max_size=8))
+def test_any_name_is_printable(comm: str, command: list[str]) -> None:
+    assert program(comm, command).name.isprintable()
