@@ -74,14 +74,25 @@ def test_one_change_begins_it_anew(changes: dict[str, Any]) -> None:
     assert works(pod, 1815, 600, 80.0).notice is None
 
 
-def test_a_poll_that_failed_is_no_change_and_a_long_gap_may_hide_one() -> None:
+def test_a_poll_that_failed_is_no_change() -> None:
     pod = Pod()
     pod.settle(watts=69.0)
     works(pod, 105, 1000, 70.0)
     broken: dict[str, Any] = {"util_max_pct": None, "util_mean_pct": None, "error": "utilization: Unknown Error"}
     assert pod.draws(1110, 70.0, **broken).activity is UNKNOWN
     assert works(pod, 1115, 1000, 70.0).notice is not None
-    assert works(pod, 2215, 600, 70.0).notice is None
+
+
+def test_a_long_gap_may_hide_a_change() -> None:
+    looked: dict[str, Any] = {**FULL, "power_w": 40.0, "power_limit_w": 300.0}
+
+    def notice(from_s: int, to_s: int) -> str | None:
+        return [pod.see(poll(at_s, gpu(**looked))).notice for at_s in range(from_s, to_s, 5)][-1]
+
+    pod = Pod()
+    assert notice(5, 1805) is None
+    assert notice(1805, 2000) is not None
+    assert notice(2100, 2200) is None
 
 
 def test_a_context_whose_idle_power_was_never_seen_is_held_against_that_of_the_empty_gpu() -> None:

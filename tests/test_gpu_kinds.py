@@ -214,10 +214,20 @@ def test_an_old_driver_lacks_symbols_and_is_read_all_the_same(old_library: Path,
     script.util(ALL, 20, since_s=0)
     script.processes(0, 3)
     with child(on(old_library, script)) as lines:
-        gpu = lines.gpu(lambda gpu: gpu["covered_s"])
+        gpu = lines.gpu(lambda gpu: len(gpu["engines_max_pct"]) == len(ENGINES))  # the newer ones by their rings
     assert (gpu["util_max_pct"], gpu["mem_used_mib"], gpu["processes"]) == (20, 483, 3)
-    assert gpu["engines_max_pct"] == {"encoder": 0, "decoder": 0, "jpeg": 0, "ofa": 0}  # by their rings
     assert (gpu["mig"], gpu["virtual"], gpu["error"]) == (False, None, None)
+
+
+def test_a_ring_that_stands_still_without_an_instant_reading_is_not_said_to_be_missing(
+    old_library: Path, script: NvmlScript
+) -> None:
+    with child(on(old_library, script)) as lines:
+        lines.gpu()
+        script.dry(ALL)
+        gpu = lines.gpu(lambda gpu: "jpeg" not in gpu["engines_max_pct"])
+    assert "jpeg" in gpu["not_readable"]
+    assert gpu["unsupported"] == []
 
 
 def test_an_old_driver_without_rings_lacks_the_new_engines(old_library: Path, script: NvmlScript) -> None:
@@ -304,6 +314,8 @@ def test_an_amd_card_is_read_without_nvml(amd: Amd, no_library: Path, script: Nv
         gpu = lines.gpu(lambda gpu: gpu["covered_s"])
         (device / "gpu_busy_percent").write_text("63\n")
         busy = lines.gpu(lambda gpu: gpu["util_max_pct"] == 63)
+        (device / "gpu_busy_percent").write_text("0\n")
+        lines.gpu(lambda gpu: gpu["util_max_pct"] == 0)
     assert (line["expected"], line["found"], line["settles_in_s"], line["driver"]) == (1, 1, 0, None)
     assert (gpu["kind"], gpu["uuid"], gpu["name"], gpu["instant"]) == ("amd", "f00d", "Instinct", True)
     assert (gpu["util_max_pct"], gpu["mem_used_mib"], gpu["power_w"], gpu["error"]) == (0, 700, 41, None)

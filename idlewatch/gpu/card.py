@@ -109,7 +109,8 @@ class Card:
         if error:
             troubles.failed(meter.metric, error)
         elif not values:
-            troubles.lacks(meter.metric, self._supports.why(meter.metric), for_good=True)
+            # A ring that has nothing newer, beside an instant reading that this library lacks, may have more next time.
+            troubles.lacks(meter.metric, self._supports.why(meter.metric), for_good=meter.ringless(self._supports))
         return values
 
     def _covered_s(self, now_s: float, samples: int) -> float:
