@@ -6,6 +6,7 @@ Used by `cli` only; the rest is handed what it needs.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from idlewatch.daemon import Actions
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
 from idlewatch.login import SCRIPT
-from idlewatch.model import Decision, Json, PodIdentity, Provider, Signal, Surroundings
+from idlewatch.model import Decision, Json, PodIdentity, Provider, Question, Signal, Surroundings
 from idlewatch.notify import Terminals, warning_text
 from idlewatch.settings import Loaded, Mode
 from idlewatch.signals import SIGNALS
@@ -55,19 +56,57 @@ def assembled(loaded: Loaded) -> Assembly:
 
 
 def signals(here: Assembly) -> list[Signal]:
-    """The signals to watch. Raises SettingsError for a name that is none."""
+    """The signals to watch. Raises SettingsError for a name that is none, or that nothing is set for."""
     settings = here.loaded.settings
-    asked = tuple(SIGNALS) if settings.signals == ("auto",) else settings.signals
+    auto = settings.signals == ("auto",)
+    asked = tuple(SIGNALS) if auto else settings.signals
     unknown = [name for name in (*asked, *settings.ignore) if name not in SIGNALS]
     if unknown:
         known = ", ".join(SIGNALS)
         raise SettingsError([f"IDLEWATCH_SIGNALS, IDLEWATCH_IGNORE: no signal {unknown[0]!r}; there are: {known}"])
-    surroundings = Surroundings(
+    pod = surroundings(here)
+    made = {name: SIGNALS[name](pod) for name in asked if name not in settings.ignore}
+    unset = [name for name, signal in made.items() if signal is None and not auto]
+    if unset:
+        raise SettingsError([f"IDLEWATCH_SIGNALS names {unset[0]}, but IDLEWATCH_{unset[0].upper()} is not set"])
+    return [signal for signal in made.values() if signal] + [_own_signal(name, pod) for name in settings.extra_signals]
+
+
+def surroundings(here: Assembly) -> Surroundings:
+    """What the signals are told."""
+    settings, questions = here.loaded.settings, {}
+    every_s, within_s = settings.command_every.total_seconds(), settings.command_within.total_seconds()
+    if settings.command:
+        request: Json = {"command": settings.command, "within_s": within_s}
+        questions["command"] = Question(task="command", request=request, every_s=every_s, within_s=within_s)
+    if settings.promql:
+        request = {"url": settings.prometheus_url, "query": settings.promql, "within_s": within_s}
+        questions["promql"] = Question(task="promql", request=request, every_s=every_s, within_s=within_s)
+    return Surroundings(
         variables=here.loaded.pod_variables(),
         started_s=here.pod.started_s,
         connected_for_s=settings.connected_for.total_seconds(),
+        questions=questions,
+        start_task=task_starter(),
     )
-    return [SIGNALS[name](surroundings) for name in asked if name not in settings.ignore]
+
+
+def _own_signal(name: str, pod: Surroundings) -> Signal:
+    """A signal of the owner's own, `package.module:factory`. Raises SettingsError where it can't be made."""
+    module, _, factory = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), factory)(pod)
+    except Exception as error:  # noqa: BLE001  (the owner's code: whatever it raises, its name must be told)
+        told = f"{type(error).__name__}: {error}"
+        raise SettingsError(
+            [f"IDLEWATCH_EXTRA_SIGNALS: {name} gives no signal ({told}); write package.module:factory"]
+        ) from None
+    missing = [part for part in ("name", "refines", "read", "judge", "close") if not hasattr(made, part)]
+    if missing or made.name in SIGNALS:
+        why = f"it has no {', '.join(missing)}" if missing else f"the name {made.name!r} is taken"
+        raise SettingsError([f"IDLEWATCH_EXTRA_SIGNALS: what {name} gives is no signal: {why}"])
+    signal: Signal = made
+    return signal
 
 
 def provider(here: Assembly) -> Provider:

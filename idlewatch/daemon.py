@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from idlewatch import policy
+from idlewatch.errors import SignalError
 from idlewatch.model import Action, Activity, Alarm, Clock, Decision, Finding, Limits, Outcome, Reading, Signal
 from idlewatch.policy import Moment, State
 
@@ -143,6 +144,8 @@ def read(signal: Signal, now_s: float) -> Reading:
     """A signal's reading; whatever it raises is a reading that could not be had."""
     try:
         return signal.read(now_s)
+    except SignalError as error:
+        return Reading(signal=signal.name, at_s=now_s, error=str(error))
     except Exception as error:  # noqa: BLE001  (the one place: a broken signal must not end the watch)
         return Reading(signal=signal.name, at_s=now_s, error=f"{type(error).__name__}: {error}")
 

@@ -8,11 +8,11 @@ carries its unit in its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """What a reading, a request or a record is made of: it must survive a file and come back equal."""
@@ -97,6 +97,17 @@ class Signal(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Something of the owner's own that says whether the Pod is in use."""
+
+    task: str
+    """The task that asks it."""
+    request: Json
+    every_s: float
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a signal is told of the Pod and of its owner's wishes when it is made."""
 
@@ -106,6 +117,10 @@ class Surroundings:
     """When this container started, CLOCK_BOOTTIME seconds; others' time stamps are never believed before it."""
     connected_for_s: float = 3 * 3600.0
     """IDLEWATCH_CONNECTED_FOR: how long a connection, or a state without motion, may bar."""
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    """Name of a signal -> what its owner wants asked."""
+    start_task: Callable[[str, Json, float, float], Any] | None = None
+    """Starts a `tasks.Task`: name, request, instant, and how long it may be silent; None: nothing can be asked here."""
 
 
 class Clock(Protocol):

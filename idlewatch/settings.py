@@ -115,6 +115,18 @@ class Settings(BaseSettings):
     """Time between two looks at everything."""
     signals: Names = ("auto",)
     """Which signals to watch, by name, comma-separated; `auto` takes all that apply here."""
+    command: str = ""
+    """A command of yours that says by its exit status whether the Pod is in use: 0 it is, 1 it is not."""
+    command_every: Span = timedelta(minutes=1)
+    """Time between the end of one run of IDLEWATCH_COMMAND and the next."""
+    command_within: Span = timedelta(seconds=30)
+    """How long one run may take; then its whole process tree is ended, and what it would have said is unknown."""
+    promql: str = ""
+    """A query to your own Prometheus; the Pod is in use where one of its values is above 0."""
+    prometheus_url: str = ""
+    """Address of that Prometheus: `http://prometheus.example:9090`."""
+    extra_signals: Names = ()
+    """Signals of your own in Python, comma-separated: `package.module:factory`; see docs/signals.md."""
     max_uptime: Duration = timedelta(0)
     """Hard ceiling: the Pod is saved and stopped at this uptime, in use or not; `0`: no ceiling."""
     budget_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -280,6 +292,10 @@ def _impossible_pairs(settings: Settings) -> list[str]:
                 f"IDLEWATCH_MAX_UPTIME={written(s.max_uptime)} leaves no room for IDLEWATCH_WARN_FOR="
                 f"{written(s.warn_for)}; make it longer than that"
             ),
+        ),
+        (
+            bool(s.promql) != bool(s.prometheus_url),
+            "IDLEWATCH_PROMQL and IDLEWATCH_PROMETHEUS_URL go together; set both or neither",
         ),
         (
             s.volume != "auto" and _inside(Path(s.volume), s.state_dir),

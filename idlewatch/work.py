@@ -18,6 +18,7 @@ from idlewatch import assembly, notes, recording
 from idlewatch.assembly import Assembly
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.model import Json
+from idlewatch.questions import ask_prometheus, run_command
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.snapshot import SaveRequest, be_gentle
 from idlewatch.snapshot import save as save_now
@@ -142,6 +143,18 @@ def _keep_history(here: Assembly, volume: Path) -> Path:
         raise TaskError(f"this boot's history could not be written to {folder}: {error.strerror}") from None
 
 
+def command(request: Json, _progress: Progress) -> Json:
+    """Ask the owner's command."""
+    asked = request if isinstance(request, dict) else {}
+    return run_command(str(asked.get("command")), float(str(asked.get("within_s"))))
+
+
+def promql(request: Json, _progress: Progress) -> Json:
+    """Ask the owner's Prometheus."""
+    asked = request if isinstance(request, dict) else {}
+    return ask_prometheus(str(asked.get("url")), str(asked.get("query")), float(str(asked.get("within_s"))))
+
+
 def _head(here: Assembly) -> Mapping[str, Json]:
     pod = here.pod
     variables: Json = dict(settings_record(here.loaded)["variables"])
@@ -159,5 +172,7 @@ TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "look_back": look_back,
     "describe": describe,
     "archive": archive,
+    "command": command,
+    "promql": promql,
 }
 """What `idlewatch _task NAME` can be asked for."""

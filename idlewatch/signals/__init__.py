@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from idlewatch.gpu.reader import GpuReader
 from idlewatch.kernel import KernelTables
 from idlewatch.model import Signal, Surroundings
+from idlewatch.signals.asked import AskedSignal
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
 from idlewatch.signals.people import PeopleSignal
@@ -15,15 +16,25 @@ KERNEL = KernelTables()
 """One pass over /proc for all signals; making it does no I/O."""
 
 
+def _asked(name: str, pod: Surroundings) -> Signal | None:
+    question = pod.questions.get(name)
+    return AskedSignal(name, question, start_task=pod.start_task) if question and pod.start_task else None
+
+
 def gpu_count(pod_variables: Mapping[str, str]) -> int | None:
     """What RunPod says of the GPUs of this Pod; None where it says nothing that is a number."""
     told = pod_variables.get("RUNPOD_GPU_COUNT", "")
     return int(told) if told.isdecimal() else None
 
 
-SIGNALS: Mapping[str, Callable[[Surroundings], Signal]] = {
+SIGNALS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
     "gpu": lambda pod: GpuSignal(reader=GpuReader(), gpu_count=gpu_count(pod.variables)),
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
+    "command": lambda pod: _asked("command", pod),
+    "promql": lambda pod: _asked("promql", pod),
 }
-"""Name, as in IDLEWATCH_SIGNALS and IDLEWATCH_IGNORE, to what makes one for this Pod; in report order."""
+"""Name, as in IDLEWATCH_SIGNALS and IDLEWATCH_IGNORE, to what makes one for this Pod; in report order.
+
+None: its owner has not asked for it.
+"""
