@@ -51,7 +51,8 @@ class _Mover:
     id: str
     kind: str
     name: str
-    pid: int | None
+    pid: int | None = field(compare=False)
+    """Of one of those that share its name and session: they are one mover."""
     file: str | None = None
 
 
