@@ -4,7 +4,8 @@ Keeps idlewatch from stopping this Pod while a program works: `with hold("traini
 This one file is for programs in the Pod. It needs Python 3.9 or newer and nothing else, and it imports nothing of
 idlewatch, so that it can be copied beside any script. All it does is write one file into the daemon's state folder
 and take it away again; the daemon does the rest. A hold always ends: when it is released, when its process ends, when
-its time is over, and at the daemon's IDLEWATCH_HOLD_MAX.
+its time is over, at the daemon's IDLEWATCH_HOLD_MAX, and, where `progress_within_s` was asked for, when nobody has
+called `progressed` for so long: a hung job then does not keep the Pod.
 
 It reads IDLEWATCH_STATE_DIR from the environment by itself, unlike the rest of idlewatch, where only the settings do:
 a copy of this file has no settings to ask, and must find the same folder as the daemon.
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
 DEFAULT_FOR_S = 24 * 3600.0
 """How long a hold lasts that names no time, in seconds."""
 
+PROGRESS_EVERY_S = 10.0
+"""`progressed` may be called as often as one likes; it writes no more often than this."""
+
 _REASON_MAX = 200
 _WHO_MAX = 80
 _warned: set[int] = set()
 """The process that has said once that no hold could be placed."""
+_progressed_s: dict[str, float] = {}
+"""File of a hold -> when its progress was last written."""
 
 
 class NoDaemonError(FileNotFoundError):
@@ -41,15 +47,20 @@ class NoDaemonError(FileNotFoundError):
 
 @contextmanager
 def hold(
-    reason: str, for_s: float | None = None, state_dir: str | os.PathLike[str] | None = None
+    reason: str,
+    for_s: float | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+    *,
+    progress_within_s: float | None = None,
 ) -> Iterator[Path | None]:
     """
     Hold the Pod while the block runs and this process lives, for `for_s` seconds (None: 24 h) at the most.
 
     Gives the hold's file, or None where no hold could be placed: work must not fail because the daemon is missing, so
-    that is said on standard error, once a process. Raises ValueError where `for_s` is no positive number.
+    that is said on standard error, once a process. With `progress_within_s` the block must call `progressed` with that
+    file at least so often. Raises ValueError where a span is no positive number.
     """
-    path = _placed_or_none(reason, DEFAULT_FOR_S if for_s is None else for_s, state_dir)
+    path = place_or_warn(reason, for_s=for_s, state_dir=state_dir, progress_within_s=progress_within_s)
     placed_by = os.getpid()
     try:
         yield path
@@ -67,11 +78,13 @@ def place(
     pid: int | None = None,
     who: str | None = None,
     state_dir: str | os.PathLike[str] | None = None,
+    progress_within_s: float | None = None,
 ) -> Path:
     """
     Place a hold for `for_s` seconds (None: 24 h) and return its file, which `release` takes.
 
-    With `pid` the hold also ends with that process. Raises NoDaemonError where there is no state folder,
+    With `pid` the hold also ends with that process, with `progress_within_s` also where `progressed` is not called for
+    so long. Raises NoDaemonError where there is no state folder,
     ProcessLookupError where there is no such process, another OSError where the file can't be written, and ValueError
     where `for_s` is no positive number.
     """
@@ -89,7 +102,28 @@ def place(
         "pid": pid,
         "pid_started": None if pid is None else _started(pid),
     }
+    if progress_within_s is not None:
+        record["progress_within_s"] = _checked_span(progress_within_s)
+        record["progress_s"] = placed_s
     return _write(folder, name, json.dumps(record))
+
+
+def progressed(path: str | os.PathLike[str] | None) -> None:
+    """
+    Say that the work under a hold gets on. Cheap, never raises, and may be called in every step of a training.
+
+    None, as `hold` gives it where no hold could be placed, is fine.
+    """
+    if path is None:
+        return
+    now_s, key = time.clock_gettime(time.CLOCK_BOOTTIME), os.fspath(path)
+    if now_s - _progressed_s.get(key, -PROGRESS_EVERY_S) < PROGRESS_EVERY_S:
+        return
+    _progressed_s[key] = now_s
+    file = Path(path)
+    with suppress(OSError, ValueError):  # released, or the daemon's folder is gone: the work must not fail for it
+        record = json.loads(file.read_text(encoding="utf-8"))
+        _write(file.parent, file.stem, json.dumps({**record, "progress_s": now_s}))
 
 
 def release(path: str | os.PathLike[str]) -> None:
@@ -97,9 +131,16 @@ def release(path: str | os.PathLike[str]) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-def _placed_or_none(reason: str, for_s: float, state_dir: str | os.PathLike[str] | None) -> Path | None:
+def place_or_warn(
+    reason: str,
+    *,
+    for_s: float | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+    progress_within_s: float | None = None,
+) -> Path | None:
+    """Place a hold of this process as `hold` does; None, said once on standard error, where that can't be done."""
     try:
-        return place(reason, for_s=for_s, pid=os.getpid(), state_dir=state_dir)
+        return place(reason, for_s=for_s, pid=os.getpid(), state_dir=state_dir, progress_within_s=progress_within_s)
     except (OSError, AttributeError) as error:  # AttributeError: a system without CLOCK_BOOTTIME is no Pod
         _warn(error)
         return None

@@ -39,7 +39,7 @@ class EndedHold:
     who: str
     reason: str
     why: str
-    """`expired`, `its process 123 has ended`, or `released`."""
+    """`expired`, `its process 123 has ended`, `its program has made no progress`, or `released`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,8 @@ class _Record:
 
     hold: Hold
     pid_started: int | None
+    progress_due_s: float | None = None
+    """When it ends unless its program gets on."""
 
 
 def read_holds(
@@ -136,7 +138,17 @@ def _record(path: Path, now_s: float, hold_max_s: float) -> _Record:
         until_s=min(_instant(data, "until_s"), placed_s + hold_max_s),
         pid=pid,
     )
-    return _Record(hold=hold, pid_started=_whole(data, "pid_started", 0, 1 << 63))
+    due_s = _progress_due_s(data, now_s)
+    return _Record(hold=hold, pid_started=_whole(data, "pid_started", 0, 1 << 63), progress_due_s=due_s)
+
+
+def _progress_due_s(data: dict[str, object], now_s: float) -> float | None:
+    if data.get("progress_within_s") is None:
+        return None
+    progress_s = _instant(data, "progress_s")
+    if progress_s > now_s + _CLOCK_SLACK_S:
+        raise ValueError("it has made progress in the future")
+    return progress_s + _instant(data, "progress_within_s")
 
 
 def _content(path: Path) -> bytes:
@@ -180,6 +192,8 @@ def _end(record: _Record, now_s: float, proc: Path) -> str | None:
     """Return why a hold is over; None where it is not."""
     if now_s >= record.hold.until_s:
         return "expired"
+    if record.progress_due_s is not None and now_s >= record.progress_due_s:
+        return "its program has made no progress"
     if record.hold.pid is not None and _gone(proc, record.hold.pid, record.pid_started):
         return f"its process {record.hold.pid} has ended"
     return None

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch import hold as hold_module
-from idlewatch.hold import NoDaemonError, hold, place, release
+from idlewatch.hold import NoDaemonError, hold, place, progressed, release
 from idlewatch.holds import read_holds
 
 SOURCE = Path(hold_module.__file__)
@@ -173,3 +173,31 @@ def test_it_reads_as_python_3_9_and_imports_only_the_standard_library() -> None:
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
     assert "dataclasses" not in names
+
+
+def test_progress_is_written_now_and_then_however_often_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = place("work", for_s=600, progress_within_s=60, state_dir=tmp_path)
+    placed = json.loads(path.read_text())
+    progressed(path)
+    first = json.loads(path.read_text())
+    assert first["progress_s"] > placed["progress_s"]
+    progressed(path)
+    assert json.loads(path.read_text()) == first
+    monkeypatch.setattr(hold_module, "PROGRESS_EVERY_S", 0.0)
+    progressed(path)
+    later = json.loads(path.read_text())
+    assert later["progress_s"] > first["progress_s"]
+    assert {**later, "progress_s": 0} == {**placed, "progress_s": 0}
+    assert files(tmp_path) == [path.name]
+
+
+def test_progress_of_a_hold_that_is_gone_or_never_was_is_no_matter(tmp_path: Path) -> None:
+    path = place("work", progress_within_s=60, state_dir=tmp_path)
+    release(path)
+    progressed(path)
+    progressed(None)
+    assert files(tmp_path) == []
+    with pytest.raises(ValueError, match="positive"):
+        place("work", progress_within_s=0, state_dir=tmp_path)

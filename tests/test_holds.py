@@ -271,3 +271,20 @@ def test_whatever_the_file_holds_nothing_raises_and_nothing_holds_for_ever(
     assert all(hold.until_s <= NOW + 3661 for hold in now.active)
     for hold in now.active:
         (hold.who + hold.reason).encode()
+
+
+def test_a_hold_whose_program_stands_still_ends_and_one_that_gets_on_does_not(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.put("still", progress_within_s=100, progress_s=NOW - 100)
+    folder.put("moving", progress_within_s=100, progress_s=NOW - 99)
+    folder.put("bad", progress_within_s=100)
+    found = folder.read()
+    assert [hold.id for hold in found.active] == ["moving"]
+    assert [(ended.id, ended.why) for ended in found.ended] == [("still", "its program has made no progress")]
+    assert [bad.name for bad in found.unreadable] == ["bad.json"]
+
+
+def test_progress_in_the_future_is_no_progress(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.put("ahead", progress_within_s=100, progress_s=NOW + 1e6)
+    assert [bad.reason for bad in folder.read().unreadable] == ["it has made progress in the future"]
