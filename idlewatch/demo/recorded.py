@@ -1,7 +1,7 @@
 """
 Recorded readings as signals: a developer's GPU over 2.7 hours, and a host on which nothing runs.
 
-The host's readings go through the real judge of the host signal.
+Both go through the real judges.
 """
 
 from __future__ import annotations
@@ -9,22 +9,33 @@ from __future__ import annotations
 import csv
 import gzip
 from importlib.resources import files
+from typing import NamedTuple
 
-from idlewatch.model import Activity, Finding, Reading
+from idlewatch.model import Finding, Json, Reading
+from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
 
 TRACE = "plato_dev_session.csv.gz"
-_ACTIVE_ABOVE_PCT = 5.0
+
+
+class Row(NamedTuple):
+    """One instant read."""
+
+    at_s: float
+    """Seconds since the recording's start."""
+    util_pct: float
+    mem_used_mib: float
 
 
 class RecordedGpu:
-    """Recorded utilization, one instant read every 5 s; quiet after the recording's end."""
+    """Recorded utilization and memory, one instant read every 5 s; quiet after the recording's end."""
 
     name = "gpu"
     refines = False
 
-    def __init__(self, rows: list[tuple[float, float]]) -> None:
-        """`rows`: (seconds since the start, utilization in per cent), in order."""
+    def __init__(self, rows: list[Row]) -> None:
+        """Judged by the real GPU signal; `rows` in order."""
+        self._judge = GpuSignal(gpu_count=1)
         self._rows = rows
         self._next = 0
         self._read_s = 0.0
@@ -32,30 +43,27 @@ class RecordedGpu:
     @property
     def ends_s(self) -> float:
         """When the recording ends."""
-        return self._rows[-1][0]
+        return self._rows[-1].at_s
 
     def read(self, now_s: float) -> Reading:
-        """The largest utilization recorded since the last read."""
+        """The facts of all that was recorded since the last read; the last memory known, where nothing was."""
         since = self._next
-        while self._next < len(self._rows) and self._rows[self._next][0] <= now_s:
+        while self._next < len(self._rows) and self._rows[self._next].at_s <= now_s:
             self._next += 1
-        most = max((pct for _, pct in self._rows[since : self._next]), default=0.0)
+        rows = self._rows[since : self._next]
         covers_s, self._read_s = now_s - self._read_s, now_s
-        return Reading(signal=self.name, at_s=now_s, covers_s=covers_s, facts={"util_max_pct": most})
+        gpu: dict[str, Json] = {
+            "index": 0,
+            "uuid": "GPU-recorded",
+            "instant": True,
+            "util_max_pct": max((row.util_pct for row in rows), default=0.0),
+            "mem_used_mib": self._rows[max(0, self._next - 1)].mem_used_mib if rows else None,
+        }
+        return Reading(signal=self.name, at_s=now_s, covers_s=covers_s, facts={"gpus": [gpu], "expected": 1})
 
     def judge(self, reading: Reading) -> Finding:
-        """Active above 5 %."""
-        pct = float(str(reading.facts["util_max_pct"]))
-        busy = pct > _ACTIVE_ABOVE_PCT
-        sign = ">" if busy else "<="
-        return Finding(
-            signal=self.name,
-            activity=Activity.ACTIVE if busy else Activity.QUIET,
-            reason=f"utilization {pct:.0f} % {sign} {_ACTIVE_ABOVE_PCT:.0f} %",
-            seen_from_s=reading.at_s - reading.covers_s,
-            seen_to_s=reading.at_s,
-            evidence_s=reading.at_s if busy else None,
-        )
+        """The real verdict."""
+        return self._judge.judge(reading)
 
     def close(self) -> None:
         """Nothing was opened."""
@@ -86,8 +94,8 @@ class QuietHost:
         """Nothing was opened."""
 
 
-def recorded_rows() -> list[tuple[float, float]]:
+def recorded_rows() -> list[Row]:
     """The recording that ships with idlewatch; source and licence in `traces/NOTICE.md`."""
     packed = files("idlewatch.demo").joinpath("traces", TRACE).read_bytes()
     lines = gzip.decompress(packed).decode().splitlines()
-    return [(float(row["t_s"]), float(row["util_pct"])) for row in csv.DictReader(lines)]
+    return [Row(float(row["t_s"]), float(row["util_pct"]), float(row["mem_used_mib"])) for row in csv.DictReader(lines)]
