@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idlewatch.errors import SignalError
@@ -405,6 +405,7 @@ def test_a_terminal_that_closes_takes_nothing_from_its_job() -> None:
     assert found[-1].reason == "closed terminal: a.py (pid 53) 50 % of a core for 10 min"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_cpu_counts_twice_whoever_ends_whenever(data: st.DataObject) -> None:
     machine = Machine()
@@ -674,6 +675,7 @@ def test_a_program_that_may_be_stuck_is_not_asked_for_its_command_line() -> None
     assert watched(machine, 300, busy(machine, 500))[-1].reason.startswith("background: pip (pid 500)")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.lists(st.text(max_size=40), max_size=8))
 def test_any_name_is_printable(comm: str, command: list[str]) -> None:
     assert program(comm, command).name.isprintable()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idlewatch.errors import SignalError
@@ -598,6 +598,7 @@ def test_an_error_is_unknown_a_proof_of_absence_absent_and_the_first_reading_unk
     assert signal.judge(Reading(signal="transfers", at_s=1.0, absent="none")).activity is Activity.ABSENT
 
 
+@settings(deadline=None)
 @given(rates=st.lists(st.integers(0, 20_000), min_size=1, max_size=80))
 def test_no_pattern_below_the_floor_ever_counts_and_none_above_is_missed(rates: list[int]) -> None:
     """Rates of each look in bytes a second, all below the floor; then 100 KB/s on top."""

@@ -21,11 +21,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from idlewatch.model import Activity, Finding, Reading
+from idlewatch.signals.host_window import HostLimits
 from idlewatch.signals.jobs_judge import ALONE_S, JobsJudge
 from idlewatch.signals.jobs_look import JobsLook
 
 if TYPE_CHECKING:
     from idlewatch.kernel import Tables
+
+_DEFAULTS = HostLimits()
 
 
 class Kernel(Protocol):
@@ -42,10 +45,12 @@ class JobsSignal:
     name = "jobs"
     refines = True
 
-    def __init__(self, *, kernel: Kernel, alone_s: float = ALONE_S) -> None:
-        """`alone_s`: how long one job may be all there is before people are told."""
+    def __init__(
+        self, *, kernel: Kernel, cpu_limit_cores: float = _DEFAULTS.cpu_cores, alone_s: float = ALONE_S
+    ) -> None:
+        """`cpu_limit_cores`: above a tree's own hum; `alone_s`: how long one job may be all before people are told."""
         self._kernel, self._look = kernel, JobsLook()
-        self._judge = JobsJudge(alone_s=alone_s)
+        self._judge = JobsJudge(limits=replace(_DEFAULTS, cpu_cores=cpu_limit_cores), alone_s=alone_s)
         self._newest: Reading | None = None
         self._found: tuple[float, Finding] | None = None
 

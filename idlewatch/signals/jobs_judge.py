@@ -62,8 +62,8 @@ class _Tool:
 class JobsJudge:
     """Remembers each tree's and each tool's last ten minutes."""
 
-    def __init__(self, *, limits: HostLimits | None = None, alone_s: float = ALONE_S) -> None:
-        self._limits = limits or HostLimits()
+    def __init__(self, *, limits: HostLimits, alone_s: float) -> None:
+        self._limits = limits
         self._alone_for_s = alone_s
         self._spans: deque[tuple[float, float]] = deque()
         """Instant and length of each look."""

@@ -1,0 +1,183 @@
+"""The jobs signal on real processes: nohup, a terminal that closes, tmux, a tool that waits, our own children."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from idlewatch.kernel import KernelTables
+from idlewatch.model import Activity, Finding, Reading
+from idlewatch.signals.jobs import JobsSignal
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/1/stat").exists(), reason="needs /proc with PID 1 in sight"),
+]
+DEADLINE_S = 90.0
+"""Generous: a job must get a second of CPU on a machine that others use, too."""
+NOBODY = -1
+
+
+def now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def fresh(own_pid: int = NOBODY) -> JobsSignal:
+    """A signal that looks anew whenever it is asked, and that counts this test's children unless told.
+
+    Its limit is 0.6 s of CPU in two minutes: on a busy machine the usual 7 s may take longer than a test.
+    """
+    return JobsSignal(kernel=KernelTables(own_pid=lambda: own_pid, period_s=0.0), cpu_limit_cores=0.005)
+
+
+def until(
+    watching: JobsSignal, true: Callable[[Reading, Finding], bool], each: Callable[[], object] = lambda: None
+) -> Finding:
+    """Look each half second until something is true of a finding."""
+    end_s = time.monotonic() + DEADLINE_S
+    while True:
+        each()
+        reading = watching.read(now_s())
+        found = watching.judge(reading)
+        if true(reading, found):
+            return found
+        assert time.monotonic() < end_s, f"not in time; the last finding: {found}"
+        time.sleep(0.5)
+
+
+def names(pid: int) -> Callable[[Reading, Finding], bool]:
+    return lambda _, found: found.activity is Activity.ACTIVE and f"(pid {pid})" in found.reason
+
+
+def written_pid(path: Path) -> int:
+    end_s = time.monotonic() + DEADLINE_S
+    while not (path.exists() and path.read_text().strip().isdecimal()):
+        assert time.monotonic() < end_s, f"{path} was not written"
+        time.sleep(0.05)
+    return int(path.read_text())
+
+
+def has_fallen_to_pid_1(pid: int) -> bool:
+    """Whether its parent is PID 1, and not some other process that takes in orphans."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == "1"
+
+
+@contextmanager
+def ended(pid: int) -> Iterator[int]:
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def crunch(tmp_path: Path) -> Path:
+    """A program that uses a whole core, and says which process it is."""
+    path = tmp_path / "crunch.py"
+    path.write_text(f"import os\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\nwhile True: pass\n")
+    return path
+
+
+def test_a_nohup_job_whose_shell_is_gone_is_seen_and_named(crunch: Path) -> None:
+    watching = fresh()
+    watching.read(now_s())
+    command = f"nohup {sys.executable} {crunch} >/dev/null 2>&1 &"
+    subprocess.run(["sh", "-c", command], check=True, start_new_session=True)
+    with ended(written_pid(crunch.parent / "pid")) as pid:
+        found = until(watching, names(pid))
+        where = "closed terminal: " if has_fallen_to_pid_1(pid) else ""
+        assert f"{where}crunch.py (pid {pid})" in found.reason
+        assert found.evidence_s is not None
+
+
+def test_a_job_outlives_its_terminal(crunch: Path) -> None:
+    watching = fresh()
+    watching.read(now_s())
+    master, slave = os.openpty()
+    # Forked: below this test it would share a tree with whatever else runs here.
+    command = ["setsid", "--fork", "--ctty", "bash", "--norc"]
+    subprocess.run(command, stdin=slave, stdout=slave, stderr=slave, check=True)
+    os.close(slave)
+    os.write(master, f"nohup {sys.executable} {crunch} >/dev/null 2>&1 &\n".encode())
+    with ended(written_pid(crunch.parent / "pid")) as pid:
+        until(watching, lambda reading, _: any_tree(reading, pid))
+        os.write(master, b"exit\n")
+        with suppress(OSError):  # EIO: nobody has the other side any more
+            while os.read(master, 4096):
+                pass
+        os.close(master)
+        found = until(watching, names(pid))
+        where = "closed terminal: " if has_fallen_to_pid_1(pid) else ""
+        assert f"{where}crunch.py (pid {pid})" in found.reason
+
+
+def any_tree(reading: Reading, pid: int) -> bool:
+    trees = reading.facts["trees"]
+    assert isinstance(trees, list)
+    return any(isinstance(tree, dict) and tree["pid"] == pid for tree in trees)
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+def test_a_detached_tmux_counts_by_what_runs_in_it(crunch: Path, tmp_path: Path) -> None:
+    tmux = ["tmux", "-S", str(tmp_path / "socket"), "-f", "/dev/null"]
+    subprocess.run([*tmux, "new-session", "-d", "sh"], check=True)
+    try:
+        shell = subprocess.run(
+            [*tmux, "list-panes", "-F", "#{pane_pid}"], check=True, capture_output=True, text=True
+        ).stdout
+        watching = fresh()
+        watching.read(now_s())
+        until(watching, lambda reading, _: not any_tree(reading, int(shell)))
+        subprocess.run([*tmux, "new-window", "-d", sys.executable, str(crunch)], check=True)
+        pid = written_pid(crunch.parent / "pid")
+        assert f"tmux: crunch.py (pid {pid})" in until(watching, names(pid)).reason
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False)
+
+
+@pytest.mark.skipif(shutil.which("dd") is None, reason="needs dd")
+def test_a_tool_that_waits_for_slow_bytes_counts_while_they_come(tmp_path: Path) -> None:
+    watching = fresh()
+    with subprocess.Popen(
+        ["dd", "bs=4k", f"of={tmp_path / 'x'}"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as tool:
+        assert tool.stdin is not None
+        stream = tool.stdin
+
+        def trickle() -> None:
+            stream.write(bytes(128 * 1024))
+            stream.flush()
+
+        assert f"dd (pid {tool.pid}) read" in until(watching, names(tool.pid), trickle).reason
+        stream.close()
+
+
+def test_what_we_started_ourselves_is_no_job() -> None:
+    watching = fresh(own_pid=os.getpid())
+    watching.read(now_s())
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        try:
+            end_s = time.monotonic() + DEADLINE_S
+            while used_s(child.pid) < 0.3:
+                assert time.monotonic() < end_s
+                time.sleep(0.05)
+            reading = watching.read(now_s())
+            assert not any_tree(reading, child.pid)
+            assert not any_tree(reading, os.getpid())
+        finally:
+            child.kill()
+
+
+def used_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
