@@ -3,7 +3,7 @@ A small model server with the metrics of vLLM, for tests: run as a program, driv
 
     model_server.py [serve MODEL] --port N [--names colon|underscore] [--spin]
 
-POST /v1/completions {"prompt": words, "max_tokens": N, "seconds": S}: N tokens over S seconds, streamed
+POST /v1/completions {"prompt": words, "max_tokens": N}; with "until_released" it ends at POST /release only
 GET  /health  GET /metrics  POST /hang (a request that runs for ever)  POST /reset (counters from 0)
 POST /lose (no counters any more)
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import threading
-import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _PAGE = """\
@@ -53,10 +53,30 @@ class Model:
         self.lock = threading.Lock()
         self.counts = {"running": 0, "prompt": 0, "generated": 0, "stopped": 1, "done": 0}
         self.shows_counters = True
+        self.released = threading.Event()
 
     def add(self, name: str, number: int) -> None:
         with self.lock:
             self.counts[name] += number
+
+    @property
+    def drills(self) -> dict[str, Callable[[], None]]:
+        """What a test can do to it, by path."""
+        return {
+            "/hang": lambda: self.add("running", 1),
+            "/reset": lambda: self.counts.update(prompt=0, generated=0, stopped=0, done=0),
+            "/lose": lambda: setattr(self, "shows_counters", False),
+            "/release": self.released.set,
+        }
+
+    def complete(self, prompt: str, tokens: int, *, wait: bool) -> None:
+        self.add("running", 1)
+        self.add("prompt", len(prompt.split()))
+        self.add("generated", tokens)
+        if wait:
+            self.released.wait(60)
+        self.add("running", -1)
+        self.add("done", 1)
 
     def page(self) -> str:
         with self.lock:
@@ -81,28 +101,11 @@ def handler_of(model: Model) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-            match self.path:
-                case "/v1/completions":
-                    self.complete(str(asked["prompt"]), int(asked["max_tokens"]), float(asked.get("seconds", 0)))
-                case "/hang":
-                    model.add("running", 1)
-                    self.say(200, "")
-                case "/reset":
-                    model.counts.update(prompt=0, generated=0, stopped=0, done=0)
-                    self.say(200, "")
-                case "/lose":
-                    model.shows_counters = False
-                    self.say(200, "")
-
-        def complete(self, prompt: str, tokens: int, seconds: float) -> None:
-            model.add("running", 1)
-            model.add("prompt", len(prompt.split()))
-            for _ in range(tokens):
-                model.add("generated", 1)
-                time.sleep(seconds / tokens)
-            model.add("running", -1)
-            model.add("done", 1)
-            self.say(200, json.dumps({"usage": {"completion_tokens": tokens}}))
+            if self.path == "/v1/completions":
+                model.complete(str(asked["prompt"]), int(asked["max_tokens"]), wait="until_released" in asked)
+            else:
+                model.drills[self.path]()
+            self.say(200, "")
 
         def say(self, status: int, text: str, kind: str = "application/json") -> None:
             self.send_response(status)

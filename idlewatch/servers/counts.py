@@ -68,7 +68,7 @@ class Metrics:
     running: tuple[str, ...] = ()
     """Each that is there is added."""
     unused_without: str = ""
-    """The product shows a counter only once it has counted: where no name begins so, nothing was counted yet."""
+    """It shows a counter only once it has counted: without a name that begins so its page has counted nothing."""
 
     def of_answer(self, answer: Answer) -> Counts:
         """Return what the page counts. Raises SignalError."""
@@ -78,7 +78,7 @@ class Metrics:
         """Return what the page counts. Raises SignalError where it has no counter of requests or tokens."""
         requests, generated = _first(page, self.requests), _first(page, self.generated_tokens)
         if requests is None and generated is None:
-            if not self.unused_without or page.has_prefix(self.unused_without):
+            if not self._is_unused(page):
                 wanted = ", ".join(self.requests + self.generated_tokens)
                 raise SignalError(f"shows no counter of requests or tokens (looked for {wanted})")
             requests = 0.0
@@ -90,6 +90,10 @@ class Metrics:
             steps=_first(page, self.steps),
             running=sum(waiting) if waiting else None,
         )
+
+    def _is_unused(self, page: Page) -> bool:
+        own = bool(self.unused_without) and page.has_only_prefix(self.prefix)
+        return own and not page.has_prefix(self.unused_without)
 
 
 def _first(page: Page, names: Iterable[str]) -> float | None:

@@ -126,7 +126,7 @@ LLAMA_METRICS = Metrics(
 """Source: ggml-org/llama.cpp, tools/server/README.md: only with `--metrics`; tokens are added when a request ends."""
 
 TRITON_METRICS = Metrics(
-    prefix="nv_inference_",
+    prefix="nv_",
     requests=("nv_inference_request_success",),
     steps=("nv_inference_exec_count", "nv_inference_count"),
     running=("nv_inference_pending_request_count",),

@@ -21,20 +21,22 @@ LIMIT_BYTES = 4 << 20
 _LINES_MAX = 200_000
 _LINE_CHARACTERS_MAX = 64 * 1024
 
-_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
-_QUOTED = r'"(?:[^"\\\n]|\\.)*"'
-_LABEL = rf"(?:[a-zA-Z_][a-zA-Z0-9_]*|{_QUOTED})[ \t]*=[ \t]*{_QUOTED}"
-_BETWEEN = r"[ \t]*,[ \t]*"
-_LABELS = rf"(?:{_LABEL}(?:{_BETWEEN}{_LABEL})*(?:[ \t]*,)?)?"
-_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|[+-]?[iI][nN][fF](?:inity)?|[nN][aA][nN]"
-_REST = r"(?:[ \t]+[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)?(?:[ \t]+#[ \t].*)?[ \t]*"
+# Possessive characters: what a server shows must not be able to make this slow. Groups are not, because Python 3.11.2
+# matches possessive groups wrongly (python/cpython#106052).
+_SPACE = r"[ \t]*+"
+_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*+"
+_QUOTED = r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*"'
+_LABEL = rf"(?:[a-zA-Z_][a-zA-Z0-9_]*+|{_QUOTED}){_SPACE}={_SPACE}{_QUOTED}"
+_LABELS = rf"(?:{_LABEL}(?:{_SPACE},{_SPACE}{_LABEL})*(?:{_SPACE},)?)?"
+_NUMBER = r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?|[+-]?[iI][nN][fF](?:inity)?|[nN][aA][nN]"
+_STAMP = r"[+-]?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?"
 _SAMPLE = re.compile(
-    rf"[ \t]*(?:(?P<name>{_NAME})[ \t]*(?:\{{[ \t]*(?P<labels>{_LABELS})[ \t]*\}})?"
-    rf"|\{{[ \t]*(?P<quoted>{_QUOTED})(?:{_BETWEEN}(?P<more>{_LABELS}))?[ \t]*,?[ \t]*\}})"
-    rf"(?:(?<=\}})[ \t]*|[ \t]+)(?P<value>{_NUMBER}){_REST}"
+    rf"{_SPACE}(?:(?P<name>{_NAME})(?:{_SPACE}\{{{_SPACE}(?P<labels>{_LABELS}){_SPACE}\}}{_SPACE}|[ \t]++)"
+    rf"|\{{{_SPACE}(?P<quoted>{_QUOTED})(?:{_SPACE},{_SPACE}(?P<more>{_LABELS}))?{_SPACE}\}}{_SPACE})"
+    rf"(?P<value>{_NUMBER})(?:[ \t]++{_STAMP})?(?:[ \t]++#[ \t].*+)?{_SPACE}"
 )
-_ONE_LABEL = re.compile(rf"(?P<key>[a-zA-Z_][a-zA-Z0-9_]*|{_QUOTED})[ \t]*=[ \t]*(?P<value>{_QUOTED})")
-_TYPE = re.compile(rf"#[ \t]+TYPE[ \t]+(?P<name>{_NAME}|{_QUOTED})[ \t]+(?P<type>[a-z]+)[ \t]*")
+_ONE_LABEL = re.compile(rf"(?P<key>[a-zA-Z_][a-zA-Z0-9_]*+|{_QUOTED}){_SPACE}={_SPACE}(?P<value>{_QUOTED})")
+_TYPE = re.compile(rf"#[ \t]++TYPE[ \t]++(?P<name>{_NAME}|{_QUOTED})[ \t]++(?P<type>[a-z]++){_SPACE}")
 _ESCAPE = re.compile(r"\\(.)")
 _EOF = "# EOF"
 
@@ -73,8 +75,11 @@ class Page:
 
     def has_prefix(self, prefix: str) -> bool:
         """Whether any sample's name begins so."""
-        start = prefix.replace(":", "_")
-        return any(name.startswith(start) for name in self.samples)
+        return any(name.startswith(prefix.replace(":", "_")) for name in self.samples)
+
+    def has_only_prefix(self, prefix: str) -> bool:
+        """Whether every sample's name begins so; true of a page without samples."""
+        return all(name.startswith(prefix.replace(":", "_")) for name in self.samples)
 
 
 def summed(name: str, values: Iterable[float]) -> float:
