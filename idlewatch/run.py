@@ -22,7 +22,7 @@ from idlewatch.history import History
 from idlewatch.hours import parse_working_hours
 from idlewatch.model import Json, Signal
 from idlewatch.record import DaemonRecord
-from idlewatch.settings import Mode
+from idlewatch.settings import Mode, OnSaveFailure
 from idlewatch.watch import Known, MachineClock, Moments
 
 log = structlog.get_logger()
@@ -87,6 +87,16 @@ def _show_at_login(here: Assembly) -> None:
         login.show_at_login(here.save_root, here.loaded.settings.state_dir)
 
 
+def _without_save(here: Assembly) -> str | None:
+    """What to say from the start where nothing can be saved before a stop; None where it can, or need not."""
+    impossible, settings = assembly.save_plan(here).impossible, here.loaded.settings
+    if impossible is None or settings.mode is not Mode.STOP:
+        return None
+    if settings.on_save_failure is OnSaveFailure.STOP:
+        return f"{impossible}; it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)"
+    return f"{impossible}; so it is kept up, idle or not, unless you set IDLEWATCH_ON_SAVE_FAILURE=stop"
+
+
 class _Knowledge:
     """What is known of this Pod from its provider, its owner and its last stop, as `watch.Moments` asks for it."""
 
@@ -96,6 +106,7 @@ class _Knowledge:
         """`refusal`: why not to stop at all, from the environment alone."""
         hours = here.loaded.settings.working_hours
         self._hours, self._wall = parse_working_hours(hours) if hours else None, wall
+        self._unsaved = _without_save(here)
         self._price = here.loaded.settings.usd_per_hour
         self._acts = here.loaded.settings.mode is Mode.STOP
         self._background, self._refusal = background, refusal
@@ -111,7 +122,7 @@ class _Knowledge:
             usd_per_hour=float(price) if isinstance(price, int | float) and price else None,
             refusal=refusal if self._acts else None,
             working=self._hours is not None and self._hours.includes(self._wall()),
-            troubles={"RunPod's API": self._refused(), "history": self._failed(ARCHIVE)},
+            troubles={"no save": self._unsaved, "RunPod's API": self._refused(), "history": self._failed(ARCHIVE)},
         )
 
     def previous_stop(self) -> str | None:

@@ -51,6 +51,16 @@ def test_a_pod_that_must_not_be_stopped_is_never_warned_and_says_why(pod: Place,
     assert not pod.stopped()
 
 
+def test_a_pod_without_a_volume_is_told_from_the_start_what_that_means_and_is_kept(pod: Place) -> None:
+    pod.settings = {"IDLEWATCH_IDLE_AFTER": "2s", "IDLEWATCH_VOLUME": "auto"}
+    pod.start()
+    pod.until(lambda: pod.phase() != "None")
+    assert "a stop would lose everything" in str(pod.status()["troubles"])
+    assert "IDLEWATCH_ON_SAVE_FAILURE=stop" in (pod.state_dir / LOGIN_FILE).read_text()
+    pod.until(lambda: "save failed" in pod.kinds())
+    assert not pod.stopped()
+
+
 def test_the_price_comes_from_the_api_and_makes_the_budget_a_ceiling(pod: Place) -> None:
     pod.api.pods[POD_ID].usd_per_hour = 1_000_000.0
     pod.settings = {"IDLEWATCH_IDLE_AFTER": "1h", "IDLEWATCH_BUDGET_USD": "0.01"}
