@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from idlewatch.kernel import KernelTables
-from idlewatch.model import Activity, Finding, Reading
+from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals.jobs import JobsSignal
 
 pytestmark = [
@@ -39,30 +40,46 @@ def fresh(own_pid: int = NOBODY) -> JobsSignal:
     return JobsSignal(kernel=KernelTables(own_pid=lambda: own_pid, period_s=0.0), cpu_limit_cores=0.005)
 
 
-def until(
-    watching: JobsSignal, true: Callable[[Reading, Finding], bool], each: Callable[[], object] = lambda: None
-) -> Finding:
-    """Look each half second until something is true of a finding."""
+def only(reading: Reading, pid: int) -> Reading:
+    """Leave out what other programs of this machine do: they would be named first."""
+    facts = {name: _of(value, pid) if name in {"trees", "tools"} else value for name, value in reading.facts.items()}
+    return replace(reading, facts=facts)
+
+
+def _of(entries: Json, pid: int) -> Json:
+    assert isinstance(entries, list)
+    return [one for one in entries if isinstance(one, dict) and one["pid"] == pid]
+
+
+def is_named(reading: Reading, pid: int) -> bool:
+    """Whether a process is the one that used most in some tree."""
+    return bool(only(reading, pid).facts["trees"])
+
+
+def poll(true: Callable[[], bool]) -> None:
+    """Wait until something is true."""
     end_s = time.monotonic() + DEADLINE_S
-    while True:
+    while not true():
+        assert time.monotonic() < end_s, "not in time"
+        time.sleep(0.2)
+
+
+def active(watching: JobsSignal, pid: int, each: Callable[[], object] = lambda: None) -> Finding:
+    """Look again and again until a process is a job; return what is then said of it."""
+    found: list[Finding] = []
+
+    def looked() -> bool:
         each()
-        reading = watching.read(now_s())
-        found = watching.judge(reading)
-        if true(reading, found):
-            return found
-        assert time.monotonic() < end_s, f"not in time; the last finding: {found}"
-        time.sleep(0.5)
+        found.append(watching.judge(only(watching.read(now_s()), pid)))
+        return found[-1].activity is Activity.ACTIVE
 
-
-def names(pid: int) -> Callable[[Reading, Finding], bool]:
-    return lambda _, found: found.activity is Activity.ACTIVE and f"(pid {pid})" in found.reason
+    poll(looked)
+    return found[-1]
 
 
 def written_pid(path: Path) -> int:
-    end_s = time.monotonic() + DEADLINE_S
-    while not (path.exists() and path.read_text().strip().isdecimal()):
-        assert time.monotonic() < end_s, f"{path} was not written"
-        time.sleep(0.05)
+    """Wait for the file in which a program says which process it is."""
+    poll(lambda: path.exists() and path.read_text().strip().isdecimal())
     return int(path.read_text())
 
 
@@ -94,7 +111,7 @@ def test_a_nohup_job_whose_shell_is_gone_is_seen_and_named(crunch: Path) -> None
     command = f"nohup {sys.executable} {crunch} >/dev/null 2>&1 &"
     subprocess.run(["sh", "-c", command], check=True, start_new_session=True)
     with ended(written_pid(crunch.parent / "pid")) as pid:
-        found = until(watching, names(pid))
+        found = active(watching, pid)
         where = "closed terminal: " if has_fallen_to_pid_1(pid) else ""
         assert f"{where}crunch.py (pid {pid})" in found.reason
         assert found.evidence_s is not None
@@ -110,21 +127,15 @@ def test_a_job_outlives_its_terminal(crunch: Path) -> None:
     os.close(slave)
     os.write(master, f"nohup {sys.executable} {crunch} >/dev/null 2>&1 &\n".encode())
     with ended(written_pid(crunch.parent / "pid")) as pid:
-        until(watching, lambda reading, _: any_tree(reading, pid))
+        poll(lambda: is_named(watching.read(now_s()), pid))
         os.write(master, b"exit\n")
         with suppress(OSError):  # EIO: nobody has the other side any more
             while os.read(master, 4096):
                 pass
         os.close(master)
-        found = until(watching, names(pid))
+        found = active(watching, pid)
         where = "closed terminal: " if has_fallen_to_pid_1(pid) else ""
         assert f"{where}crunch.py (pid {pid})" in found.reason
-
-
-def any_tree(reading: Reading, pid: int) -> bool:
-    trees = reading.facts["trees"]
-    assert isinstance(trees, list)
-    return any(isinstance(tree, dict) and tree["pid"] == pid for tree in trees)
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
@@ -137,10 +148,10 @@ def test_a_detached_tmux_counts_by_what_runs_in_it(crunch: Path, tmp_path: Path)
         ).stdout
         watching = fresh()
         watching.read(now_s())
-        until(watching, lambda reading, _: not any_tree(reading, int(shell)))
+        poll(lambda: not is_named(watching.read(now_s()), int(shell)))
         subprocess.run([*tmux, "new-window", "-d", sys.executable, str(crunch)], check=True)
         pid = written_pid(crunch.parent / "pid")
-        assert f"tmux: crunch.py (pid {pid})" in until(watching, names(pid)).reason
+        assert f"tmux: crunch.py (pid {pid})" in active(watching, pid).reason
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
 
@@ -158,7 +169,7 @@ def test_a_tool_that_waits_for_slow_bytes_counts_while_they_come(tmp_path: Path)
             stream.write(bytes(128 * 1024))
             stream.flush()
 
-        assert f"dd (pid {tool.pid}) read" in until(watching, names(tool.pid), trickle).reason
+        assert f"dd (pid {tool.pid}) read" in active(watching, tool.pid, trickle).reason
         stream.close()
 
 
@@ -167,13 +178,10 @@ def test_what_we_started_ourselves_is_no_job() -> None:
     watching.read(now_s())
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
         try:
-            end_s = time.monotonic() + DEADLINE_S
-            while used_s(child.pid) < 0.3:
-                assert time.monotonic() < end_s
-                time.sleep(0.05)
+            poll(lambda: used_s(child.pid) > 0.3)
             reading = watching.read(now_s())
-            assert not any_tree(reading, child.pid)
-            assert not any_tree(reading, os.getpid())
+            assert not is_named(reading, child.pid)
+            assert not is_named(reading, os.getpid())
         finally:
             child.kill()
 

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from idlewatch.kernel import KernelTables, Socket
-from idlewatch.model import Activity, Finding, Reading
+from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals.transfers import TransfersSignal
 
 pytestmark = pytest.mark.slow
@@ -29,20 +30,23 @@ def now_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def until(watching: TransfersSignal, true: Callable[[Reading, Finding], bool]) -> Finding:
-    """Look each half second until something is true of a finding."""
+def only(reading: Reading, pid: int) -> Reading:
+    """Leave out what other programs of this machine move: they would be named first."""
+    moving = reading.facts["moving"]
+    assert isinstance(moving, list)
+    kept: Json = [one for one in moving if isinstance(one, dict) and one["pid"] == pid]
+    return replace(reading, facts={**reading.facts, "moving": kept})
+
+
+def active(watching: TransfersSignal, pid: int) -> Finding:
+    """Look each half second until a process is a transfer; return what is then said of it."""
     end_s = time.monotonic() + DEADLINE_S
     while True:
-        reading = watching.read(now_s())
-        found = watching.judge(reading)
-        if true(reading, found):
+        found = watching.judge(only(watching.read(now_s()), pid))
+        if found.activity is Activity.ACTIVE:
             return found
         assert time.monotonic() < end_s, f"not in time; the last finding: {found}"
         time.sleep(0.5)
-
-
-def names(pid: int) -> Callable[[Reading, Finding], bool]:
-    return lambda _, found: found.activity is Activity.ACTIVE and f"(pid {pid})" in found.reason
 
 
 def of_files(own_pid: int = NOBODY) -> TransfersSignal:
@@ -123,7 +127,7 @@ def test_curl_at_60_kb_a_second_counts(serve: Callable[[int], Server], tmp_path:
     watching = to(server)
     with subprocess.Popen(["curl", "-sS", "-o", str(tmp_path / "model"), server.url]) as curl:
         try:
-            found = until(watching, names(curl.pid))
+            found = active(watching, curl.pid)
             assert "curl" in found.reason
             assert found.evidence_s is not None
         finally:
@@ -138,7 +142,7 @@ def test_an_upload_by_curl_counts(serve: Callable[[int], Server], tmp_path: Path
         file.truncate(1 << 30)
     with subprocess.Popen(["curl", "-sS", "-T", str(data), server.url, "-H", "Expect:"]) as curl:
         try:
-            assert "curl" in until(to(server), names(curl.pid)).reason
+            assert "curl" in active(to(server), curl.pid).reason
         finally:
             curl.kill()
 
@@ -149,12 +153,10 @@ def test_a_program_of_no_known_name_counts_by_its_connection(serve: Callable[[in
     watching, as_it_is = to(server), of_files()
     with subprocess.Popen([sys.executable, "-c", script]) as client:
         try:
-            assert "moved" in until(watching, names(client.pid)).reason
+            assert "moved" in active(watching, client.pid).reason
             as_it_is.read(now_s())
             time.sleep(0.5)
-            moving = as_it_is.read(now_s()).facts["moving"]
-            assert isinstance(moving, list)
-            assert not [one for one in moving if isinstance(one, dict) and one["pid"] == client.pid]
+            assert not only(as_it_is.read(now_s()), client.pid).facts["moving"]
         finally:
             client.kill()
 
@@ -176,7 +178,7 @@ def test_a_file_that_is_half_way_there_counts_while_it_grows(tmp_path: Path, how
     watching = of_files()
     with writer(tmp_path / "abc.incomplete", how) as child:
         try:
-            found = until(watching, names(child.pid))
+            found = active(watching, child.pid)
             assert f"(pid {child.pid}): abc.incomplete {did}" in found.reason
         finally:
             child.kill()
@@ -187,11 +189,9 @@ def test_our_own_save_does_not_count(tmp_path: Path) -> None:
     with writer(tmp_path / "save.tar.zst.part", "os.write(f, bytes(300_000))") as child:
         try:
             ours.read(now_s())
-            until(theirs, names(child.pid))
+            active(theirs, child.pid)
             for _ in range(3):
-                moving = ours.read(now_s()).facts["moving"]
-                assert isinstance(moving, list)
-                assert not [one for one in moving if isinstance(one, dict) and one["pid"] == child.pid]
+                assert not only(ours.read(now_s()), child.pid).facts["moving"]
         finally:
             child.kill()
 
@@ -203,7 +203,7 @@ def test_rsync_at_60_kb_a_second_counts(tmp_path: Path) -> None:
     command = ["rsync", "--bwlimit=60", "--whole-file", str(tmp_path / "from"), str(tmp_path / "to")]
     with subprocess.Popen(command) as rsync:
         try:
-            found = until(of_files(), lambda _, found: found.activity is Activity.ACTIVE and "rsync" in found.reason)
-            assert found.evidence_s is not None
+            found = active(of_files(), rsync.pid)
+            assert "rsync" in found.reason
         finally:
             rsync.terminate()

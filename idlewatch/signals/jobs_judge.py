@@ -132,7 +132,7 @@ class JobsJudge:
     # ---------------------------------------------------------------- proofs
 
     def _cpu_in_use(self) -> Iterator[_Clause]:
-        for id_, tree in self._trees.items():
+        for id_, tree in sorted(self._trees.items(), key=lambda item: -item[1].window.mean_cores()):
             newest_s = tree.window.cpu().newest_s
             if newest_s is not None:
                 yield _Clause(id_, self._of_cpu(tree), newest_s, "jobs,host")

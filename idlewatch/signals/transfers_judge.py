@@ -106,7 +106,7 @@ class TransfersJudge:
         return max(LEAST_S, min(WINDOW_S, sum(covers_s for _, covers_s in self._spans)))
 
     def _proofs(self) -> Iterator[_Clause]:
-        for id_, mover in self._movers.items():
+        for id_, mover in sorted(self._movers.items(), key=lambda item: -item[1].total()):
             is_bulk, total = mover.kind == CONNECTIONS, mover.total()
             floor = FLOOR_BYTES_PER_S * self._counted_s if is_bulk else FLOOR_BYTES[mover.kind]
             rate = FLOOR_BYTES_PER_S if is_bulk else floor / WINDOW_S
