@@ -157,6 +157,7 @@ def measured(folder: Path, options: argparse.Namespace) -> Report:
         gpus=GPUS,
         cpus=os.cpu_count(),
         processes=processes,
+        load=os.getloadavg()[0],
         signals=status.get("signals"),
         rows=[line for contender, then, now in both for line in rows(contender, then, now, ticks, options)],
         imports=import_cost(),

@@ -49,6 +49,8 @@ class Report:
     cpus: int | None
     processes: int
     """Visible in /proc: whoever looks at all of them pays for each."""
+    load: float
+    """The machine's load average of the last minute: cold caches make every look dearer."""
     signals: object
     """What idlewatch's last status says of each of its signals."""
     rows: Sequence[Row]
@@ -119,7 +121,8 @@ def lines(report: Report) -> Iterator[str]:
     """The table for people."""
     yield (
         f"{report.seconds:g} s of idleness after {report.settle_s:g} s of settling, a look every "
-        f"{report.interval_s:g} s; {report.gpus} GPUs (stub), {report.cpus} CPUs, {report.processes} processes"
+        f"{report.interval_s:g} s; {report.gpus} GPUs (stub), {report.cpus} CPUs, {report.processes} processes, "
+        f"load {report.load:.1f}"
     )
     yield f"{'':50}{'CPU s/h':>9}{'looks':>7}{'ms/look':>9}{'RSS MiB':>9}{'PSS MiB':>9}"
     for one in report.rows:
