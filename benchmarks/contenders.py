@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,32 +148,24 @@ class _Program:
 
 
 def _configured(folder: Path, interval_s: float, program: _Program) -> Contender:
-    interfaces = [path.name for path in Path("/sys/class/net").iterdir() if path.name != "lo"] or ["lo"]
-    sections: dict[str, dict[str, str]] = {
-        "general": {
-            "interval": f"{interval_s:g}",
-            "idle_time": "86400",
-            "suspend_cmd": "true",
-            "wakeup_cmd": "true",
-            "woke_up_file": str(folder / "woke-up"),
-            "lock_file": str(folder / "lock"),
-        },
-        "check.ActiveConnection": {"ports": "9"},
-        "check.Load": {"threshold": "10000"},
-        "check.Processes": {"processes": "no-such-process"},
-        "check.Users": {"name": "no-such-user"},
-    }
-    if program.modern:
-        bound = {"threshold_send": "1e15", "threshold_receive": "1e15"}
-        sections["check.NetworkBandwidth"] = {"interfaces": ",".join(interfaces), **bound}
-    lines = []
-    for name, values in sections.items():
-        enabled = {"enabled": "true"} if name.startswith("check.") else {}
-        lines += [f"[{name}]", *(f"{key} = {value}" for key, value in {**enabled, **values}.items())]
     config = folder / "autosuspend.conf"
-    config.write_text("\n".join(lines) + "\n")
+    config.write_text("".join(_sections(folder, interval_s, bandwidth=program.modern)))
     command = [*program.command, "-c", str(config), *(["daemon"] if program.modern else [])]
     return Contender(name=program.name, command=command, folder=folder, variables=program.variables)
+
+
+def _sections(folder: Path, interval_s: float, *, bandwidth: bool) -> Iterator[str]:
+    """Its settings: nothing that a look finds is ever enough, and if it were, suspending would do nothing."""
+    yield f"[general]\ninterval = {interval_s:g}\nidle_time = 86400\nsuspend_cmd = true\nwakeup_cmd = true\n"
+    yield f"woke_up_file = {folder / 'woke-up'}\nlock_file = {folder / 'lock'}\n"
+    yield "[check.ActiveConnection]\nenabled = true\nports = 9\n"
+    yield "[check.Load]\nenabled = true\nthreshold = 10000\n"
+    yield "[check.Processes]\nenabled = true\nprocesses = no-such-process\n"
+    yield "[check.Users]\nenabled = true\nname = no-such-user\n"
+    if bandwidth:
+        interfaces = [path.name for path in Path("/sys/class/net").iterdir() if path.name != "lo"] or ["lo"]
+        yield f"[check.NetworkBandwidth]\nenabled = true\ninterfaces = {','.join(interfaces)}\n"
+        yield "threshold_send = 1e15\nthreshold_receive = 1e15\n"
 
 
 def _installed(_folder: Path) -> _Program:
