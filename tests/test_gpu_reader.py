@@ -295,11 +295,16 @@ def test_a_hang_before_the_first_line_counts_from_the_start(readers: Callable[..
 
 
 def test_a_hung_child_that_talks_again_is_well(readers: Callable[..., GpuReader]) -> None:
-    code = f"print({written().decode()!r}, flush=True); time.sleep(0.5)\n" + prints(written(seq=5, at_s=140))
-    reader = readers(python(code))
+    code = (
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        f"print({written().decode()!r}, flush=True); signal.sigwait([signal.SIGUSR1])\n"
+    )
+    reader = readers(python(code + prints(written(seq=5, at_s=140))))
     until(lambda: reader.take(100.5), lambda taken: taken.polls)
     pid = reader.pid
+    assert pid
     assert reader.take(140.0).error == "GPU reader hung: no line for 40 s"
+    os.kill(pid, signal.SIGUSR1)
     assert until(lambda: reader.take(141.0), lambda taken: taken.polls).error is None
     assert reader.pid == pid
 
