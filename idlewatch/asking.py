@@ -66,7 +66,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of a question: a status and a body, or an error in words for people."""
+    """What came of a question: a status and a body, or an error in words that follow the server's name."""
 
     path: str
     """The path that was asked for."""
@@ -150,7 +150,7 @@ class _Worker:
         try:
             self._thread.start()
         except RuntimeError:
-            self.answer = self._failed("no thread can be started")
+            self.answer = self._failed("can't be asked: no thread can be started")
 
     @property
     def ended(self) -> bool:
@@ -273,7 +273,7 @@ def _family(question: Question) -> socket.AddressFamily:
     try:
         version = ip_address(question.host).version
     except ValueError:
-        raise _Refusal(f"{question.host} is no address in figures") from None
+        raise _Refusal(f"can't be asked: {question.host!r} is no address in figures") from None
     return socket.AF_INET6 if version == 6 else socket.AF_INET
 
 
@@ -295,7 +295,7 @@ def _headers(question: Question) -> dict[str, str]:
     if secret is None:
         return headers
     if not (secret.isascii() and secret.isprintable()):  # the library's own words would show it
-        raise _Refusal("its token has characters that no header can hold")
+        raise _Refusal("can't be asked: its token has characters that no header can hold")
     return headers | {"Authorization": secret}
 
 
@@ -321,7 +321,7 @@ def _same_server(question: Question, path: str, location: str) -> str | None:
 
 
 def _late(question: Question) -> str:
-    return f"no whole answer in {question.deadline_s:g} s"
+    return f"gave no whole answer in {question.deadline_s:g} s"
 
 
 def _words(error: Exception, question: Question) -> str:
@@ -336,10 +336,10 @@ def _words(error: Exception, question: Question) -> str:
         case http.client.RemoteDisconnected():
             return "ended the connection without an answer"
         case OSError():
-            return f"connection failed: {error.strerror or type(error).__name__}"
+            return f"can't be talked to: {error.strerror or type(error).__name__}"
         case http.client.IncompleteRead():
             return "ended its answer in the middle"
         case http.client.HTTPException() | ValueError():
             return "answers what is not HTTP"
         case _:
-            return f"could not be asked: {type(error).__name__}"
+            return f"can't be asked: {type(error).__name__}"

@@ -184,12 +184,12 @@ def test_a_server_that_drips_does_not_pass_the_deadline(asker: Asker, serve: Ser
 
     server = serve(drips)
     answer = answered(asker, to(port=server.port, deadline_s=0.3))
-    assert (answer.status, answer.error) == (0, "no whole answer in 0.3 s")
+    assert (answer.status, answer.error) == (0, "gave no whole answer in 0.3 s")
 
 
 def test_a_server_that_says_nothing_is_late(asker: Asker, serve: Serve) -> None:
     server = serve(lambda *_: server.freed.wait(60))
-    assert answered(asker, to(port=server.port, deadline_s=0.2)).error == "no whole answer in 0.2 s"
+    assert answered(asker, to(port=server.port, deadline_s=0.2)).error == "gave no whole answer in 0.2 s"
 
 
 def test_the_deadline_is_for_all_redirects_together(asker: Asker, serve: Serve) -> None:
@@ -199,7 +199,7 @@ def test_the_deadline_is_for_all_redirects_together(asker: Asker, serve: Serve) 
 
     server = serve(slowly)
     answer = answered(asker, to(port=server.port, deadline_s=0.5))
-    assert answer.error == "no whole answer in 0.5 s"
+    assert answer.error == "gave no whole answer in 0.5 s"
 
 
 def test_a_server_that_owes_an_answer_is_not_asked_again(asker: Asker, serve: Serve) -> None:
@@ -225,7 +225,7 @@ def test_a_thread_past_its_deadline_is_given_up_and_never_doubled(asker: Asker, 
     assert asker.poll(question.server, 161.0) is None
     answer = asker.poll(question.server, 163.0)
     assert answer is not None
-    assert answer.error == "no whole answer in 60 s"
+    assert answer.error == "gave no whole answer in 60 s"
     assert asker.poll(question.server, 164.0) is None
     until_s = time.monotonic() + 30
     while asking_threads() and time.monotonic() < until_s:  # its connection was ended, so it does not hang for long
@@ -324,7 +324,7 @@ def test_a_name_is_never_looked_up(asker: Asker, host: str, monkeypatch: pytest.
         raise AssertionError("a look-up")
 
     monkeypatch.setattr(socket, "getaddrinfo", looked_up)
-    assert answered(asker, to(host=host, port=80)).error == f"{host} is no address in figures"
+    assert answered(asker, to(host=host, port=80)).error == f"can't be asked: {host!r} is no address in figures"
 
 
 def test_the_environment_s_proxy_is_not_used(asker: Asker, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,7 +394,7 @@ def test_ipv6_is_asked_and_named_as_such(asker: Asker) -> None:
 def test_a_server_that_speaks_no_tls_is_told_in_words(asker: Asker, serve: Serve) -> None:
     server = serve(sends(OK))
     answer = answered(asker, to(port=server.port, tls=True))
-    assert (answer.error or "").startswith("connection failed: ")
+    assert (answer.error or "").startswith("can't be talked to: ")
 
 
 def test_a_server_that_certifies_itself_is_asked(asker: Asker, serve: Serve, tmp_path: Path) -> None:

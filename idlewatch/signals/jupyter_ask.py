@@ -94,7 +94,7 @@ class Conversation:
         self._round = self._questions(now_s)
         if asker.ask(next(self._round), now_s):
             return None
-        self._round = None
+        self._round, self._due_s = None, now_s
         return Told(at_s=now_s, error="still owes the answer to an earlier question")
 
     def _ended(self, told: Told) -> Told:
