@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,14 @@ from idlewatch.verdicts import Span
 
 STATUS_FILE = "status.json"
 DATABASE_FILE = "history.db"
-FORMAT = 2
+FORMAT = 3
 """Of the database; another format is put aside, never guessed at."""
 _FULL_DETAIL_S = 3 * 86400.0
 _THIN_S = 60.0
 """Of what is older, one reading a signal in so long is kept; verdicts and events stay whole."""
 _STATE = TypeAdapter(State)
 _TABLES = """
-CREATE TABLE IF NOT EXISTS readings (at_s REAL, wall TEXT, signal TEXT, reading TEXT);
+CREATE TABLE IF NOT EXISTS readings (at_s REAL, wall TEXT, signal TEXT, reading BLOB);
 CREATE INDEX IF NOT EXISTS readings_at ON readings (at_s);
 CREATE TABLE IF NOT EXISTS verdicts (name TEXT, from_s REAL, to_s REAL, verdict TEXT, bars INTEGER, pauses INTEGER,
     refines INTEGER, reason TEXT, PRIMARY KEY (name, from_s));
@@ -79,7 +80,7 @@ class History:
 
     def saw(self, readings: Iterable[Reading], wall: datetime) -> None:
         """Keep what was read."""
-        rows = [(r.at_s, wall.isoformat(), r.signal, json.dumps(reading_to_json(r))) for r in readings]
+        rows = [(r.at_s, wall.isoformat(), r.signal, _packed(r)) for r in readings]
         self._database.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
 
     def judged(self, spans: Iterable[Span]) -> None:
@@ -104,7 +105,7 @@ class History:
     def readings_since(self, at_s: float) -> list[Reading]:
         """The readings from `at_s` on, oldest first, for judges that need what came before a restart."""
         query = "SELECT reading FROM readings WHERE at_s >= ? ORDER BY rowid"
-        return [reading_from_json(json.loads(row[0])) for row in self._database.execute(query, (at_s,))]
+        return [_unpacked(row[0]) for row in self._database.execute(query, (at_s,))]
 
     def show(self, status: Mapping[str, Json]) -> None:
         """Replace `status.json`."""
@@ -149,6 +150,15 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     part.replace(path)
 
 
+def _packed(reading: Reading) -> bytes:
+    """A reading of eight GPUs is 8 KB of text, most of it the same as the one before: packed it is a tenth."""
+    return zlib.compress(json.dumps(reading_to_json(reading)).encode(), 1)
+
+
+def _unpacked(packed: bytes) -> Reading:
+    return reading_from_json(json.loads(zlib.decompress(packed)))
+
+
 def reading_to_json(reading: Reading) -> dict[str, Json]:
     """A reading as it is kept, recorded and replayed."""
     return {
@@ -190,9 +200,18 @@ def status_of(state_dir: Path) -> dict[str, Json] | None:
     return said if isinstance(said, dict) else None
 
 
-def events_of(state_dir: Path) -> list[dict[str, Json]]:
-    """The timeline of this boot, oldest first; empty where there is none."""
-    rows = _rows(state_dir, "SELECT at_s, wall, kind, text, facts FROM events ORDER BY rowid")
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Up to where a history has been taken somewhere else."""
+
+    reading: int = 0
+    event: int = 0
+    verdict_s: float = 0.0
+
+
+def events_of(state_dir: Path, after: int = 0) -> list[dict[str, Json]]:
+    """The timeline of this boot, oldest first; empty where there is none. `after`: without so many of the first."""
+    rows = _rows(state_dir, "SELECT at_s, wall, kind, text, facts FROM events WHERE rowid > ? ORDER BY rowid", after)
     return [{"at_s": r[0], "at": r[1], "kind": r[2], "text": r[3], "facts": json.loads(r[4])} for r in rows]
 
 
@@ -205,10 +224,19 @@ def spans_of(state_dir: Path, since_s: float = 0.0) -> list[Span]:
     ]
 
 
-def readings_of(state_dir: Path) -> Iterator[tuple[str, Reading]]:
-    """Wall time and reading, oldest first."""
-    for wall, reading in _rows(state_dir, "SELECT wall, reading FROM readings ORDER BY rowid"):
-        yield wall, reading_from_json(json.loads(reading))
+def readings_of(state_dir: Path, after: int = 0) -> Iterator[tuple[str, Reading]]:
+    """Wall time and reading, oldest first; `after` as a `Kept` has it."""
+    for wall, packed in _rows(state_dir, "SELECT wall, reading FROM readings WHERE rowid > ? ORDER BY rowid", after):
+        yield wall, _unpacked(packed)
+
+
+def newest_of(state_dir: Path) -> Kept:
+    """Up to where the history reaches now."""
+    query = (
+        "SELECT (SELECT coalesce(max(rowid), 0) FROM readings), (SELECT coalesce(max(rowid), 0) FROM events),"
+        " (SELECT coalesce(max(to_s), 0) FROM verdicts)"
+    )
+    return next((Kept(*row) for row in _rows(state_dir, query)), Kept())
 
 
 def _rows(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ...]]:

@@ -65,3 +65,33 @@ def test_one_boot_has_one_file_however_its_start_is_reckoned_and_the_oldest_of_m
     assert len(kept) == 50
     assert first.name not in kept
     assert kept[-1].startswith("20270118")
+
+
+def test_a_recording_grows_by_what_is_new_and_a_torn_end_is_cut_off(tmp_path: Path) -> None:
+    seen(tmp_path)
+    pod, name = tmp_path / "pod", recording.name_of(WALL, "p1@1")
+    path = recording.keep_on_volume(pod, tmp_path, name, HEAD)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"\x1f\x8b torn")
+    history = History(tmp_path)
+    history.saw([Reading(signal="gpu", at_s=10.0)], WALL)
+    history.judged([Span("gpu", 0.0, 10.0, "active", reason="gpu0 90 %")])
+    history.close()
+    recording.keep_on_volume(pod, tmp_path, name, HEAD)
+    told = lines(path)
+    assert [str(line["reading"]).count("'at_s': 10.0") for line in told if "reading" in line] == [0, 1]
+    assert [line["verdict"]["to_s"] for line in told if "verdict" in line] == [5.0, 10.0]  # type: ignore[call-overload, index]
+    assert sum("event" in line for line in told) == 1
+    assert sum("recording" in line for line in told) == 1
+    assert path.stat().st_size > size
+
+
+def test_a_file_that_is_shorter_than_it_was_is_written_anew(tmp_path: Path) -> None:
+    seen(tmp_path)
+    pod, name = tmp_path / "pod", recording.name_of(WALL, "p1@1")
+    path = recording.keep_on_volume(pod, tmp_path, name, HEAD)
+    whole = lines(path)
+    path.write_bytes(path.read_bytes()[:20])
+    recording.keep_on_volume(pod, tmp_path, name, HEAD)
+    assert lines(path) == whole

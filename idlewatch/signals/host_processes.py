@@ -99,9 +99,10 @@ def _kept(before: Usage, now: Usage) -> frozenset[Key]:
 def processes(proc: Path) -> dict[Key, Process]:
     """Return every visible process; those that end meanwhile are left out. Raises SignalError where there is none."""
     found: dict[Key, Process] = {}
+    folder = str(proc)
     for name in _names(proc):
         try:
-            key, process = _parse_stat(int(name), (proc / name / "stat").read_bytes())
+            key, process = _parse_stat(int(name), _content(f"{folder}/{name}/stat"))
         except (OSError, ValueError, IndexError):
             continue
         found[key] = process
@@ -121,9 +122,17 @@ def allowed_cpus(proc: Path) -> int | None:
     return sum(last - first + 1 for first, last in ends)
 
 
+def _content(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+
+
 def _names(proc: Path) -> list[str]:
     try:
-        return [path.name for path in proc.iterdir() if path.name.isdecimal()]
+        return [name for name in os.listdir(proc) if name.isdecimal()]  # noqa: PTH208  (a Path each costs more than its file)
     except OSError as error:
         raise SignalError(f"{proc} cannot be read: {error.strerror}") from error
 
