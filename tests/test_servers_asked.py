@@ -13,8 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from idlewatch.asking import Answer
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Reading, Surroundings
+from idlewatch.servers.counts import Counts, llama_sleep
 from idlewatch.servers.named import NamedServer, named_servers
 from idlewatch.signals.servers import ServersSignal
 from tests.own_kernel import OwnKernel
@@ -321,6 +323,16 @@ def test_a_router_of_llama_cpp_serves_nothing_itself(asked: Ask) -> None:
     found = asked("llamacpp").then("/metrics", {"error": {"message": "model name is missing from the request"}}, 400)
     assert (found.activity, found.bars) == (Activity.QUIET, False)
     assert found.reason.endswith("only hands requests on")
+
+
+def test_llama_cpp_that_sleeps_and_wakes() -> None:
+    def told(*, sleeping: bool) -> Counts:
+        return llama_sleep(
+            Answer(path="/props", asked_s=0.0, status=200, body=json.dumps({"is_sleeping": sleeping}).encode())
+        )
+
+    assert told(sleeping=True).marks == {}
+    assert told(sleeping=False).marks == {"awake": "yes"}
 
 
 def test_ollama_puts_off_unloading_with_every_request(asked: Ask) -> None:

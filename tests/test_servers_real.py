@@ -324,6 +324,18 @@ def test_ollama_by_its_name_and_any_port_and_not_its_runner(pod: Pod) -> None:
     assert not was_asked(runner, runner_port)
 
 
+@pytest.mark.parametrize(("option", "path"), [("--sleep-idle-seconds", b"/pro"), ("--parallel", b"/met")])
+def test_a_llama_server_that_may_sleep_is_not_woken(pod: Pod, option: str, path: bytes) -> None:
+    """`/metrics` would load the model again, and keep it from ever sleeping."""
+    port = free_port()
+    (pod.folder / "listens").write_text(LISTENS)
+    argv = ["llama-server", "listens", option, "60", "--port", str(port), str(port)]
+    process = pod.serves(argv, executable=os.path.realpath(sys.executable))
+    assert pod.look().reason.startswith(f"llama.cpp on port {port} ")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"b'GET %s'\n" % path
+
+
 @pytest.mark.parametrize(("folder", "name"), [("ComfyUI", "ComfyUI"), ("examples", None)])
 def test_a_script_is_recognised_by_the_folder_it_runs_in(pod: Pod, folder: str, name: str | None) -> None:
     port = free_port()

@@ -11,13 +11,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from idlewatch.asking import Answer
 from idlewatch.errors import SignalError
 from idlewatch.model import Json
 from idlewatch.servers import page as text
 from idlewatch.servers.page import Page, Sample, summed
+
+if TYPE_CHECKING:
+    from idlewatch.asking import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from idlewatch.asking import Answer
 from idlewatch.servers import counts
 from idlewatch.servers.counts import Counts, Metrics
+
+if TYPE_CHECKING:
+    from idlewatch.asking import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
