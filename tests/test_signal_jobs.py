@@ -274,6 +274,8 @@ def test_what_is_ours_is_nothing_but_a_command_that_we_hold_for_is() -> None:
     machine.own |= {daemon, task}
     assert uncounted(machine, daemon)
     assert uncounted(machine, task)
+    machine.own.add(machine.start(404, task, "tar cf -", since_s=100.0))
+    assert uncounted(machine, 404)
     by_hand = machine.start(402, tmux(machine), "python -m idlewatch hold -- python a.py", session=710, terminal=PTS)
     assert uncounted(machine, by_hand)
     assert where(machine, machine.start(403, by_hand, "python a.py", session=710, terminal=PTS)) == "tmux: a.py"
@@ -300,6 +302,14 @@ def test_a_language_server_below_an_editor_is_nothing_and_in_a_terminal_it_is_a_
     machine = Machine()
     assert uncounted(machine, machine.start(300, vscode(machine), command, session=600, since_s=300.0))
     assert not uncounted(machine, machine.start(301, tmux(machine), command, session=710, terminal=PTS, since_s=300.0))
+
+
+def test_a_language_server_that_an_editor_far_away_starts_over_ssh_is_nothing() -> None:
+    machine = Machine()
+    machine.start(50, 1, "/usr/sbin/sshd -D", since_s=100.0)
+    machine.start(51, 50, ["sshd: root@notty"], comm="sshd", since_s=100.0)
+    assert uncounted(machine, machine.start(300, 51, "pylsp", since_s=300.0))
+    assert not uncounted(machine, machine.start(301, 51, "python a.py", since_s=300.0))
 
 
 def test_a_language_server_below_an_agent_or_in_the_editors_terminal_is_a_job() -> None:
@@ -405,6 +415,27 @@ def test_a_terminal_that_closes_takes_nothing_from_its_job() -> None:
     assert found[-1].reason == "closed terminal: a.py (pid 53) 50 % of a core for 10 min"
 
 
+def test_a_worker_that_starts_after_its_terminal_closed_goes_on_in_the_same_tree() -> None:
+    machine = Machine()
+    shell = machine.start(52, 1, "-bash", terminal=PTS, since_s=100.0)
+    machine.start(53, shell, "python a.py", session=52, terminal=PTS, since_s=300.0)
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 300, busy(machine, 53, 0.5), signal)
+    machine.ends(shell)
+    machine.start(54, 53, "python worker.py", session=52)
+    found = watched(machine, 300, busy(machine, 54, 0.5), signal)
+    assert found[-1].reason == "closed terminal: worker.py (pid 54) 50 % of a core for 10 min"
+
+
+def test_a_process_that_was_hidden_until_now_has_gained_nothing() -> None:
+    machine = Machine()
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 600, signal=signal)
+    machine.start(53, 1, "python a.py", since_s=300.0)
+    machine.uses(53, 90_000.0)
+    assert {each.bars for each in watched(machine, 60, signal=signal)} == {False}
+
+
 @settings(deadline=None)
 @given(st.data())
 def test_no_cpu_counts_twice_whoever_ends_whenever(data: st.DataObject) -> None:
@@ -469,6 +500,18 @@ def test_what_a_tool_reads_while_it_starts_is_itself() -> None:
         machine.uses(500, reads=20 << 20)
 
     assert {each.activity for each in watched(machine, 1800, poll)} == {Activity.QUIET}
+
+
+def test_nor_where_it_starts_so_slowly_that_two_looks_see_it() -> None:
+    machine = Machine()
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 600, signal=signal)
+    machine.start(500, 1, "conda list", since_s=machine.now_s + 8)
+    watched(machine, 15, signal=signal)
+    found = watched(machine, 15, lambda _: machine.uses(500, reads=50 << 20), signal)
+    assert {each.activity for each in found} == {Activity.QUIET}
+    found = watched(machine, 15, lambda _: machine.uses(500, reads=50 << 20), signal)
+    assert {each.activity for each in found} == {Activity.ACTIVE}
 
 
 def test_an_editors_own_git_does_not_count_and_a_persons_does() -> None:
@@ -631,6 +674,12 @@ def test_hundreds_of_processes_make_a_short_reading() -> None:
     trees = signal.read(machine.now_s).facts["trees"]
     assert isinstance(trees, list)
     assert len(trees) == 32
+    machine.uses(1000, 0.02)
+    machine.uses(1001, 0.2)
+    machine.now_s += LOOK_S
+    trees = signal.read(machine.now_s).facts["trees"]
+    assert isinstance(trees, list)
+    assert [tree["pid"] for tree in trees if isinstance(tree, dict)] == [1001]
 
 
 # ---------------------------------------------------------------- names

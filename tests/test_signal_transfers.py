@@ -212,12 +212,14 @@ def test_the_daemons_own_connections_and_saves_are_none(tmp_path: Path) -> None:
     machine.own.add(script(machine, command="/venv/bin/python /venv/bin/idlewatch run"))
     machine.own.add(machine.start(813, 812, "python saver", since_s=300.0))
     machine.start(814, 1, "python -m idlewatch save", since_s=300.0)
+    machine.own.add(machine.start(815, 812, "rsync -a / /workspace/save", since_s=300.0))
     connect(machine, 7, 813)
     for pid in (813, 814):
         opens(machine, pid, 4, "/workspace/.idlewatch/x.tar.zst.part")
 
     def save(seconds: float) -> None:
         receives(machine, 7, 1e6 * seconds)
+        machine.uses(815, reads=10_000_000, writes=10_000_000)
         for pid in (813, 814):
             grows(machine, pid, 4, round(1e7 * seconds))
 
@@ -490,6 +492,18 @@ def test_a_writer_that_moves_no_position_counts_by_what_it_writes_if_its_file_is
     }
 
 
+def test_one_growth_is_told_once(tmp_path: Path) -> None:
+    machine = Machine(proc=tmp_path)
+    opens(machine, script(machine), 5, "/workspace/a.part")
+    signal = TransfersSignal(kernel=machine)
+    watched(machine, 30, lambda _: grows(machine, 812, 5, 5 << 20), signal)
+    grows(machine, 812, 5, 5 << 20)
+    machine.now_s += LOOK_S
+    moving = signal.read(machine.now_s).facts["moving"]
+    assert isinstance(moving, list)
+    assert [(one["kind"], one["bytes"]) for one in moving if isinstance(one, dict)] == [("file", 5 << 20)]
+
+
 def test_an_agents_transcript_needs_less(tmp_path: Path) -> None:
     machine = Machine(proc=tmp_path)
     machine.start(90, tmux(machine), ["codex"], session=710, terminal=PTS, since_s=300.0)
@@ -554,6 +568,8 @@ def test_a_long_look_counts_for_no_more_than_its_share() -> None:
     receives(machine, 7, CHATTER * 7200)
     machine.now_s += 7200
     assert signal.judge(signal.read(machine.now_s)).activity is Activity.QUIET
+    found = watched(machine, 15, lambda seconds: receives(machine, 7, 30_000 * seconds), signal)
+    assert verdicts(found) == {Activity.QUIET}
 
 
 def test_a_reading_survives_a_file_and_its_repetition_changes_nothing(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class Places:
                 if (house := _HOUSES.get(word.removesuffix(": server"))) is not None:
                     return house
         top = _below_init(line)
-        if top.session != top.pid and top.session not in self._processes.by_pid:
+        if top.session not in self._processes.by_pid:
             return "closed terminal"
         return "terminal" if process.terminal else "background"
 
