@@ -1,0 +1,256 @@
+"""
+`gpu`: the GPUs live, by the daemon's readings where one watches here, else by an own reader.
+
+Never two readers: as long as a daemon looks at the GPUs, its history is all that is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sqlite3
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idlewatch.daemon import judge, read
+from idlewatch.gpu.merge import Merger
+from idlewatch.gpu.reader import GpuReader, Taken
+from idlewatch.history import DATABASE_FILE, reading_from_json, status_of
+from idlewatch.model import Activity, Finding, Json, Reading
+from idlewatch.show.gpu import DAEMON, OWN, SETTLING, Trail, Verdict, View
+from idlewatch.show.gpu_screen import Line, screen, text_of
+from idlewatch.show.status import is_stale, mapping, number
+from idlewatch.signals import gpu_count
+from idlewatch.signals.gpu import GpuSignal, Reader
+from idlewatch.verbs.words import loaded, say
+from idlewatch.watch import MachineClock
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+SIGNAL = "gpu"
+COLUMN_S = 5.0
+LOOK_BACK_S = 15 * 60.0
+"""The longest memory of what judges a GPU, its idle power; older readings would change nothing."""
+ANOTHER_BOOT_S = 60.0
+"""An instant so far before the one kept before it was counted from another start of the machine."""
+REDRAWN_EVERY_S = 1.0
+LOOKED_EVERY_S = 0.25
+ENOUGH_POLLS = 2
+"""Energy is a difference of two."""
+SNAPSHOT_WITHIN_S = 40.0
+"""A reader is called hung after 30 s."""
+PLAIN_WIDTH, PLAIN_HEIGHT = 80, 24
+STYLES = {
+    "active": "bold green",
+    "quiet": "cyan",
+    "unknown": "bold yellow",
+    "settling": "magenta",
+    "bar": "green",
+    "note": "bold yellow",
+    "dim": "dim",
+}
+
+
+def gpu(options: argparse.Namespace) -> bool:
+    """`idlewatch gpu`: `once`, `json` and `for_s` (None: no end but Ctrl-C, or something to show) are its options."""
+    told, clock = loaded(), MachineClock()
+    clock.end_on_shutdown_request()
+    watch = GpuWatch(told.settings.state_dir, gpu_count(told.pod_variables()))
+    try:
+        if options.json or options.once or not _is_screen():
+            view = snapshot(watch, clock, options.for_s)
+            lines = [text_of(line) for line in screen(view, PLAIN_WIDTH, PLAIN_HEIGHT, cut=False)]
+            say([json.dumps(view.as_json(clock.wall()))] if options.json else lines)
+        else:
+            _live(watch, clock, options.for_s)
+    finally:
+        watch.close()
+    return True
+
+
+class Overheard:
+    """A reader whose polls are seen a second time: the signal leaves out those that do not count yet."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.newest: Taken | None = None
+        """What the last `take` gave; None where nobody took."""
+        self.polls = 0
+
+    def forget(self) -> None:
+        """Nobody took yet."""
+        self.newest = None
+
+    def take(self, now_s: float) -> Taken:
+        """As the reader."""
+        self.newest = self._reader.take(now_s)
+        self.polls += len(self.newest.polls)
+        return self.newest
+
+    def close(self) -> None:
+        """As the reader."""
+        self._reader.close()
+
+
+class GpuWatch:
+    """Looks at the GPUs from wherever they can be seen, and remembers what was seen."""
+
+    def __init__(
+        self, state_dir: Path, gpu_count: int | None, *, reader: Reader | None = None, column_s: float = COLUMN_S
+    ) -> None:
+        """`reader` is used only while no daemon looks at GPUs; it starts its process at the first look."""
+        self._state_dir, self._column_s = state_dir, column_s
+        self._heard = Overheard(reader or GpuReader())
+        self._signal = GpuSignal(reader=self._heard, gpu_count=gpu_count)
+        self._merger = Merger(gpu_count)
+        self._trail = Trail()
+        self._own = False
+        self._settled_s = 0.0
+        self._newest_row = 0
+        self.ready = False
+        """Whether there is all to show that a snapshot can have."""
+
+    def look(self, now_s: float) -> View:
+        """What there is to show now; never waits."""
+        said = status_of(self._state_dir)
+        if said is not None and not is_stale(said, now_s) and SIGNAL in mapping(said.get("signals")):
+            return self._by_daemon(said, now_s)
+        return self._by_own(now_s)
+
+    def close(self) -> None:
+        """End the own reader, gently."""
+        self._heard.close()
+
+    # ----------------------------------------------------- the daemon's readings
+
+    def _by_daemon(self, said: Mapping[str, Json], now_s: float) -> View:
+        if self._own:
+            self._own = False
+            self._heard.close()
+        self.ready = True
+        shown = mapping(mapping(said.get("signals")).get(SIGNAL))
+        notes = [str(text) for name, text in mapping(said.get("troubles")).items() if name.endswith(f":{SIGNAL}")]
+        try:
+            for reading in self._kept(now_s):
+                self._judged(reading)
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            self._trail.missed()
+            notes.append(f"the daemon's readings in {self._state_dir} can't be read: {error}")
+        verdict = Verdict(activity=str(shown.get("activity")), reason=str(shown.get("reason")), notes=tuple(notes))
+        return self._view(DAEMON, verdict, now_s, max(self._column_s, number(said.get("interval_s"))))
+
+    def _judged(self, reading: Reading) -> None:
+        judge(self._signal, reading)
+        if reading.error or reading.absent:
+            self._trail.missed()
+        else:
+            self._trail.saw(reading.facts, reading.at_s)
+
+    def _kept(self, now_s: float) -> list[Reading]:
+        """The readings that the daemon has kept since the last look, oldest first. Raises sqlite3.DatabaseError."""
+        query = "SELECT rowid, reading FROM readings WHERE rowid > ? AND at_s >= ? AND signal = ? ORDER BY rowid"
+        uri = f"{(self._state_dir / DATABASE_FILE).as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            rows = database.execute(query, (self._newest_row, now_s - LOOK_BACK_S, SIGNAL)).fetchall()
+        kept: list[Reading] = []
+        for row, text in rows:
+            reading = reading_from_json(json.loads(text))
+            if kept and reading.at_s < kept[-1].at_s - ANOTHER_BOOT_S:
+                kept.clear()
+            kept.append(reading)
+            self._newest_row = row
+        return kept
+
+    # ------------------------------------------------------------ an own reader
+
+    def _by_own(self, now_s: float) -> View:
+        self._own = True
+        self._heard.forget()
+        reading = read(self._signal, now_s)
+        finding = judge(self._signal, reading)
+        taken = self._heard.newest
+        settling = [poll for poll in taken.polls if poll.settles_in_s] if taken else []
+        if settling and reading.error:
+            facts, _ = self._merger.facts(settling)
+            self._trail.saw(facts, settling[-1].at_s, counts=False)
+            self._settled_s = settling[-1].at_s + settling[-1].settles_in_s
+        elif reading.absent or taken is None or (reading.error and taken.error):
+            self._trail.missed()
+        elif reading.error is None and reading.at_s != self._trail.newest_s:
+            self._trail.saw(reading.facts, reading.at_s)
+        ended = taken is not None and taken.error is not None and taken.pid is None
+        self.ready = bool(reading.absent) or ended or self._heard.polls >= ENOUGH_POLLS
+        return self._view(OWN, self._verdict(finding, reading, now_s), now_s, self._column_s)
+
+    def _verdict(self, finding: Finding, reading: Reading, now_s: float) -> Verdict:
+        notes = (finding.notice,) if finding.notice else ()
+        healthy, left_s = self._heard.newest is not None and self._heard.newest.error is None, self._settled_s - now_s
+        if reading.error and healthy and left_s > 0:
+            reason = f"the driver was just opened, readings count in {left_s:.0f} s"
+            return Verdict(activity=SETTLING, reason=reason, settles_in_s=round(left_s, 3), notes=notes)
+        return Verdict(activity=finding.activity.value, reason=finding.reason, notes=notes)
+
+    def _view(self, source: str, verdict: Verdict, now_s: float, column_s: float) -> View:
+        absent = verdict.activity == Activity.ABSENT
+        return View(
+            now_s=now_s,
+            source=source,
+            verdict=verdict,
+            rows=() if absent else self._trail.rows({look.uuid: look for look in self._signal.looks}),
+            whole=self._trail.whole,
+            newest_s=self._trail.newest_s,
+            column_s=column_s,
+        )
+
+
+def snapshot(watch: GpuWatch, clock: MachineClock, for_s: float | None) -> View:
+    """Look until there is all to show (or for `for_s`), or a shutdown request comes."""
+    began_s = clock.now_s()
+    while True:
+        now_s = clock.now_s()
+        view = watch.look(now_s)
+        for_now_s = now_s - began_s
+        enough = for_now_s >= for_s if for_s is not None else watch.ready or for_now_s >= SNAPSHOT_WITHIN_S
+        if enough or view.absent or clock.ended():
+            return view
+        clock.sleep(LOOKED_EVERY_S)
+
+
+def _is_screen() -> bool:
+    """Whether lines can be drawn over again: a terminal that knows how."""
+    from rich.console import Console
+
+    return sys.stdout.isatty() and not Console().is_dumb_terminal
+
+
+def _live(watch: GpuWatch, clock: MachineClock, for_s: float | None) -> None:
+    """Draw anew each second until a shutdown request, or for `for_s`; the last picture stays."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console, began_s = Console(highlight=False), clock.now_s()
+    end_s = math.inf if for_s is None else began_s + for_s
+    view = watch.look(began_s)
+    if not view.absent:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while not clock.ended() and clock.now_s() < end_s:
+                live.update(_styled(screen(view, console.width, console.height, cut=True)), refresh=True)
+                clock.sleep(REDRAWN_EVERY_S)
+                view = watch.look(clock.now_s())
+    console.print(_styled(screen(view, console.width, console.height, cut=False)))
+
+
+def _styled(lines: list[Line]) -> Text:
+    from rich.text import Text
+
+    text = Text(no_wrap=True, overflow="crop", end="\n")
+    for number_of, line in enumerate(lines):
+        text.append("\n" if number_of else "")
+        for words in line:
+            text.append(words.text, style=STYLES.get(words.style, ""))
+    return text
