@@ -86,6 +86,7 @@ def surroundings(here: Assembly) -> Surroundings:
         variables=here.loaded.pod_variables(),
         started_s=here.pod.started_s,
         connected_for_s=settings.connected_for.total_seconds(),
+        servers=settings.servers,
         questions=questions,
         start_task=task_starter(),
     )

@@ -117,6 +117,8 @@ class Surroundings:
     """When this container started, CLOCK_BOOTTIME seconds; others' time stamps are never believed before it."""
     connected_for_s: float = 3 * 3600.0
     """IDLEWATCH_CONNECTED_FOR: how long a connection, or a state without motion, may bar."""
+    servers: tuple[str, ...] = ()
+    """IDLEWATCH_SERVERS as it was written: servers that only the owner knows."""
     questions: Mapping[str, Question] = field(default_factory=dict)
     """Name of a signal -> what its owner wants asked."""
     start_task: Callable[[str, Json, float, float], Any] | None = None

@@ -27,6 +27,7 @@ from idlewatch.durations import parse_duration, written_duration
 from idlewatch.errors import SettingsError
 from idlewatch.hours import parse_working_hours
 from idlewatch.model import Limits
+from idlewatch.servers.named import named_servers
 
 PREFIX = "IDLEWATCH_"
 _NOT_SETTINGS = frozenset({"IDLEWATCH_DRILL"})
@@ -62,6 +63,11 @@ def _auto_or_path(value: str) -> str:
 def _working_hours(value: str) -> str:
     if value:
         parse_working_hours(value)
+    return value
+
+
+def _servers(value: tuple[str, ...]) -> tuple[str, ...]:
+    named_servers(value)
     return value
 
 
@@ -102,9 +108,9 @@ class Settings(BaseSettings):
     blind_limit: Span = timedelta(minutes=10)
     """How long a signal may be unknown before the quiet time counted so far is forgotten."""
     connected_for: Duration = timedelta(hours=3)
-    """How long a connected person who does nothing keeps the warning away; `0`: not at all. No signal sees people."""
+    """How long a connected person who does nothing keeps the warning away; `0`: not at all."""
     ignore: Names = ()
-    """Signals to leave out, by name, comma-separated: `host`. What they would have seen is then not seen."""
+    """Signals to leave out, by name, comma-separated: `servers`. What they would have seen is then not seen."""
     working_hours: Annotated[str, AfterValidator(_working_hours)] = ""
     """Hours in which an idle Pod is given longer: `Mon-Fri 09:00-18:00 Europe/Berlin`; empty: none."""
     working_idle_after: Duration = timedelta(hours=2)
@@ -115,6 +121,9 @@ class Settings(BaseSettings):
     """Time between two looks at everything."""
     signals: Names = ("auto",)
     """Which signals to watch, by name, comma-separated; `auto` takes all that apply here."""
+    servers: Annotated[Names, AfterValidator(_servers)] = ()
+    """Servers whose requests count although they are not found by themselves, comma-separated: `9100`,
+    `NAME=9100/metrics`, `9100/metrics#COUNTER+COUNTER`, or a known one elsewhere: `gradio=7865`."""
     command: str = ""
     """A command of yours that says by its exit status whether the Pod is in use: 0 it is, 1 it is not."""
     command_every: Span = timedelta(minutes=1)

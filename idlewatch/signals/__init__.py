@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from idlewatch.gpu.reader import GpuReader
 from idlewatch.kernel import KernelTables
 from idlewatch.model import Signal, Surroundings
+from idlewatch.servers.named import named_servers
 from idlewatch.signals.asked import AskedSignal
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
 from idlewatch.signals.people import PeopleSignal
+from idlewatch.signals.servers import ServersSignal
 
 KERNEL = KernelTables()
 """One pass over /proc for all signals; making it does no I/O."""
@@ -31,6 +33,7 @@ SIGNALS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
     "gpu": lambda pod: GpuSignal(reader=GpuReader(), gpu_count=gpu_count(pod.variables)),
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
+    "servers": lambda pod: ServersSignal(pod, kernel=KERNEL, named=named_servers(pod.servers)),
     "command": lambda pod: _asked("command", pod),
     "promql": lambda pod: _asked("promql", pod),
 }
