@@ -1,228 +1,135 @@
 """
 Lives a Pod's life again: its readings go through the real judges, the real policy and the real daemon.
 
-Only the clock, the actions and the readings' source are stand-ins: time jumps from tick to tick, a save succeeds at
-once, a stop ends the life. Nothing of this machine is read.
+Only the clock, the actions and the readings' source are stand-ins: time jumps from tick to tick, a save succeeds, a
+stop is only noted. Nothing of this machine is read. What can't be lived again: what a save or a stop would really have
+met, and a person's `idlewatch stop`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
-from idlewatch.daemon import Daemon, Tick
-from idlewatch.model import Action, Activity, Decision, Finding, Hold, Limits, Outcome, Reading, Signal
-from idlewatch.policy import Moment
-from idlewatch.verdicts import Span, extended
+from idlewatch.daemon import Daemon
+from idlewatch.hours import WorkingHours, parse_working_hours
+from idlewatch.model import Action, Decision, Outcome, Signal
+from idlewatch.policy import Moment, State
+from idlewatch.replay.life import Life, Lived, Witness
+from idlewatch.replay.tape import Replayed, Tape
+from idlewatch.settings import Settings
 
-IN_USE, HELD, UNKNOWN, IDLE = "active", "held", "unknown", "idle"
-"""What a Pod is at one tick: the strongest of what its signals say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
-    """What went in: instants are seconds since the machine's boot."""
-
-    started_s: float
-    """When the container started."""
-    ends_s: float
-    readings: Iterable[Reading]
-    """Oldest first."""
-    holds: Sequence[tuple[float, Hold]] = ()
-    """Since when each was there."""
-    asleep: Sequence[tuple[float, float]] = ()
-    """Spans in which no daemon looked."""
-    usd_per_hour: float | None = None
-    began_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    """Wall time of second 0."""
+LOOK_BACK_S = 15 * 60.0
+"""What a daemon that starts again lets its judges see once more, as `run.watch` does."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One tick, as far as people want to know."""
+def relive(
+    life: Life, make: Callable[[], Sequence[Signal]], settings: Settings, *, until_stopped: bool = True
+) -> Lived:
+    """
+    Return what the policy makes of a life under these settings; `make` makes the judges, anew for each daemon.
 
-    at_s: float
-    pod: str
-    verdicts: Mapping[str, str]
-    reason: str
-    decisive: str
-    """What made the Pod what it is: `gpu: gpu0 utilization 30 % > 5 %`."""
-
-
-@dataclass(kw_only=True)
-class Lived:
-    """What came out."""
-
-    looks: list[Look] = field(default_factory=list)
-    decisions: list[tuple[float, Decision]] = field(default_factory=list)
-    """All but WAIT."""
-    alarms: list[tuple[float, str, str]] = field(default_factory=list)
-    """Instant, name, text."""
-    spans: list[Span] = field(default_factory=list)
-    stopped_s: float | None = None
-
-    def first(self, action: Action) -> float | None:
-        """When `action` was first decided."""
-        return next((at_s for at_s, decision in self.decisions if decision.action is action), None)
+    Without `until_stopped` it goes on after a stop, as with IDLEWATCH_MODE=observe.
+    """
+    replay, state = _Replay(life, settings), None
+    for ends_s in (*life.restarts, life.ends_s):
+        state = replay.daemon(make(), state, ends_s, until_stopped=until_stopped)
+    return replay.witness.told()
 
 
-def relive(life: Life, signals: Sequence[Signal], limits: Limits, *, until_stopped: bool = True) -> Lived:
-    """Return what the policy makes of a life; without `until_stopped` it goes on after a stop, which is only noted."""
-    clock, actions, lived = _Clock(life), _Rehearsed(), _Witness()
-    daemon = Daemon(
-        clock=clock,
-        signals=[_Replayed(signal, _of(signal.name, life.readings)) for signal in signals],
-        actions=actions,
-        record=lived,
-        moment=lambda now_s: _moment(life, now_s),
-        limits=limits,
-    )
-    daemon.run(until=lambda: clock.now_s() >= life.ends_s or (until_stopped and lived.lived.stopped_s is not None))
-    lived.lived.spans = list(lived.kept.values())
-    return lived.lived
+class _Replay:
+    """What one daemon of a life shares with the next."""
+
+    def __init__(self, life: Life, settings: Settings) -> None:
+        self._life, self._limits = life, settings.limits()
+        self._clock, self._moment = _Clock(life), _Moments(life, settings)
+        self._tape = Tape(life.readings, LOOK_BACK_S)
+        self.witness = Witness(self._limits.interval_s)
+
+    def daemon(self, signals: Sequence[Signal], left: State | None, ends_s: float, *, until_stopped: bool) -> State:
+        """One daemon from its start to its end; returns what it leaves."""
+        clock, lived = self._clock, self.witness.lived
+        daemon = Daemon(
+            clock=clock,
+            signals=[Replayed(signal, self._tape) for signal in signals],
+            actions=_Rehearsed(self._life.save_takes_s),
+            record=self.witness,
+            moment=self._moment,
+            limits=self._limits,
+            state=left,
+        )
+        if left:
+            daemon.look_back(self._tape.before(clock.now_s()))
+        daemon.run(until=lambda: clock.now_s() >= ends_s or (until_stopped and bool(lived.when(Action.STOP))))
+        daemon.close()
+        return daemon.state
 
 
-def _of(name: str, readings: Iterable[Reading]) -> list[Reading]:
-    return [reading for reading in readings if reading.signal == name]
+class _Moments:
+    """What was true beside the findings."""
 
+    def __init__(self, life: Life, settings: Settings) -> None:
+        self._life, self._usd_per_hour = life, settings.usd_per_hour
+        self._hours: WorkingHours | None = (
+            parse_working_hours(settings.working_hours) if settings.working_hours else None
+        )
 
-def _moment(life: Life, now_s: float) -> Moment:
-    uptime_s, price = now_s - life.started_s, life.usd_per_hour
-    return Moment(
-        now_s=now_s,
-        uptime_s=uptime_s,
-        holds=tuple(hold for since_s, hold in life.holds if since_s <= now_s < hold.until_s),
-        spent_usd=uptime_s / 3600 * price if price else None,
-        usd_per_hour=price,
-    )
+    def __call__(self, now_s: float) -> Moment:
+        uptime_s, price = now_s - self._life.started_s, self._usd_per_hour
+        return Moment(
+            now_s=now_s,
+            uptime_s=uptime_s,
+            holds=tuple(hold for since_s, hold in self._life.holds if since_s <= now_s < hold.until_s),
+            spent_usd=uptime_s / 3600 * price if price else None,
+            usd_per_hour=price or None,
+            working=self._hours is not None and self._hours.includes(self._life.wall(now_s)),
+        )
 
 
 class _Clock:
+    """Time that jumps from tick to tick, and over the spans in which nobody looked."""
+
     def __init__(self, life: Life) -> None:
-        self._life, self._now_s = life, life.started_s
+        self._life = life
+        self._asleep: Iterator[tuple[float, float]] = iter(sorted(life.asleep))
+        self._next = next(self._asleep, None)
+        self._now_s = life.started_s if life.watched_from_s is None else life.watched_from_s
 
     def now_s(self) -> float:
         return self._now_s
 
     def wall(self) -> datetime:
-        return self._life.began_at + timedelta(seconds=self._now_s)
+        return self._life.wall(self._now_s)
 
     def sleep(self, seconds: float) -> None:
         self._now_s += seconds
-        for from_s, to_s in self._life.asleep:
-            if from_s <= self._now_s < to_s:
-                self._now_s = to_s
-
-
-class _Replayed:
-    """A real judge, whose readings are handed over at the instants at which they were made."""
-
-    def __init__(self, signal: Signal, readings: Sequence[Reading]) -> None:
-        self.name, self.refines = signal.name, signal.refines
-        self._signal, self._coming = signal, _Peekable(readings)
-        self._newest: Reading | None = None
-
-    def read(self, now_s: float) -> Reading:
-        while (following := self._coming.peek()) is not None and following.at_s <= now_s:
-            self._judge_what_is_passed_over()
-            self._newest = self._coming.take()
-        return self._newest or Reading(signal=self.name, at_s=now_s, error="nothing is recorded yet")
-
-    def judge(self, reading: Reading) -> Finding:
-        return self._signal.judge(reading)
-
-    def close(self) -> None:
-        self._signal.close()
-
-    def _judge_what_is_passed_over(self) -> None:
-        """A judge sees every reading, also where the ticks are further apart than the readings."""
-        if self._newest is not None and self._newest.error is None and self._newest.absent is None:
-            self._signal.judge(self._newest)
-
-
-class _Peekable:
-    def __init__(self, readings: Sequence[Reading]) -> None:
-        self._readings, self._next = readings, 0
-
-    def peek(self) -> Reading | None:
-        return self._readings[self._next] if self._next < len(self._readings) else None
-
-    def take(self) -> Reading:
-        self._next += 1
-        return self._readings[self._next - 1]
+        while self._next is not None and self._next[0] <= self._now_s:
+            self._now_s = max(self._now_s, self._next[1])
+            self._next = next(self._asleep, None)
 
 
 class _Rehearsed:
-    """Actions that succeed at once."""
+    """Actions that succeed: a save after its time, a stop at once, and only noted."""
 
-    def __init__(self) -> None:
-        self._ready: Outcome | None = None
+    def __init__(self, save_takes_s: float) -> None:
+        self._save_takes_s = save_takes_s
+        self._ready: tuple[float, Outcome] | None = None
 
     def carry_out(self, decision: Decision, now_s: float) -> None:
         if decision.action is Action.SAVE:
-            self._ready = Outcome(action=Action.SAVE, ok=True, reason="saved", save_began_s=now_s)
+            saved = Outcome(action=Action.SAVE, ok=True, reason="saved", save_began_s=now_s)
+            self._ready = now_s + self._save_takes_s, saved
         elif decision.action is Action.STOP:
-            self._ready = Outcome(action=Action.STOP, ok=True, reason="would be stopped", observed=True)
+            self._ready = now_s, Outcome(action=Action.STOP, ok=True, reason="would be stopped", observed=True)
         elif decision.action is Action.CANCEL:
             self._ready = None
 
     def poll(self, now_s: float) -> Outcome | None:
-        del now_s
-        ready, self._ready = self._ready, None
-        return ready
+        if self._ready is None or now_s < self._ready[0]:
+            return None
+        _, outcome = self._ready
+        self._ready = None
+        return outcome
 
-    def close(self) -> None: ...
-
-
-class _Witness:
-    """Keeps what happened, as a `daemon.Record`."""
-
-    def __init__(self) -> None:
-        self.lived = Lived()
-        self.kept: dict[tuple[str, float], Span] = {}
-        self._standing: dict[str, Span] = {}
-
-    def tick(self, report: Tick) -> None:
-        now_s, decision = report.moment.now_s, report.decision
-        self._standing = extended(self._standing, report.findings, report.moment.holds, now_s, longest_gap_s=60.0)
-        self.kept |= {(span.name, span.from_s): span for span in self._standing.values()}
-        self.lived.looks.append(_look(report))
-        self.lived.alarms += [(now_s, alarm.name, alarm.text) for alarm in report.alarms]
-        if decision.action is not Action.WAIT:
-            self.lived.decisions.append((now_s, decision))
-        if decision.action is Action.STOP and self.lived.stopped_s is None:
-            self.lived.stopped_s = now_s
-
-
-_RANK: Sequence[tuple[str, Callable[[Finding], bool]]] = (
-    (IN_USE, lambda finding: finding.activity is Activity.ACTIVE),
-    (HELD, lambda finding: finding.bars),
-    (UNKNOWN, lambda finding: finding.activity is Activity.UNKNOWN or finding.pauses),
-)
-
-
-def _look(report: Tick) -> Look:
-    pod, decisive = _strongest(report)
-    return Look(
-        at_s=report.moment.now_s,
-        pod=pod,
-        verdicts={finding.signal: finding.activity.value for finding in report.findings},
-        reason=report.decision.reason,
-        decisive=decisive,
-    )
-
-
-def _strongest(report: Tick) -> tuple[str, str]:
-    if report.moment.holds:
-        hold = report.moment.holds[0]
-        return HELD, f"hold: {hold.who}: {hold.reason}"
-    for pod, there in _RANK:
-        strong = next(_matching(report.findings, there), None)
-        if strong:
-            return pod, f"{strong.signal}: {strong.reason}"
-    return IDLE, "; ".join(f"{f.signal}: {f.reason}" for f in report.findings if f.activity is Activity.QUIET)
-
-
-def _matching(findings: Sequence[Finding], there: Callable[[Finding], bool]) -> Iterator[Finding]:
-    return (finding for finding in findings if there(finding))
+    def close(self) -> None:
+        self._ready = None

@@ -1,284 +1,230 @@
 """
-A scenario: a Pod's life written by hand, with what must come of it. One TOML file each.
+A scenario: a Pod's life written by hand, with what must come of it. One TOML file each; docs/scenarios.md has it all.
 
-    scenario = 1
-    id = "F11"
-    title = "8 GPUs, one of them at 30 %"
-    source = "where it happened"
+    scenario = 1                    the format
+    id, title, source               which, what, where it happened
+    begins = 2026-11-20T09:00:00Z   wall time of the container's start, for working hours
+    save_takes = "6m"               how long a save takes; else none
+    known_wrong = "why"             it is judged wrong, and that is known
+    include = ["quiet.toml"]        files with more [settings], [base.*] and [like.*]
 
-    [settings]                      IDLEWATCH_ variables, as in a Pod
-    [base.host]                     facts that hold where a stretch says nothing else
-    [[stretch]]                     lasts, every (default 15s), and one table a signal
+    [settings]                      IDLEWATCH_ and RUNPOD_ variables, as in a Pod
+    [base.SIGNAL]                   facts that hold where a stretch says nothing else
+    [like.NAME]                     a table that others can be like
+    [[stretch]]                     `stretches.py`
     [[hold]]                        at, for, who, reason
-    [[expect]]                      what must come of it
-
-A fact may be written as `now`, `now-40s` (an instant before the reading), or `1000+200/s` (a counter: its value at the
-beginning of the stretch's scenario plus a rate). Under a signal `error` or `absent` stand for a reading that could not
-be had, `silent = true` for one that does not come. `pattern` repeats shorter pieces until the stretch is over.
+    [[expect]]                      what must come of it: `expected.py`
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from idlewatch.durations import format_duration, parse_duration
-from idlewatch.errors import IdlewatchError, SettingsError
-from idlewatch.model import Action, Hold, Json, Reading
-from idlewatch.replay.engine import Life, Lived, Look
-from idlewatch.settings import Loaded, Source, load
+from idlewatch.durations import parse_duration
+from idlewatch.errors import SettingsError
+from idlewatch.model import Activity, Hold
+from idlewatch.replay.expected import HAPPENINGS, Expectation
+from idlewatch.replay.facts import with_likes
+from idlewatch.replay.life import POD_STATES, Life
+from idlewatch.replay.story import Story, foreign_variables
+from idlewatch.replay.stretches import Piece, Written, checked, over, pieces, written_out
+from idlewatch.replay.toml_file import Table, TomlFile
+from idlewatch.settings import Source, load
 
+FORMAT = 1
 STARTED_S = 1000.0
 """The container's start: not 0, so that a missing instant is never a plausible one."""
-_EVERY_S = 15.0
-_SPECIAL = {"error", "absent", "silent"}
-_STRETCH_KEYS = {"lasts", "every", "asleep", "pattern"}
-_INSTANT = re.compile(r"now(?:([+-])(\d+(?:\.\d+)?[smhd]))?")
-_COUNTER = re.compile(r"(\d+(?:\.\d+)?)\+(\d+(?:\.\d+)?)/s")
+_BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
+_TEXTS = {"id", "title", "source"}
+_INCLUDED = {"settings", "base", "like"}
+_TOP = {
+    "scenario",
+    *_TEXTS,
+    "begins",
+    "save_takes",
+    "known_wrong",
+    "include",
+    *_INCLUDED,
+    "stretch",
+    "hold",
+    "expect",
+}
+_HOLD = {"at", "for", "who", "reason"}
+_SPAN = {"from", "to"}
+_EXPECT = {*_SPAN, "pod", "verdict", "alarm", "no_alarm", "reason", *HAPPENINGS}
 
 
-class ScenarioError(IdlewatchError):
-    """A scenario file that can't be understood; names the file and the place in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """One thing that must come of it; instants are seconds since the container's start."""
-
-    text: str
-    from_s: float = 0.0
-    to_s: float = float("inf")
-    pod: str | None = None
-    """`active`, `held`, `unknown` or `idle` at every tick of the span."""
-    verdicts: Mapping[str, str] = field(default_factory=dict)
-    """Signal -> its verdict at every tick of the span."""
-    stopped: bool | None = None
-    """Whether the Pod is stopped within the span; False: not at all by its end."""
-    warned: bool | None = None
-    alarm: str | None = None
-    """An alarm of this name within the span."""
-    reason: str | None = None
-    """Words in what is decisive at the end of the span."""
-
-    def unmet(self, lived: Lived) -> str | None:
-        """What is not as it must be; None where all is."""
-        looks = [look for look in lived.looks if self.from_s < look.at_s - STARTED_S <= self.to_s]
-        failures = [*self._happenings(lived), *self._states(looks)]
-        return f"{self.text}: {failures[0]}" if failures else None
-
-    def _happenings(self, lived: Lived) -> Iterator[str]:
-        for name, wanted, at_s in (
-            ("stopped", self.stopped, lived.stopped_s),
-            ("warned", self.warned, lived.first(Action.WARN)),
-        ):
-            after_s = None if at_s is None else at_s - STARTED_S
-            if wanted is False and after_s is not None and after_s <= self.to_s:
-                yield f"it was {name} after {format_duration(after_s)}"
-            if wanted and (after_s is None or not self.from_s <= after_s <= self.to_s):
-                yield f"it was {name} {'never' if after_s is None else f'after {format_duration(after_s)}'}"
-        if self.alarm is not None and not any(
-            name == self.alarm and self.from_s <= at_s - STARTED_S <= self.to_s for at_s, name, _ in lived.alarms
-        ):
-            yield f"there was no such alarm, but {sorted({name for _, name, _ in lived.alarms})}"
-
-    def _states(self, looks: Sequence[Look]) -> Iterator[str]:
-        if not looks and (self.pod or self.verdicts or self.reason):
-            yield "nothing was looked at in that span"
-        for look in looks:
-            at = format_duration(look.at_s - STARTED_S)
-            if self.pod and look.pod != self.pod:
-                yield f"after {at} it was {look.pod} ({look.decisive})"
-            for signal, verdict in self.verdicts.items():
-                if look.verdicts.get(signal) != verdict:
-                    yield f"after {at} {signal} was {look.verdicts.get(signal)} ({look.decisive})"
-        if self.reason and looks and self.reason not in looks[-1].decisive:
-            yield f"at its end it was: {looks[-1].decisive}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """One file, understood."""
-
-    id: str
-    title: str
-    source: str
-    loaded: Loaded
-    life: Life
-    signals: tuple[str, ...]
-    """The signals that it has readings of."""
-    variables: Mapping[str, str]
-    expectations: tuple[Expectation, ...]
-
-    def unmet(self, lived: Lived) -> list[str]:
-        """Every expectation that is not met, in words."""
-        return [failure for expected in self.expectations if (failure := expected.unmet(lived))]
-
-
-def read_scenario(path: Path) -> Scenario:
-    """Read a scenario file. Raises ScenarioError naming file and place."""
-    try:
-        said = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ScenarioError(f"{path}: {error}") from None
-    try:
-        return _understood(said, path)
-    except SettingsError as error:
-        raise ScenarioError(f"{path}: [settings]: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-        raise ScenarioError(f"{path}: {what}") from None
-
-
-def _understood(said: Mapping[str, Any], path: Path) -> Scenario:
-    if said.get("scenario") != 1:
-        raise ValueError("it does not begin with `scenario = 1`")
-    unknown = set(said) - {"scenario", "id", "title", "source", "settings", "base", "stretch", "hold", "expect"}
-    if unknown:
-        raise ValueError(f"there is no such key: {', '.join(sorted(unknown))}")
-    variables = {str(name): str(value) for name, value in said.get("settings", {}).items()}
-    pieces = [piece for stretch in said["stretch"] for piece in _pieces(stretch, said.get("base", {}))]
-    readings, asleep, ends_s = _written_out(pieces)
-    if not said.get("expect"):
-        raise ValueError("it expects nothing: write at least one [[expect]]")
-    return Scenario(
-        id=str(said["id"]),
-        title=str(said["title"]),
-        source=str(said["source"]),
-        loaded=load([Source(name=str(path), variables=variables)]),
-        life=Life(
-            started_s=STARTED_S, ends_s=ends_s, readings=readings, holds=_holds(said.get("hold", [])), asleep=asleep
-        ),
-        signals=tuple(sorted({reading.signal for reading in readings})),
-        variables=variables,
-        expectations=tuple(_expectation(one) for one in said["expect"]),
+def read_scenario(path: Path, signals: Sequence[str]) -> Story:
+    """Read a scenario file; `signals` are the names that there are. Raises BadFile naming file and line."""
+    file = TomlFile(path)
+    if file.tables.get("scenario") != FORMAT:
+        raise file.wrong(f"a scenario begins with `scenario = {FORMAT}`", key="scenario")
+    file.only(file.tables, _TOP)
+    files = [*_included(file), file]
+    written = _written(files, signals)
+    there = {reading.signal for reading in written.readings}
+    return Story(
+        path=path,
+        id=file.text_of("id"),
+        title=file.text_of("title"),
+        source=file.text_of("source"),
+        variables=_variables(files),
+        life=_life(file, written),
+        signals=tuple(name for name in signals if name in there),
+        expectations=tuple(_expectations(file, signals)),
+        known_wrong=file.text_of("known_wrong") if "known_wrong" in file.tables else None,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    lasts_s: float
-    every_s: float
-    asleep: bool
-    signals: Mapping[str, Mapping[str, Any]]
+def _variables(files: Sequence[TomlFile]) -> dict[str, str]:
+    """What [settings] says, also in the included files; the last of `files` goes before."""
+    variables: dict[str, str] = {}
+    for file in files:
+        told = file.tables.get("settings", {})
+        if not isinstance(told, dict):
+            raise file.wrong("settings: write it as [settings]", key="settings")
+        for name in foreign_variables(told):
+            raise file.wrong(f"{name}: neither a setting nor a variable of the platform", "settings", key=name)
+        variables |= {name: str(value) for name, value in told.items()}
+        try:
+            load([Source(name=str(file.path), variables=variables)])
+        except SettingsError as error:
+            named = next((name for name in told if error.problems[0].startswith(name)), None)
+            raise file.wrong(error.problems[0], "settings", key=named) from None
+    return variables
 
 
-def _pieces(stretch: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[_Piece]:
-    lasts_s = parse_duration(stretch["lasts"])
-    every_s = parse_duration(stretch["every"]) if "every" in stretch else _EVERY_S
-    own = _merged(base, {key: value for key, value in stretch.items() if key not in _STRETCH_KEYS})
-    pattern = stretch.get("pattern")
-    if not pattern:
-        yield _Piece(lasts_s, every_s, bool(stretch.get("asleep")), own)
-        return
-    left_s = lasts_s
-    while left_s > 0:
-        for part in pattern:
-            span_s = min(left_s, parse_duration(part["lasts"]))
-            yield _Piece(
-                span_s, every_s, False, _merged(own, {k: v for k, v in part.items() if k not in _STRETCH_KEYS})
-            )
-            left_s -= span_s
-            if left_s <= 0:
-                break
+# ---------------------------------------------------------------- what was seen
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    for name, facts in own.items():
-        if not isinstance(facts, dict):
-            raise TypeError(f"[[stretch]] {name}: it must be a table of facts, the name of a signal with `.fact`")
-    names = {*base, *own}
-    return {
-        name: own[name] if _SPECIAL & set(own.get(name, {})) else {**base.get(name, {}), **own.get(name, {})}
-        for name in names
-    }
+def _written(files: Sequence[TomlFile], signals: Sequence[str]) -> Written:
+    file, (base, likes) = files[-1], _background(files, signals)
+    told: list[Piece] = []
+    for place, stretch in enumerate(file.several("stretch")):
+        told += file.understood(partial(_piece_list, stretch, base, likes, signals), "stretch", place)
+    if not told:
+        raise file.wrong("it has no [[stretch]]: nothing was seen")
+    return file.understood(partial(written_out, told, STARTED_S), "stretch")
 
 
-def _written_out(pieces: Sequence[_Piece]) -> tuple[list[Reading], list[tuple[float, float]], float]:
-    readings: list[Reading] = []
-    asleep: list[tuple[float, float]] = []
-    at_s = newest_s = STARTED_S
-    for piece in pieces:
-        end_s = at_s + piece.lasts_s
-        if piece.asleep:
-            asleep.append((at_s, end_s))
-            newest_s = end_s
-        else:
-            for now_s in _instants(at_s, end_s, piece.every_s):
-                readings += [
-                    _reading(name, facts, now_s, now_s - newest_s)
-                    for name, facts in piece.signals.items()
-                    if not facts.get("silent")
-                ]
-                newest_s = now_s
-        at_s = end_s
-    return readings, asleep, at_s
+def _piece_list(
+    stretch: Table, base: Mapping[str, Table], likes: Mapping[str, Table], signals: Sequence[str]
+) -> list[Piece]:
+    return list(pieces(with_likes(stretch, likes), base, signals))
 
 
-def _instants(from_s: float, to_s: float, every_s: float) -> Iterator[float]:
-    now_s = from_s
-    while now_s < to_s:
-        now_s = min(to_s, now_s + every_s)
-        yield now_s
+def _background(files: Sequence[TomlFile], signals: Sequence[str]) -> tuple[dict[str, Table], dict[str, Table]]:
+    """What [base.*] and [like.*] say, also in the included files; the last of `files` goes before."""
+    bases: dict[str, Table] = {}
+    likes: dict[str, Table] = {}
+    for each in files:
+        likes |= each.tables.get("like", {})
+    for each in files:
+        for name, facts in each.tables.get("base", {}).items():
+            each.understood(partial(checked, name, facts, signals), "base")
+            told: Table = each.understood(partial(with_likes, facts, likes), f"base.{name}")
+            bases[name] = over(bases.get(name, {}), told)
+    return bases, likes
 
 
-def _reading(name: str, facts: Mapping[str, Any], now_s: float, covers_s: float) -> Reading:
-    return Reading(
-        signal=name,
-        at_s=now_s,
-        covers_s=covers_s,
-        facts={key: _fact(value, now_s) for key, value in facts.items() if key not in _SPECIAL},
-        error=facts.get("error"),
-        absent=facts.get("absent"),
+def _included(file: TomlFile) -> Iterator[TomlFile]:
+    names = file.tables.get("include", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise file.wrong('include: write a list of files: include = ["quiet.toml"]', key="include")
+    for name in names:
+        if not (file.path.parent / name).is_file():
+            raise file.wrong(f"include: there is no {file.path.parent / name}", key="include")
+        included = TomlFile(file.path.parent / name)
+        included.only(included.tables, _INCLUDED)
+        yield included
+
+
+def _life(file: TomlFile, written: Written) -> Life:
+    begins = file.tables.get("begins", _BEGINS)
+    if not isinstance(begins, datetime) or begins.tzinfo is None:
+        raise file.wrong("begins: write an instant with its zone: begins = 2026-11-20T09:00:00Z", key="begins")
+    return Life(
+        started_s=STARTED_S,
+        ends_s=written.ends_s,
+        readings=written.readings,
+        holds=[_hold(file, place, said) for place, said in enumerate(file.several("hold"))],
+        asleep=written.asleep,
+        restarts=written.restarts,
+        save_takes_s=file.understood(lambda: _span(file.tables, "save_takes", 0.0), ""),
+        began_at=begins.astimezone(UTC) - timedelta(seconds=STARTED_S),
     )
 
 
-def _fact(value: Any, now_s: float) -> Json:
-    if isinstance(value, dict):
-        return {key: _fact(inner, now_s) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fact(inner, now_s) for inner in value]
-    if isinstance(value, str) and (instant := _INSTANT.fullmatch(value)):
-        offset_s = parse_duration(instant[2]) if instant[2] else 0.0
-        return now_s - offset_s if instant[1] == "-" else now_s + offset_s
-    if isinstance(value, str) and (counter := _COUNTER.fullmatch(value)):
-        return float(counter[1]) + float(counter[2]) * (now_s - STARTED_S)
-    return None if value == "none" else value
+def _hold(file: TomlFile, place: int, said: Table) -> tuple[float, Hold]:
+    file.only(said, _HOLD, "hold", place)
+    return file.understood(partial(_of_hold, place, said), "hold", place)
 
 
-def _holds(said: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, Hold], ...]:
-    found = []
-    for index, one in enumerate(said):
-        at_s = STARTED_S + parse_duration(one["at"])
-        hold = Hold(
-            id=str(index),
-            who=str(one["who"]),
-            reason=str(one.get("reason", "")),
-            until_s=at_s + parse_duration(one["for"]),
-        )
-        found.append((at_s, hold))
-    return tuple(found)
+def _of_hold(place: int, said: Table) -> tuple[float, Hold]:
+    at_s = STARTED_S + parse_duration(said["at"])
+    until_s = at_s + parse_duration(said["for"])
+    return at_s, Hold(id=str(place), who=str(said["who"]), reason=str(said.get("reason", "")), until_s=until_s)
 
 
-_EXPECT_KEYS = {"from", "to", "pod", "verdict", "stopped", "warned", "alarm", "reason"}
+def _span(said: Table, key: str, otherwise: float) -> float:
+    try:
+        return parse_duration(said[key]) if key in said else otherwise
+    except (AttributeError, ValueError) as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
-def _expectation(said: Mapping[str, Any]) -> Expectation:
-    unknown = set(said) - _EXPECT_KEYS
-    if unknown or not set(said) & {"pod", "verdict", "stopped", "warned", "alarm", "reason"}:
-        known = ", ".join(sorted(_EXPECT_KEYS))
-        raise ValueError(f"[[expect]] {dict(said)}: it takes {known}, and must expect something")
+# ---------------------------------------------------------------- what must come of it
+
+
+def _expectations(file: TomlFile, signals: Sequence[str]) -> Iterator[Expectation]:
+    told = file.several("expect")
+    if not told:
+        raise file.wrong("it expects nothing: write at least one [[expect]]")
+    for place, said in enumerate(told):
+        file.only(said, _EXPECT, "expect", place)
+        yield file.understood(partial(_expectation, said, signals), "expect", place)
+
+
+def _expectation(said: Table, signals: Sequence[str]) -> Expectation:
+    if not set(said) - _SPAN:
+        raise ValueError(f"it expects nothing; write one of {', '.join(sorted(_EXPECT - _SPAN))}")
+    verdicts = said.get("verdict", {})
+    for name in verdicts:
+        checked(name, {}, signals)
     return Expectation(
-        text=", ".join(f"{key} {value}" for key, value in said.items()),
-        from_s=parse_duration(said["from"]) if "from" in said else 0.0,
-        to_s=parse_duration(said["to"]) if "to" in said else float("inf"),
-        pod=said.get("pod"),
-        verdicts=said.get("verdict", {}),
-        stopped=said.get("stopped"),
-        warned=said.get("warned"),
-        alarm=said.get("alarm"),
-        reason=said.get("reason"),
+        text=", ".join(f"{key} {_shown(value)}" for key, value in said.items()),
+        from_s=_span(said, "from", 0.0),
+        to_s=_span(said, "to", float("inf")),
+        pods=_words("pod", said.get("pod", []), POD_STATES),
+        verdicts={name: _words("verdict", value, tuple(Activity)) for name, value in verdicts.items()},
+        happenings={key: _claim(key, wanted) for key, wanted in said.items() if key in HAPPENINGS},
+        alarms=dict.fromkeys(_words("alarm", said.get("alarm", [])), True)
+        | dict.fromkeys(_words("no_alarm", said.get("no_alarm", [])), False),
+        reason=str(said["reason"]) if "reason" in said else None,
     )
+
+
+def _words(key: str, value: object, allowed: Sequence[str] = ()) -> tuple[str, ...]:
+    """One word or a list of them."""
+    words = value if isinstance(value, list) else [value]
+    for word in words:
+        if not isinstance(word, str) or (allowed and word not in allowed):
+            raise ValueError(f"{key}: {word!r} is none; write {', '.join(allowed) or 'a text'}")
+    return tuple(words)
+
+
+def _claim(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{key}: write true or false")
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return " or ".join(map(str, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,108 @@
+"""`replay` and `record`: what was seen, judged again under any settings; and how to see it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from idlewatch import assembly, logs
+from idlewatch.assembly import Assembly
+from idlewatch.durations import format_duration
+from idlewatch.errors import IdlewatchError, Refused, SettingsError
+from idlewatch.model import Json, Signal
+from idlewatch.replay import Factories, read_story, recorder
+from idlewatch.replay.story import Story, foreign_variables
+from idlewatch.settings import settings_record
+from idlewatch.show.replayed import Replayed, as_json, table
+from idlewatch.signals import SIGNALS
+from idlewatch.verbs.words import loaded, say
+from idlewatch.watch import MachineClock
+
+
+def replay(options: argparse.Namespace) -> bool:
+    """`idlewatch replay`: done only where all is as expected."""
+    logs.set_up(least=logging.CRITICAL)
+    overrides = variables_of(options.set)
+    stories = [read_story(Path(name), tuple(SIGNALS)) for name in options.file]
+    replayed = []
+    for story in stories:
+        replayed.append(replayed_story(story, overrides, SIGNALS))
+        if not options.json:
+            say([*replayed[-1].lines(), ""])
+    if options.json:
+        say([json.dumps(as_json(replayed))])
+    elif len(replayed) > 1:
+        say(table(replayed))
+    return all(each.ok for each in replayed)
+
+
+def replayed_story(story: Story, overrides: Mapping[str, str], factories: Factories) -> Replayed:
+    """One story lived again under these settings. Raises SettingsError where they make no sense together."""
+    told = story.loaded(overrides)
+    return Replayed(
+        story=story,
+        settings={**story.variables, **overrides},
+        interval_s=told.settings.interval.total_seconds(),
+        lived=story.relived(told, factories),
+    )
+
+
+def variables_of(words: Sequence[str]) -> dict[str, str]:
+    """What `--set NAME=VALUE` says, each time it is said. Raises SettingsError."""
+    pairs = [word.partition("=") for word in words]
+    wrong = [word for word, (_, equals, _) in zip(words, pairs, strict=True) if not equals]
+    if wrong:
+        raise SettingsError([f"--set {wrong[0]}: write NAME=VALUE, such as IDLEWATCH_IDLE_AFTER=20m"])
+    variables = {name: value for name, _, value in pairs}
+    for name in foreign_variables(variables):
+        raise SettingsError([f"--set {name}: there is no such setting; `idlewatch settings` lists them all"])
+    return variables
+
+
+def record(options: argparse.Namespace) -> bool:
+    """`idlewatch record`: every reading of this machine, until a shutdown request or its time."""
+    told, clock = loaded(), MachineClock()
+    here = assembly.assembled(told)
+    signals = assembly.signals(here)
+    file = _new_file(options.file)
+    clock.end_on_shutdown_request()
+    say([f"Recording {', '.join(signal.name for signal in signals)} into {options.file}; Ctrl-C ends it."])
+    with file:
+        seen = _recorded(file, here, signals, clock, options)
+    say([f"{seen.readings} readings in {format_duration(seen.lasted_s)}. What would have come of them says:"])
+    say([f"  idlewatch replay {options.file}"])
+    return True
+
+
+def _recorded(
+    file: BinaryIO, here: Assembly, signals: Sequence[Signal], clock: MachineClock, options: argparse.Namespace
+) -> recorder.Seen:
+    interval_s = here.loaded.settings.interval.total_seconds()
+    try:
+        into = recorder.Recorder(file, _head(here), packed=options.file.endswith(".gz"))
+        return recorder.record(into, signals, clock, interval_s, options.for_s)
+    except OSError as error:
+        raise IdlewatchError(f"{options.file} can't be written: {error.strerror}") from error
+
+
+def _new_file(name: str) -> BinaryIO:
+    try:
+        return recorder.new_file(Path(name))
+    except FileExistsError:
+        raise Refused(f"{name} is there already; nothing is overwritten") from None
+    except OSError as error:
+        raise Refused(f"{name} can't be written: {error.strerror}") from error
+
+
+def _head(here: Assembly) -> dict[str, Json]:
+    variables: Json = dict(settings_record(here.loaded)["variables"])
+    return {
+        "pod_id": here.pod.pod_id,
+        "boot_key": here.pod.boot_key,
+        "started_s": here.pod.started_s,
+        "settings": variables,
+    }
