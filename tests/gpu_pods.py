@@ -21,6 +21,8 @@ HURRIED = (GPU_DAEMON, "0.25", "4", "2")
 """And ends a hung reader's process after seconds."""
 IMPATIENT = (GPU_DAEMON, "0.25", "2", "1")
 """Grants the opening of NVML 2 s: for readers that never come so far."""
+SLOW = (GPU_DAEMON, "2", "30", "60")
+"""Polls seldom enough that a short burst stands only in the driver's ring; counts readings after 12 s."""
 VERB = ("-m", "idlewatch", "run", "--observe")
 """The verb itself, with the reader's own times; it only observes, for it would warn on every terminal of a machine."""
 
