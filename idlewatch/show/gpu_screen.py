@@ -15,7 +15,6 @@ from idlewatch.show.sparkline import SETTLES, UNSEEN, Column, axis, columns, dra
 PLAIN = ""
 NAMED_METRICS = 4
 _GUTTER, _TAIL = 6, 17
-_SINGLE_LOOKS = "single looks"
 
 
 class Words(NamedTuple):
@@ -64,7 +63,7 @@ def _lines(view: View, width: int, *, details: bool) -> list[Line]:
     for row, of in drawn_rows:
         lines.append(_row(row, of))
         lines += _details(row, width) if details else _short(row, width)
-    return [*lines, *_footer(view, width)]
+    return [*lines, *_footer(view, width, details=details)]
 
 
 # -------------------------------------------------------------------- the top
@@ -89,9 +88,7 @@ def _about(view: View, width: int) -> list[Line]:
     if view.whole.get("driver"):
         told.append(f"driver {view.whole['driver']}")
     ago = "" if view.newest_s is None else f" {format_duration(max(0.0, view.now_s - view.newest_s))} ago"
-    told.append(
-        f"read{ago} by {'the daemon' if view.source == DAEMON else 'this command: no daemon watches GPUs here'}"
-    )
+    told.append(f"read by the daemon{ago}" if view.source == DAEMON else f"read here{ago}: no daemon watches GPUs")
     return [(Words(line, "dim"),) for line in _wrapped(", ".join(told), width)]
 
 
@@ -133,7 +130,7 @@ def _short(row: GpuRow, width: int) -> list[Line]:
     if row.facts is None:
         return _below([row.reason], width)
     engines = [f"{name} {pct:.0f} %" for name, pct in row.facts.get("engines_max_pct", {}).items() if pct]
-    told = [_power(row, short=True), _memory(row.facts), *engines, *_kind(row.facts)]
+    told = [_power(row, short=True), *engines, *_kind(row.facts), _memory(row.facts)]
     return _below([_fitted(", ".join(told), width - _GUTTER)], width)
 
 
@@ -142,7 +139,7 @@ def _details(row: GpuRow, width: int) -> list[Line]:
         return _below([f"{row.name}: {row.reason}"], width)
     engines = ", ".join(f"{name} {pct:.0f} %" for name, pct in row.facts.get("engines_max_pct", {}).items())
     parts = [
-        f"{clean(part.get('uuid'))}: {_mib(part.get('mem_used_mib'))}{_busy_share(part.get('util_mean_pct'))}"
+        f"{part.get('uuid')}: {_memory(part)}, {_busy_share(part.get('util_mean_pct'))}"
         for part in row.facts.get("instances", [])
     ]
     told = [
@@ -150,6 +147,7 @@ def _details(row: GpuRow, width: int) -> list[Line]:
         _power(row, short=False),
         _memory(row.facts),
         *([f"engines: {engines}"] if engines else []),
+        *(["single looks, one a second: what happens between two is missed"] if row.facts.get("instant") else []),
         *parts,
         *([f"{row.verdict}: {row.reason}"] if row.reason else []),
     ]
@@ -166,7 +164,7 @@ def _kind(facts: Facts) -> list[str]:
     parts = len(facts.get("instances", []))
     told = [f"MIG, {parts} instance{'' if parts == 1 else 's'}"] if facts.get("mig") else []
     told += [str(facts["virtual"])] if facts.get("virtual") else []
-    return [*told, *([_SINGLE_LOOKS] if facts.get("instant") else [])]
+    return [*told, *(["single looks"] if facts.get("instant") else [])]
 
 
 def _power(row: GpuRow, *, short: bool) -> str:
@@ -187,28 +185,26 @@ def _power(row: GpuRow, *, short: bool) -> str:
 def _memory(facts: Facts) -> str:
     used, total, processes = facts.get("mem_used_mib"), facts.get("mem_total_mib"), facts.get("processes")
     of = f" of {_mib(total)}" if total else ""
-    told = "memory not readable" if used is None else f"{_mib(used)}{of}"
+    told = "memory not readable" if used is None else f"memory {_mib(used)}{of}"
     return told if processes is None else f"{told}, {processes} process{'' if processes == 1 else 'es'}"
 
 
-def _mib(mib: float | None) -> str:
-    if mib is None:
-        return "memory not readable"
+def _mib(mib: float) -> str:
     return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"
 
 
 def _busy_share(pct: float | None) -> str:
-    return ", how busy is not told" if pct is None else f", worked {pct:.1f} % of the time"
+    return "how busy is not told" if pct is None else f"worked {pct:.1f} % of the time"
 
 
 # ----------------------------------------------------------------- the bottom
 
 
-def _footer(view: View, width: int) -> list[Line]:
+def _footer(view: View, width: int, *, details: bool) -> list[Line]:
     told = [f"Highest % of each {format_duration(view.column_s)}; {UNSEEN} not seen"] if view.rows else []
     if any(not one.counts for row in view.rows for one in row.seen):
         told[0] += f"; {SETTLES} does not count: the driver was just opened"
-    told += [f"Unknown: {text}" for text in _unknown(view.rows)]
+    told += [] if details else [f"Unknown: {text}" for text in _unknown(view.rows)]
     told += [f"Not readable: {text}" for text in _not_readable(view.rows)]
     return [(Words(line, "dim"),) for text in told for line in _wrapped(text, width)]
 

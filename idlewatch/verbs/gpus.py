@@ -11,15 +11,15 @@ import json
 import math
 import sqlite3
 import sys
+import zlib
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idlewatch.daemon import judge, read
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
-from idlewatch.history import DATABASE_FILE, reading_from_json, status_of
+from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.show.gpu import DAEMON, OWN, SETTLING, Trail, Verdict, View
 from idlewatch.show.gpu_screen import Line, screen, text_of
@@ -38,6 +38,9 @@ LOOK_BACK_S = 15 * 60.0
 """The longest memory of what judges a GPU, its idle power; older readings would change nothing."""
 ANOTHER_BOOT_S = 60.0
 """An instant so far before the one kept before it was counted from another start of the machine."""
+AHEAD_S = 60.0
+"""Later than now: likewise, not this start's."""
+SHORTEST_TICK_S = 0.1
 REDRAWN_EVERY_S = 1.0
 LOOKED_EVERY_S = 0.25
 ENOUGH_POLLS = 2
@@ -111,7 +114,7 @@ class GpuWatch:
         self._trail = Trail()
         self._own = False
         self._settled_s = 0.0
-        self._newest_row = 0
+        self._after: int | None = None
         self.ready = False
         """Whether there is all to show that a snapshot can have."""
 
@@ -136,9 +139,9 @@ class GpuWatch:
         shown = mapping(mapping(said.get("signals")).get(SIGNAL))
         notes = [str(text) for name, text in mapping(said.get("troubles")).items() if name.endswith(f":{SIGNAL}")]
         try:
-            for reading in self._kept(now_s):
+            for reading in self._kept(said, now_s):
                 self._judged(reading)
-        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        except (sqlite3.Error, zlib.error, ValueError, TypeError) as error:
             self._trail.missed()
             notes.append(f"the daemon's readings in {self._state_dir} can't be read: {error}")
         verdict = Verdict(activity=str(shown.get("activity")), reason=str(shown.get("reason")), notes=tuple(notes))
@@ -151,19 +154,20 @@ class GpuWatch:
         else:
             self._trail.saw(reading.facts, reading.at_s)
 
-    def _kept(self, now_s: float) -> list[Reading]:
-        """The readings that the daemon has kept since the last look, oldest first. Raises sqlite3.DatabaseError."""
-        query = "SELECT rowid, reading FROM readings WHERE rowid > ? AND at_s >= ? AND signal = ? ORDER BY rowid"
-        uri = f"{(self._state_dir / DATABASE_FILE).as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as database:
-            rows = database.execute(query, (self._newest_row, now_s - LOOK_BACK_S, SIGNAL)).fetchall()
+    def _kept(self, said: Mapping[str, Json], now_s: float) -> list[Reading]:
+        """The daemon's readings of GPUs since the last look, oldest first. Raises what a broken history raises."""
+        newest = newest_of(self._state_dir).reading
+        if self._after is None or newest < self._after:
+            ticks = LOOK_BACK_S / max(number(said.get("interval_s")), SHORTEST_TICK_S)
+            self._after = max(0, newest - math.ceil(ticks * len(mapping(said.get("signals")))))
         kept: list[Reading] = []
-        for row, text in rows:
-            reading = reading_from_json(json.loads(text))
+        for _, reading in readings_of(self._state_dir, self._after):
+            self._after += 1
+            if reading.signal != SIGNAL or not now_s - LOOK_BACK_S <= reading.at_s <= now_s + AHEAD_S:
+                continue
             if kept and reading.at_s < kept[-1].at_s - ANOTHER_BOOT_S:
                 kept.clear()
             kept.append(reading)
-            self._newest_row = row
         return kept
 
     # ------------------------------------------------------------ an own reader
