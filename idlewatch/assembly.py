@@ -55,7 +55,7 @@ def assembled(loaded: Loaded) -> Assembly:
     return Assembly(loaded=loaded, pod=this, volume=kept, save_root=root)
 
 
-def signals(here: Assembly) -> list[Signal]:
+def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None) -> list[Signal]:
     """The signals to watch. Raises SettingsError for a name that is none, or that nothing is set for."""
     settings = here.loaded.settings
     auto = settings.signals == ("auto",)
@@ -64,7 +64,7 @@ def signals(here: Assembly) -> list[Signal]:
     if unknown:
         known = ", ".join(SIGNALS)
         raise SettingsError([f"IDLEWATCH_SIGNALS, IDLEWATCH_IGNORE: no signal {unknown[0]!r}; there are: {known}"])
-    pod = surroundings(here)
+    pod = surroundings(here, gpus_before)
     made = {name: SIGNALS[name](pod) for name in asked if name not in settings.ignore}
     unset = [name for name, signal in made.items() if signal is None and not auto]
     if unset:
@@ -72,7 +72,7 @@ def signals(here: Assembly) -> list[Signal]:
     return [signal for signal in made.values() if signal] + [_own_signal(name, pod) for name in settings.extra_signals]
 
 
-def surroundings(here: Assembly) -> Surroundings:
+def surroundings(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None) -> Surroundings:
     """What the signals are told."""
     settings, questions = here.loaded.settings, {}
     every_s, within_s = settings.command_every.total_seconds(), settings.command_within.total_seconds()
@@ -86,6 +86,8 @@ def surroundings(here: Assembly) -> Surroundings:
         variables=here.loaded.pod_variables(),
         started_s=here.pod.started_s,
         connected_for_s=settings.connected_for.total_seconds(),
+        gpus_before=gpus_before,
+        gpu_gpm=settings.gpu_gpm,
         servers=settings.servers,
         questions=questions,
         start_task=task_starter(),

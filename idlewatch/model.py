@@ -117,6 +117,10 @@ class Surroundings:
     """When this container started, CLOCK_BOOTTIME seconds; others' time stamps are never believed before it."""
     connected_for_s: float = 3 * 3600.0
     """IDLEWATCH_CONNECTED_FOR: how long a connection, or a state without motion, may bar."""
+    gpus_before: Callable[[], int | None] = lambda: None
+    """How many GPUs this Pod had before its last stop; None: not known, or not yet."""
+    gpu_gpm: bool = False
+    """IDLEWATCH_GPU_GPM: ask MIG instances through GPM."""
     servers: tuple[str, ...] = ()
     """IDLEWATCH_SERVERS as it was written: servers that only the owner knows."""
     questions: Mapping[str, Question] = field(default_factory=dict)

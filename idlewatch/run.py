@@ -38,11 +38,11 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: A
     """Watch this Pod until a shutdown request comes; the state folder's lock is held by the caller."""
     settings, clock = here.loaded.settings, MachineClock()
     clock.end_on_shutdown_request()
-    watched = assembly.signals(here) if signals is None else signals
     refusal = assembly.provider(here).refusal()
     history = History(settings.state_dir)
     background = Background(_errands(here, refusal), assembly.task_starter())
     known = _Knowledge(here, background, refusal, clock.wall)
+    watched = assembly.signals(here, known.gpus_before) if signals is None else signals
     record = DaemonRecord(history, clock, here.loaded, here.pod, known.previous_stop)
     state = history.remembered(here.pod.boot_key, record.settings_key)
     _show_at_login(here)
@@ -129,6 +129,11 @@ class _Knowledge:
         """What the note on the volume proves of the stop before this start."""
         text = self._result(LOOK_BACK).get("text")
         return None if text is None else str(text)
+
+    def gpus_before(self) -> int | None:
+        """How many GPUs the note on the volume counts before the last stop."""
+        gpus = self._result(LOOK_BACK).get("gpus")
+        return gpus if isinstance(gpus, int) else None
 
     def _result(self, name: str) -> dict[str, Json]:
         result = self._background.results.get(name)

@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     """Time between two looks at everything."""
     signals: Names = ("auto",)
     """Which signals to watch, by name, comma-separated; `auto` takes all that apply here."""
+    gpu_gpm: bool = False
+    """Ask MIG instances through NVML's GPM how busy they are; containers are often refused."""
     servers: Annotated[Names, AfterValidator(_servers)] = ()
     """Servers whose requests count although they are not found by themselves, comma-separated: `9100`,
     `NAME=9100/metrics`, `9100/metrics#COUNTER+COUNTER`, or a known one elsewhere: `gradio=7865`."""

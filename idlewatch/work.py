@@ -20,6 +20,7 @@ from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.model import Json
 from idlewatch.questions import ask_prometheus, run_command
 from idlewatch.settings import load, pod_sources, settings_record
+from idlewatch.signals import gpu_count
 from idlewatch.snapshot import SaveRequest, be_gentle
 from idlewatch.snapshot import save as save_now
 from idlewatch.tasks import Task
@@ -98,6 +99,7 @@ def note(request: Json, _progress: Progress) -> Json:
         "reason": said.get("reason"),
         "idle_for_s": said.get("idle_for_s"),
         "snapshot": said.get("snapshot"),
+        "gpus": gpu_count(here.loaded.pod_variables()),
     }
     try:
         notes.write_note(here.volume, here.pod_name, notes.LAST_STOP, written)
@@ -114,7 +116,7 @@ def look_back(_request: Json, _progress: Progress) -> Json:
     """Read what the volume says of the stop before this start."""
     here = _here()
     said = notes.stop_note(here.volume, here.pod_name) if here.volume else None
-    return {"text": notes.previous_stop(said, here.pod.boot_key)}
+    return {"text": notes.previous_stop(said, here.pod.boot_key), "gpus": said.get("gpus") if said else None}
 
 
 def describe(_request: Json, _progress: Progress) -> Json:

@@ -244,20 +244,20 @@ def test_a_gpu_that_can_not_even_be_named_takes_the_number_that_is_free() -> Non
 
 
 def test_a_pod_that_came_back_without_its_gpu_is_told_so() -> None:
-    finding = Pod(gpu_count=0, gpus_before=2).see(now_s=5)
+    finding = Pod(gpu_count=0, gpus_before=lambda: 2).see(now_s=5)
     assert (finding.activity, finding.reason) == (ABSENT, "RUNPOD_GPU_COUNT=0")
-    assert finding.notice == "this Pod had 2 GPUs at its last start and came back without any"
+    assert finding.notice == "this Pod had 2 GPUs before its last stop and came back without any"
 
 
 @pytest.mark.parametrize("before", [None, 0])
 def test_a_pod_that_never_had_one_hears_nothing(before: int | None) -> None:
-    assert Pod(gpu_count=0, gpus_before=before).see(now_s=5).notice is None
+    assert Pod(gpu_count=0, gpus_before=lambda: before).see(now_s=5).notice is None
 
 
 def test_a_recorded_absence_tells_the_same() -> None:
-    reading = Pod(gpu_count=0, gpus_before=1).read(now_s=5)
+    reading = Pod(gpu_count=0, gpus_before=lambda: 1).read(now_s=5)
     replayed = GpuSignal(reader=FakeReader()).judge(reading)
-    assert replayed.notice == "this Pod had 1 GPU at its last start and came back without any"
+    assert replayed.notice == "this Pod had 1 GPU before its last stop and came back without any"
 
 
 def test_the_device_that_windows_hands_to_wsl_is_a_gpu(tmp_path: Path) -> None:

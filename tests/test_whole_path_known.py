@@ -97,6 +97,15 @@ def test_the_next_start_says_why_the_pod_was_stopped_also_at_login(pod: Place) -
     assert "idlewatch restore s1" in told
 
 
+def test_a_pod_that_comes_back_without_its_gpus_is_told_so(pod: Place) -> None:
+    note: dict[str, Json] = {"at": "2026-11-20T19:00", "reason": "idle", "boot_key": "before", "gpus": 2}
+    write_note(pod.volume, POD_ID, LAST_STOP, note)
+    pod.settings = {"RUNPOD_GPU_COUNT": "0", "IDLEWATCH_SIGNALS": "gpu"}
+    pod.command = ("-m", "idlewatch", "run", "--observe")
+    pod.start()
+    pod.until(lambda: "had 2 GPUs before its last stop" in str(pod.status().get("troubles")))
+
+
 def test_a_gentle_end_is_seen_at_once_and_leaves_this_boots_history_on_the_volume(pod: Place) -> None:
     daemon = pod.start()
     pod.until(lambda: float(str(pod.status().get("idle_for_s", 0))) > 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from idlewatch.gpu.nvml import Supports, ask
+from idlewatch.gpu.nvml import Supports, sample_rows
 from idlewatch.gpu.samples import HIGHEST_PCT, cleaned, period_s, span_s
 from idlewatch.gpu.words import MetricError
 
@@ -23,14 +23,13 @@ RING_MEASURED_FROM = 50
 def ring(handle: object, kind: int, since_us: int, tries: int = 3) -> list[tuple[int, int]]:
     """Rows of one sample ring from `since_us` on, cleaned; none where there are none. Source: nvmlDeviceGetSamples."""
     try:
-        _, rows = ask("nvmlDeviceGetSamples", handle, kind, since_us)
+        return cleaned(sample_rows(handle, kind, since_us), since_us)
     except MetricError as error:
         if error.none_there:
             return []
         if not error.grew or tries == 1:
             raise
         return ring(handle, kind, since_us, tries - 1)
-    return cleaned([(row.timeStamp, row.sampleValue.uiVal) for row in rows], since_us)
 
 
 class Meter:

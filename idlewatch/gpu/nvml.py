@@ -9,6 +9,7 @@ failed call into a number.
 from __future__ import annotations
 
 import time
+from ctypes import byref, c_int, c_uint, c_ulonglong
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pynvml
@@ -34,10 +35,14 @@ def ask(name: str, *args: object) -> Any:
     call = getattr(pynvml, name, None)
     if call is None:
         raise MetricError(FUNCTION_NOT_FOUND, f"this pynvml has no {name}")
+    return _timed(call, args, patient=name == "nvmlInit")  # which wakes every GPU
+
+
+def _timed(call: Callable[..., Any], args: tuple[object, ...], *, patient: bool = False) -> Any:
     began_s = time.monotonic()
     answer, failed = _answered(call, args)
     took_s = time.monotonic() - began_s
-    if took_s > SLOW_S and name != "nvmlInit":  # which wakes every GPU
+    if took_s > SLOW_S and not patient:
         raise MetricError(TIMEOUT, f"the driver took {took_s:.0f} s to answer{f': {failed}' if failed else ''}")
     if failed:
         raise failed
@@ -52,6 +57,35 @@ def _answered(call: Callable[..., Any], args: tuple[object, ...]) -> tuple[Any, 
         return None, MetricError(error.value, explained(error.value, str(error)))
     except pynvml.NVMLLibraryMismatchError:  # not an NVMLError: an old library without the function
         return None, MetricError(FUNCTION_NOT_FOUND, explained(FUNCTION_NOT_FOUND, "Function Not Found"))
+
+
+_ROWS = 128
+"""More than a ring holds (about 100)."""
+_words = (c_ulonglong * (2 * _ROWS))()
+
+
+def sample_rows(handle: object, kind: int, since_us: int) -> list[tuple[int, int]]:
+    """
+    Rows (time stamp in µs, value) of one sample ring in one call of the driver; raises MetricError.
+
+    The binding's own function calls the driver twice, first for the size; it is used where the ring is larger.
+    """
+    try:
+        rows: list[tuple[int, int]] = _timed(_rows_at_once, (handle, kind, since_us))
+    except (MetricError, AttributeError) as error:  # AttributeError: a binding that names these functions otherwise
+        if isinstance(error, MetricError) and not error.grew:
+            raise
+        _, found = ask("nvmlDeviceGetSamples", handle, kind, since_us)
+        return [(row.timeStamp, row.sampleValue.uiVal) for row in found]
+    return rows
+
+
+def _rows_at_once(handle: object, kind: int, since_us: int) -> list[tuple[int, int]]:
+    call, count = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetSamples"), c_uint(_ROWS)  # noqa: SLF001  (has no other name)
+    code = call(handle, kind, c_ulonglong(since_us), byref(c_int()), byref(count), _words)
+    pynvml._nvmlCheckReturn(code)  # noqa: SLF001  (likewise)
+    words = _words[: 2 * count.value]
+    return [(at_us, value & 0xFFFFFFFF) for at_us, value in zip(words[::2], words[1::2], strict=True)]
 
 
 class Supports:

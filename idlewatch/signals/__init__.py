@@ -30,7 +30,9 @@ def gpu_count(pod_variables: Mapping[str, str]) -> int | None:
 
 
 SIGNALS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
-    "gpu": lambda pod: GpuSignal(reader=GpuReader(), gpu_count=gpu_count(pod.variables)),
+    "gpu": lambda pod: GpuSignal(
+        reader=GpuReader(gpm=pod.gpu_gpm), gpu_count=gpu_count(pod.variables), gpus_before=pod.gpus_before
+    ),
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
     "servers": lambda pod: ServersSignal(pod, kernel=KERNEL, named=named_servers(pod.servers)),

@@ -52,7 +52,7 @@ from idlewatch.model import Activity, Finding, Reading
 from idlewatch.signals.gpu_proof import OpenFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from idlewatch.gpu.reader import Taken
     from idlewatch.model import Json
@@ -95,9 +95,9 @@ class GpuSignal:
 
     `gpu_count` is RUNPOD_GPU_COUNT: 0 proves that there is none, another number is how many there must be. Without it
     the device files in `device_dir` tell, and the most that were ever listed is how many there must be. `gpus_before`
-    is how many this Pod had at its last start, so that one that came back without any is told so. `open_files` looks
-    who has a GPU open once one can't be read for long. Without a `reader` its own starts a child process at the first
-    `read`.
+    tells how many this Pod had before its last stop, so that one that came back without any is told so. `open_files`
+    looks who has a GPU open once one can't be read for long. Without a `reader` its own starts a child process at the
+    first `read`.
     """
 
     name = "gpu"
@@ -108,7 +108,7 @@ class GpuSignal:
         *,
         reader: Reader | None = None,
         gpu_count: int | None = None,
-        gpus_before: int | None = None,
+        gpus_before: Callable[[], int | None] = lambda: None,
         device_dir: Path = Path("/dev"),
         open_files: OpenFiles | None = None,
         active_above_pct: float = 5.0,
@@ -132,7 +132,8 @@ class GpuSignal:
         """All polls since the last call as one reading; the same reading again where there is no new poll yet."""
         absent = self._absent()
         if absent:
-            facts: dict[str, Json] = {"gpus_before": self._gpus_before} if self._gpus_before else {}
+            before = self._gpus_before()
+            facts: dict[str, Json] = {"gpus_before": before} if before else {}
             return Reading(signal=self.name, at_s=now_s, absent=absent, facts=facts)
         taken = self._reader.take(now_s)
         fresh = self._fresh(taken, now_s)
@@ -216,7 +217,7 @@ class GpuSignal:
         notice = None
         if before:
             notice = (
-                f"this Pod had {before} GPU{'s' if before != 1 else ''} at its last start and came back without any"
+                f"this Pod had {before} GPU{'s' if before != 1 else ''} before its last stop and came back without any"
             )
         return Finding(signal=self.name, activity=Activity.ABSENT, reason=reading.absent or "", notice=notice)
 
