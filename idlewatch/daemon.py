@@ -158,7 +158,7 @@ def judge(signal: Signal, reading: Reading) -> Finding:
 def _judged(signal: Signal, reading: Reading) -> Finding:
     if reading.error is not None:
         return Finding(signal=signal.name, activity=Activity.UNKNOWN, reason=reading.error)
-    if reading.absent is not None:
+    if reading.absent is not None and not reading.facts:  # with facts the signal has more to say of it
         return Finding(signal=signal.name, activity=Activity.ABSENT, reason=reading.absent)
     try:
         return signal.judge(reading)
