@@ -83,7 +83,7 @@ def surroundings(here: Assembly, gpus_before: Callable[[], int | None] = lambda:
         request = {"url": settings.prometheus_url, "query": settings.promql, "within_s": within_s}
         questions["promql"] = Question(task="promql", request=request, every_s=every_s, within_s=within_s)
     return Surroundings(
-        variables=here.loaded.pod_variables(),
+        variables=here.loaded.pod_variables() | _jupyter_tokens(here.loaded),
         started_s=here.pod.started_s,
         connected_for_s=settings.connected_for.total_seconds(),
         gpus_before=gpus_before,
@@ -92,6 +92,14 @@ def surroundings(here: Assembly, gpus_before: Callable[[], int | None] = lambda:
         questions=questions,
         start_task=task_starter(),
     )
+
+
+def _jupyter_tokens(loaded: Loaded) -> dict[str, str]:
+    """Apart from the platform's other variables: these are secrets, and those are written into `settings.json`."""
+    found = {name: loaded.pod_variable(name) for name in ("JUPYTER_PASSWORD", "JUPYTER_TOKEN")}
+    tokens = {name: told[0] for name, told in found.items() if told}
+    own = loaded.settings.jupyter_token
+    return tokens | ({"IDLEWATCH_JUPYTER_TOKEN": own.get_secret_value()} if own else {})
 
 
 def _own_signal(name: str, pod: Surroundings) -> Signal:

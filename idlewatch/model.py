@@ -111,8 +111,8 @@ class Question:
 class Surroundings:
     """What a signal is told of the Pod and of its owner's wishes when it is made."""
 
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """The platform's own variables: RUNPOD_GPU_COUNT, JUPYTER_PASSWORD."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The platform's own variables: RUNPOD_GPU_COUNT, JUPYTER_PASSWORD (a secret)."""
     started_s: float = 0.0
     """When this container started, CLOCK_BOOTTIME seconds; others' time stamps are never believed before it."""
     connected_for_s: float = 3 * 3600.0

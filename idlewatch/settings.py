@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     """Time between two looks at everything."""
     signals: Names = ("auto",)
     """Which signals to watch, by name, comma-separated; `auto` takes all that apply here."""
+    jupyter_token: SecretStr | None = None
+    """Token of a Jupyter server that its own files do not tell; RunPod's JUPYTER_PASSWORD is tried without this."""
     gpu_gpm: bool = False
     """Ask MIG instances through NVML's GPM how busy they are; containers are often refused."""
     servers: Annotated[Names, AfterValidator(_servers)] = ()
@@ -264,7 +266,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     field = str(problem["loc"][0])
     default = Settings.model_fields[field].default
     text = str(problem["msg"]).removeprefix("Value error, ")
-    if field != "runpod_api_key" and not text.startswith(repr(problem["input"])):
+    if "Secret" not in str(Settings.model_fields[field].annotation) and not text.startswith(repr(problem["input"])):
         text = f"{problem['input']!r} does not fit: {text}"
     return f"{variable(field)}: {text} (default: {shown(default)})"
 

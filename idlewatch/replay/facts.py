@@ -80,6 +80,8 @@ class Pen:
         self._counters: dict[_Where, tuple[float, float]] = {}
         """Where it stands -> the instant at which it was written last, and its value then."""
         self._now_s = self._covers_s = 0.0
+        self._plain: dict[int, tuple[Any, bool]] = {}
+        """Tables and lists that were met (by identity), and whether all in them is as it is written."""
 
     def written(self, signal: str, facts: Table, now_s: float, covers_s: float) -> dict[str, Json]:
         """The facts of a reading. Raises ValueError where a duration is none."""
@@ -89,6 +91,8 @@ class Pen:
     def _fact(self, value: Any, where: _Where) -> Json:
         if isinstance(value, str):
             return self._of_text(value, where)
+        if isinstance(value, dict | list) and self._is_plain(value):
+            return value
         if isinstance(value, dict):
             return {key: self._fact(inner, (*where, key)) for key, inner in value.items()}
         if isinstance(value, list):
@@ -96,6 +100,18 @@ class Pen:
         if isinstance(value, bool | int | float):
             return value
         raise TypeError(f"{'.'.join(map(str, where))}: {value!r} is no fact; write a text, a number, a list or a table")
+
+    def _is_plain(self, value: dict[str, Any] | list[Any]) -> bool:
+        known = self._plain.get(id(value))
+        if known is None:
+            inner = value.values() if isinstance(value, dict) else value
+            known = self._plain[id(value)] = value, all(self._stays(each) for each in inner)
+        return known[1]
+
+    def _stays(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return _meant(value) == value
+        return self._is_plain(value) if isinstance(value, dict | list) else isinstance(value, bool | int | float)
 
     def _of_text(self, text: str, where: _Where) -> Json:
         match _meant(text):

@@ -11,6 +11,7 @@ from idlewatch.servers.named import named_servers
 from idlewatch.signals.asked import AskedSignal
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
+from idlewatch.signals.jupyter import JupyterSignal
 from idlewatch.signals.people import PeopleSignal
 from idlewatch.signals.servers import ServersSignal
 
@@ -35,6 +36,7 @@ SIGNALS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
     ),
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
+    "jupyter": lambda pod: JupyterSignal(pod, kernel=KERNEL),
     "servers": lambda pod: ServersSignal(pod, kernel=KERNEL, named=named_servers(pod.servers)),
     "command": lambda pod: _asked("command", pod),
     "promql": lambda pod: _asked("promql", pod),
