@@ -12,11 +12,12 @@ import math
 import sqlite3
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idlewatch.daemon import judge, read
+from idlewatch.gpu.line import Poll
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
 from idlewatch.history import newest_of, readings_of, status_of
@@ -43,7 +44,7 @@ AHEAD_S = 60.0
 SHORTEST_TICK_S = 0.1
 REDRAWN_EVERY_S = 1.0
 LOOKED_EVERY_S = 0.25
-ENOUGH_POLLS = 2
+ENOUGH = 2
 """Energy is a difference of two."""
 SNAPSHOT_WITHIN_S = 40.0
 """A reader is called hung after 30 s."""
@@ -83,7 +84,8 @@ class Overheard:
         self._reader = reader
         self.newest: Taken | None = None
         """What the last `take` gave; None where nobody took."""
-        self.polls = 0
+        self.heard = 0
+        """How often it gave polls."""
 
     def forget(self) -> None:
         """Nobody took yet."""
@@ -92,7 +94,7 @@ class Overheard:
     def take(self, now_s: float) -> Taken:
         """As the reader."""
         self.newest = self._reader.take(now_s)
-        self.polls += len(self.newest.polls)
+        self.heard += bool(self.newest.polls)
         return self.newest
 
     def close(self) -> None:
@@ -161,14 +163,15 @@ class GpuWatch:
             ticks = LOOK_BACK_S / max(number(said.get("interval_s")), SHORTEST_TICK_S)
             self._after = max(0, newest - math.ceil(ticks * len(mapping(said.get("signals")))))
         kept: list[Reading] = []
+        before_s = -math.inf
         for _, reading in readings_of(self._state_dir, self._after):
             self._after += 1
-            if reading.signal != SIGNAL or not now_s - LOOK_BACK_S <= reading.at_s <= now_s + AHEAD_S:
-                continue
-            if kept and reading.at_s < kept[-1].at_s - ANOTHER_BOOT_S:
-                kept.clear()
-            kept.append(reading)
-        return kept
+            if reading.signal == SIGNAL:
+                if reading.at_s < before_s - ANOTHER_BOOT_S:
+                    kept.clear()
+                kept.append(reading)
+                before_s = reading.at_s
+        return [reading for reading in kept if now_s - LOOK_BACK_S <= reading.at_s <= now_s + AHEAD_S]
 
     # ------------------------------------------------------------ an own reader
 
@@ -178,18 +181,20 @@ class GpuWatch:
         reading = read(self._signal, now_s)
         finding = judge(self._signal, reading)
         taken = self._heard.newest
-        settling = [poll for poll in taken.polls if poll.settles_in_s] if taken else []
-        if settling and reading.error:
-            facts, _ = self._merger.facts(settling)
-            self._trail.saw(facts, settling[-1].at_s, counts=False)
-            self._settled_s = settling[-1].at_s + settling[-1].settles_in_s
-        elif reading.absent or taken is None or (reading.error and taken.error):
+        if reading.absent or taken is None or (taken.error and not taken.polls):
             self._trail.missed()
-        elif reading.error is None and reading.at_s != self._trail.newest_s:
-            self._trail.saw(reading.facts, reading.at_s)
+        elif taken.polls:
+            self._drawn(taken.polls)
         ended = taken is not None and taken.error is not None and taken.pid is None
-        self.ready = bool(reading.absent) or ended or self._heard.polls >= ENOUGH_POLLS
+        self.ready = bool(reading.absent) or ended or self._heard.heard >= ENOUGH
         return self._view(OWN, self._verdict(finding, reading, now_s), now_s, self._column_s)
+
+    def _drawn(self, polls: Sequence[Poll]) -> None:
+        """Polls that do not count yet are drawn, too; beside such that do they are left out, as from the verdict."""
+        counted = [poll for poll in polls if not poll.settles_in_s]
+        facts, _ = self._merger.facts(counted or polls)
+        self._trail.saw(facts, polls[-1].at_s, counts=bool(counted))
+        self._settled_s = 0.0 if counted else polls[-1].at_s + polls[-1].settles_in_s
 
     def _verdict(self, finding: Finding, reading: Reading, now_s: float) -> Verdict:
         notes = (finding.notice,) if finding.notice else ()
