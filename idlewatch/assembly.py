@@ -22,6 +22,8 @@ from idlewatch.model import Decision, Json, PodIdentity, Provider, Question, Sig
 from idlewatch.notify import Terminals, warning_text
 from idlewatch.settings import Loaded, Mode
 from idlewatch.signals import SIGNALS
+from idlewatch.signals.host import HostSignal
+from idlewatch.signals.servers import ServersSignal
 from idlewatch.snapshot import SaveRequest, read_mounts
 from idlewatch.tasks import Task
 
@@ -69,6 +71,9 @@ def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None
     unset = [name for name, signal in made.items() if signal is None and not auto]
     if unset:
         raise SettingsError([f"IDLEWATCH_SIGNALS names {unset[0]}, but IDLEWATCH_{unset[0].upper()} is not set"])
+    host, servers = made.get("host"), made.get("servers")
+    if isinstance(host, HostSignal) and isinstance(servers, ServersSignal):
+        host.spinning = lambda: servers.known_server_pids
     return [signal for signal in made.values() if signal] + [_own_signal(name, pod) for name in settings.extra_signals]
 
 

@@ -305,6 +305,29 @@ def test_a_process_beside_ours_counts(machine: Machine) -> None:
     assert facts(signal, 105)["cpu_busy_s"] == pytest.approx(4)
 
 
+def test_what_an_idle_server_spins_is_no_work_and_other_processes_work_still_is(machine: Machine) -> None:
+    machine.process(51, 1, cpu=0)
+    machine.process(52, 1, cpu=0)
+    signal = machine.signal()
+    signal.spinning = lambda: (51, OWN, 4711)
+    signal.read(100)
+    machine.process(51, 1, cpu=900)
+    machine.process(52, 1, cpu=100)
+    machine.v2("fs/cgroup", cpu_s=10)
+    seen = facts(signal, 105)
+    assert seen["spun_cpu_s"] == pytest.approx(9)
+    assert seen["cpu_busy_s"] == pytest.approx(1)
+
+
+def test_a_server_that_has_only_begun_is_counted(machine: Machine) -> None:
+    signal = machine.signal()
+    signal.spinning = lambda: (51,)
+    signal.read(100)
+    machine.process(51, 1, cpu=400)
+    machine.v2("fs/cgroup", cpu_s=4)
+    assert facts(signal, 105)["cpu_busy_s"] == pytest.approx(4)
+
+
 def test_an_orphan_that_falls_to_our_tree_is_still_not_ours(machine: Machine) -> None:
     """Where idlewatch is the reaper of the container, jobs whose shell has gone become its children."""
     machine.process(70, 1)

@@ -19,7 +19,7 @@ from idlewatch.signals import host_cgroup, host_processes
 from idlewatch.signals.host_window import HostLimits, Tick, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from idlewatch.signals.host_processes import Usage
 
@@ -80,6 +80,8 @@ class HostSignal:
         self._before: _Counters | None = None
         self._newest: Reading | None = None
         self._late_writes = LateWrites()
+        self.spinning: Callable[[], Iterable[int]] = tuple
+        """Tells the processes whose CPU is no work: servers that spin while their own counters stand still."""
 
     def read(self, now_s: float) -> Reading:
         """
@@ -133,9 +135,11 @@ class HostSignal:
             used_s = host_processes.all_cpu_s(before.usage, now.usage)
         else:
             used_s = _forward(now.cpu_s - before.cpu_s, "CPU time")
+        spun_s = host_processes.cpu_s_of(self.spinning(), before.usage, now.usage)
         facts: dict[str, Json] = {
-            "cpu_busy_s": max(0.0, used_s - own_s),
+            "cpu_busy_s": max(0.0, used_s - own_s - spun_s),
             "own_cpu_s": own_s,
+            "spun_cpu_s": spun_s,
             "span_s": now.at_s - before.at_s,
             "net_bytes": _moved(before.network, now.network, "network"),
         }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from idlewatch.errors import SignalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 Key: TypeAlias = tuple[int, int]
@@ -75,6 +75,13 @@ def own_cpu_s(before: Usage, now: Usage) -> float:
         before.processes[key].cpu_s for key in (*_kept(before, now), *(before.adopted - now.processes.keys()))
     )
     return max(0.0, used - counted)
+
+
+def cpu_s_of(pids: Iterable[int], before: Usage, now: Usage) -> float:
+    """Return the CPU seconds that these processes of others, and children they waited for, used between the two."""
+    wanted = frozenset(pids)
+    theirs = [key for key in now.processes if key[0] in wanted and key in before.processes and key not in now.own]
+    return sum(max(0.0, now.processes[key].cpu_s - before.processes[key].cpu_s) for key in theirs)
 
 
 def own_io_bytes(before: Usage, now: Usage) -> tuple[int, int]:
