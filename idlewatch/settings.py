@@ -9,6 +9,7 @@ Nothing else in idlewatch touches `os.environ`.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -210,7 +211,8 @@ class Source:
 
     name: str
     """`environment`, `/proc/1/environ`, `/etc/rp_environment`, `settings.json`."""
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = dataclasses.field(repr=False)
+    """Secrets among them, so they are in no repr."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
