@@ -23,14 +23,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from idlewatch.durations import parse_duration
 from idlewatch.errors import SettingsError
 from idlewatch.model import Activity, Hold
 from idlewatch.replay.expected import HAPPENINGS, Expectation
 from idlewatch.replay.facts import with_likes
 from idlewatch.replay.life import POD_STATES, Life
 from idlewatch.replay.story import Story, foreign_variables
-from idlewatch.replay.stretches import Piece, Written, checked, over, pieces, written_out
+from idlewatch.replay.stretches import Piece, Written, checked, over, pieces, span, written_out
 from idlewatch.replay.toml_file import Table, TomlFile
 from idlewatch.settings import Source, load
 
@@ -153,7 +152,7 @@ def _life(file: TomlFile, written: Written) -> Life:
         holds=[_hold(file, place, said) for place, said in enumerate(file.several("hold"))],
         asleep=written.asleep,
         restarts=written.restarts,
-        save_takes_s=file.understood(lambda: _span(file.tables, "save_takes", 0.0), ""),
+        save_takes_s=file.understood(lambda: span({"save_takes": "0", **file.tables}, "save_takes"), ""),
         began_at=begins.astimezone(UTC) - timedelta(seconds=STARTED_S),
     )
 
@@ -164,16 +163,9 @@ def _hold(file: TomlFile, place: int, said: Table) -> tuple[float, Hold]:
 
 
 def _of_hold(place: int, said: Table) -> tuple[float, Hold]:
-    at_s = STARTED_S + parse_duration(said["at"])
-    until_s = at_s + parse_duration(said["for"])
+    at_s = STARTED_S + span(said, "at")
+    until_s = at_s + span(said, "for")
     return at_s, Hold(id=str(place), who=str(said["who"]), reason=str(said.get("reason", "")), until_s=until_s)
-
-
-def _span(said: Table, key: str, otherwise: float) -> float:
-    try:
-        return parse_duration(said[key]) if key in said else otherwise
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{key}: {error}") from None
 
 
 # ---------------------------------------------------------------- what must come of it
@@ -196,8 +188,8 @@ def _expectation(said: Table, signals: Sequence[str]) -> Expectation:
         checked(name, {}, signals)
     return Expectation(
         text=", ".join(f"{key} {_shown(value)}" for key, value in said.items()),
-        from_s=_span(said, "from", 0.0),
-        to_s=_span(said, "to", float("inf")),
+        from_s=span(said, "from") if "from" in said else 0.0,
+        to_s=span(said, "to") if "to" in said else float("inf"),
         pods=_words("pod", said.get("pod", []), POD_STATES),
         verdicts={name: _words("verdict", value, tuple(Activity)) for name, value in verdicts.items()},
         happenings={key: _claim(key, wanted) for key, wanted in said.items() if key in HAPPENINGS},

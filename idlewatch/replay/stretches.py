@@ -43,8 +43,8 @@ class Written:
 
 def pieces(stretch: Table, base: Mapping[str, Table], signals: Sequence[str]) -> Iterator[Piece]:
     """A stretch as pieces. Raises KeyError, TypeError or ValueError where it makes no sense."""
-    lasts_s, asleep = _positive(stretch["lasts"]), bool(stretch.get("asleep", False))
-    every_s = _positive(stretch["every"]) if "every" in stretch else EVERY_S
+    lasts_s, asleep = _positive(stretch, "lasts"), bool(stretch.get("asleep", False))
+    every_s = _positive(stretch, "every") if "every" in stretch else EVERY_S
     own = _merged(base, _of_signals(stretch, signals))
     if stretch.get("restarted") and not asleep:
         raise ValueError("restarted: only an `asleep` stretch can end with a new daemon")
@@ -52,7 +52,7 @@ def pieces(stretch: Table, base: Mapping[str, Table], signals: Sequence[str]) ->
         restarted = bool(stretch.get("restarted", False))
         yield Piece(lasts_s=lasts_s, every_s=every_s, asleep=asleep, restarted=restarted, signals=own)
         return
-    left_s, turns = lasts_s, [(_positive(part["lasts"]), _of_signals(part, signals)) for part in stretch["pattern"]]
+    left_s, turns = lasts_s, [(_positive(part, "lasts"), _of_signals(part, signals)) for part in stretch["pattern"]]
     while left_s > 0:
         for turn_s, facts in turns:
             yield Piece(lasts_s=min(left_s, turn_s), every_s=every_s, signals=_merged(own, facts))
@@ -61,12 +61,21 @@ def pieces(stretch: Table, base: Mapping[str, Table], signals: Sequence[str]) ->
                 break
 
 
-def _positive(text: Any) -> float:
+def span(table: Table, key: str) -> float:
+    """A duration in seconds. Raises KeyError where it is missing, ValueError where it is none."""
+    text = table[key]
     if not isinstance(text, str):
-        raise TypeError(f'{text!r} is no duration; write it like "30m"')
-    seconds = parse_duration(text)
-    if seconds <= 0:
-        raise ValueError(f"{text!r}: it must last some time")
+        raise TypeError(f'{key}: {text!r} is no duration; write it like "30m"')
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _positive(table: Table, key: str) -> float:
+    seconds = span(table, key)
+    if not seconds:
+        raise ValueError(f"{key}: it must last some time")
     return seconds
 
 
