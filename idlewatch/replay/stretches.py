@@ -153,11 +153,12 @@ class _Scribe:
                 yield self._reading(name, facts, now_s)
 
     def _reading(self, name: str, facts: Table, now_s: float) -> Reading:
+        own = {key: value for key, value in facts.items() if key not in (*_NO_FACTS, _COVERS)}
         if "error" in facts or "absent" in facts:
-            return Reading(signal=name, at_s=now_s, error=facts.get("error"), absent=facts.get("absent"))
+            told = self._pen.written(name, own, now_s, 0.0)
+            return Reading(signal=name, at_s=now_s, facts=told, error=facts.get("error"), absent=facts.get("absent"))
         covers_s = now_s - self._read_s.get(name, now_s)
         if _COVERS in facts:
             covers_s = min(covers_s, parse_duration(facts[_COVERS]))
         self._read_s[name] = now_s
-        own = {key: value for key, value in facts.items() if key not in (*_NO_FACTS, _COVERS)}
         return Reading(signal=name, at_s=now_s, covers_s=covers_s, facts=self._pen.written(name, own, now_s, covers_s))

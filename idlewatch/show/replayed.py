@@ -33,10 +33,11 @@ from idlewatch.replay.story import Story
 FORMAT = 1
 WIDTH = 80
 _ROWS_MAX = 40
-"""More states than these are told by the strongest of a stretch of time each."""
+"""More states than these are told by the strongest of a stretch of time each, and how much of it that was."""
 _MARGIN = 24
 _SHARE_LEAST = 0.01
 """Of the looks: a state that is rarer than this is not told in one word."""
+_SHARE_WHOLE = 0.95
 ASLEEP = "-"
 
 
@@ -48,6 +49,8 @@ class Row:
     to_s: float
     state: str
     because: str
+    share: float = 1.0
+    """How much of the span it was that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,11 @@ class Replayed:
         if most is None or len(rows) <= most:
             return rows
         step_s = (rows[-1].to_s - rows[0].from_s) / most
-        return self._rows(list(_strongest(self.lived.looks, step_s)))
+        return [self._with_share(row) for row in self._rows(list(_strongest(self.lived.looks, step_s)))]
+
+    def _with_share(self, row: Row) -> Row:
+        within = [look.pod for look in self.lived.looks if row.from_s <= self.after_s(look.at_s) <= row.to_s]
+        return replace(row, share=within.count(row.state) / max(1, len(within)))
 
     def _rows(self, looks: Sequence[Look]) -> list[Row]:
         rows: list[Row] = []
@@ -135,7 +142,8 @@ class Replayed:
 
     def _states(self) -> Iterator[tuple[float, str, str]]:
         for row in self.rows(_ROWS_MAX):
-            yield row.from_s, row.state, f"{format_duration(row.to_s - row.from_s)}: {row.because}"
+            part = f", {row.share:.0%} of it" if row.share < _SHARE_WHOLE else ""
+            yield row.from_s, row.state, f"{format_duration(row.to_s - row.from_s)}{part}: {row.because}"
 
     def _happenings(self) -> Iterator[tuple[float, str, str]]:
         for at_s, decision in self.lived.decisions:
