@@ -31,7 +31,9 @@ from idlewatch.model import Limits
 from idlewatch.servers.named import named_servers
 
 PREFIX = "IDLEWATCH_"
-_NOT_SETTINGS = frozenset({"IDLEWATCH_DRILL"})
+_NOT_SETTINGS = frozenset(
+    f"IDLEWATCH_{name}" for name in ("DRILL", "STAGE", "REASON", "CAUSE", "SNAPSHOT", "DEADLINE_S")
+)
 """Variables with our prefix that idlewatch sets for the programs it starts."""
 
 
@@ -157,6 +159,20 @@ class Settings(BaseSettings):
     """`keep` the Pod up, alarmed, when what a stop would wipe can't be saved; `stop` loses it."""
     keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 3
     """How many snapshots of this Pod to keep on the volume; older ones go after a newer one is proven."""
+    hooks: AbsolutePath = Path("/etc/idlewatch/hooks")
+    """Folder with your own executables in `before-save/`, `after-save/`, `before-stop/`, `after-start/`."""
+    hooks_on_volume: bool = False
+    """Run hooks although they lie on the volume, where other Pods may write; IDLEWATCH_HOOKS must name that folder."""
+    hook_within: Span = timedelta(minutes=2)
+    """How long one hook may take; then its whole process tree is ended, and it has failed."""
+    checkpoint_within: Span = timedelta(minutes=2)
+    """How long programs that asked for it get to write a checkpoint before the save."""
+    end_jobs: Names = ()
+    """Programs that get a SIGTERM before the save of a ceiling or of `idlewatch stop`, by name: `train.py,llama-*`."""
+    end_jobs_within: Span = timedelta(minutes=2)
+    """How long those, and programs that registered, get to end; torchrun's workers alone need 35s."""
+    shutdown_within: Span = timedelta(seconds=8)
+    """When the container is being ended from outside: how long the note and the `before-stop` hooks get together."""
     hold_max: Span = timedelta(hours=24)
     """The longest that any hold can last."""
     confirm_within: Span = timedelta(minutes=3)
