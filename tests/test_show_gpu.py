@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from idlewatch.gpu.line import Instance
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
-from idlewatch.history import DATABASE_FILE, History
+from idlewatch.history import DATABASE_FILE, History, newest_of
 from idlewatch.model import Activity, Json, Reading
 from idlewatch.settings import environment_with
 from idlewatch.show.gpu import DAEMON, KEPT_S, OWN, SETTLING, View
@@ -35,7 +35,7 @@ from idlewatch.show.sparkline import GLYPHS, UNSEEN, Column, Seen, axis, columns
 from idlewatch.verbs.gpus import GpuWatch, snapshot
 from idlewatch.watch import MachineClock
 from tests.gpu_polls import FakeReader, failed, gpu, poll
-from tests.nvml_stub import NvmlScript, build, child_argv, environment
+from tests.nvml_stub import NvmlScript, build, child_argv, environment, now_s
 from tests.whole_path import comes
 
 WITHIN_S = 40.0
@@ -46,53 +46,62 @@ NOTHING: Mapping[str, Json] = {}
 
 # -------------------------------------------------------------- the sparkline
 
-COLUMN_S, COUNT = 5.0, 12
-END_S = COLUMN_S * COUNT
+COUNT, ROUNDING_S = 12, 1e-6
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Looks in order of time, none overlapping, some of them instants, with gaps; and the axis to draw them on."""
+
+    seen: list[Seen]
+    end_s: float
+    column_s: float
+
+    def drawn(self) -> list[Column]:
+        return columns(self.seen, end_s=self.end_s, column_s=self.column_s, count=COUNT)
+
+    def shared_s(self, one: Seen, index: int) -> float:
+        """How much of a column it is of; below 0: as far away from it."""
+        to_s = self.end_s - (COUNT - 1 - index) * self.column_s
+        return min(one.to_s, to_s) - max(one.from_s, to_s - self.column_s)
 
 
 @st.composite
-def looks(draw: st.DrawFn) -> list[Seen]:
-    """Looks in order of time, none overlapping, some of them instants, with gaps, from before the axis to its end."""
-    seen, at_s = [], draw(st.floats(-20, 20))
-    for _ in range(draw(st.integers(0, 12))):
-        from_s = at_s + draw(st.sampled_from([0.0, 0.0, 0.01, 1.0, 4.0, 11.0]))
-        at_s = from_s + draw(st.sampled_from([0.0, 0.2, 2.4, 2.5, 4.9, 5.0, 5.1, 14.0]))
-        if at_s > END_S:
-            break
+def looked(draw: st.DrawFn) -> Looked:
+    column_s = draw(st.sampled_from([5.0, 5.0, 0.2, 0.7]))
+    end_s = draw(st.one_of(st.just(COUNT * column_s), st.integers(60_000, 10**9).map(lambda ms: ms / 1000)))
+    seen, at_s = [], end_s - column_s * (COUNT - draw(st.one_of(st.integers(-4, 4), st.floats(-4, 4))))
+    for _ in range(draw(st.integers(0, COUNT))):
+        from_s = at_s + column_s * draw(st.sampled_from([0.0, 0.0, 0.002, 0.2, 0.8, 2.2]))
+        at_s = from_s + column_s * draw(st.sampled_from([0.0, 0.04, 0.48, 0.5, 0.98, 1.0, 1.02, 2.8]))
         seen.append(Seen(from_s, at_s, draw(st.sampled_from([None, 0.0, 0.0, 3.0, 55.0, 100.0])), draw(st.booleans())))
-    return seen
+    past = [one for one in seen if one.to_s <= end_s]
+    if draw(st.booleans()):
+        from_s = max([end_s - column_s * draw(st.sampled_from([0.0, 0.4])), *(one.to_s for one in past)])
+        past.append(Seen(from_s, end_s, draw(st.sampled_from([0.0, 90.0]))))
+    return Looked(past, end_s, column_s)
 
 
-def shared_s(one: Seen, index: int) -> float:
-    from_s = index * COLUMN_S
-    return max(0.0, min(one.to_s, from_s + COLUMN_S) - max(one.from_s, from_s))
-
-
-def touches(one: Seen, index: int) -> bool:
-    from_s = index * COLUMN_S
-    instant = one.from_s == one.to_s and from_s < one.to_s <= from_s + COLUMN_S
-    return instant or shared_s(one, index) > 0
-
-
-@given(looks())
-def test_work_that_was_seen_is_always_drawn(seen: list[Seen]) -> None:
-    of = columns(seen, end_s=END_S, column_s=COLUMN_S, count=COUNT)
+@given(looked())
+def test_work_that_was_seen_is_always_drawn(told: Looked) -> None:
+    of = told.drawn()
     assert len(of) == COUNT
-    for one in seen:
-        if one.pct and one.to_s > 0:
-            there = [column.pct for index, column in enumerate(of) if touches(one, index)]
+    for one in told.seen:
+        if one.pct and one.to_s > told.end_s - COUNT * told.column_s + ROUNDING_S:
+            there = [column.pct for index, column in enumerate(of) if told.shared_s(one, index) >= -ROUNDING_S]
             assert any(pct is not None and pct >= one.pct for pct in there), one
 
 
-@given(looks())
-def test_a_column_shows_what_was_seen_in_it_and_rest_only_where_most_of_it_was_seen(seen: list[Seen]) -> None:
-    for index, column in enumerate(columns(seen, end_s=END_S, column_s=COLUMN_S, count=COUNT)):
-        there = [one for one in seen if one.pct is not None and touches(one, index)]
-        assert column.pct is None or column.pct in [one.pct for one in there]
+@given(looked())
+def test_a_column_shows_what_was_seen_in_it_and_rest_only_where_most_was_seen(told: Looked) -> None:
+    for index, column in enumerate(told.drawn()):
+        shares = [(one.pct, told.shared_s(one, index)) for one in told.seen if one.pct is not None]
+        there = [(pct, share_s) for pct, share_s in shares if share_s >= -ROUNDING_S]
+        assert column.pct is None or column.pct in [pct for pct, _ in there]
         if column.pct == 0:
-            assert sum(shared_s(one, index) for one in there) > COLUMN_S / 2
+            assert sum(share_s for _, share_s in there) > told.column_s / 2 - ROUNDING_S
         if column.pct is None:
-            assert sum(shared_s(one, index) for one in there) <= COLUMN_S / 2 + 1e-6
+            assert sum(share_s for _, share_s in there) <= told.column_s / 2 + ROUNDING_S
 
 
 @given(st.floats(0, 100), st.floats(0, 100))
@@ -456,6 +465,7 @@ def test_where_a_daemon_watches_its_readings_are_shown_and_no_second_reader_star
     assert spark(watch.look(116)) == ("▁█▁" + glyph(55)).rjust(57)
     assert spark(watch.look(117)) == ("▁█▁" + glyph(55)).rjust(57)
     assert watch.look(117).rows[0].verdict == "active"
+    assert watch._after == newest_of(daemon.state_dir).reading, "no reading is unpacked twice"
     watch.close()
     assert (reader.taken, reader.closed) == (False, True)
 
@@ -559,7 +569,7 @@ def until(watch: GpuWatch, what: Callable[[View], bool]) -> View:
     seen: list[View] = []
 
     def came() -> bool:
-        seen.append(watch.look(MachineClock().now_s()))
+        seen.append(watch.look(now_s()))
         return what(seen[-1])
 
     assert comes(came, WITHIN_S), seen[-1:]
@@ -568,7 +578,8 @@ def until(watch: GpuWatch, what: Callable[[View], bool]) -> View:
 
 @pytest.mark.parametrize("own", [5.0], indirect=True)
 def test_what_a_real_reader_says_at_once_is_drawn_as_settling(own: GpuWatch, script: NvmlScript) -> None:
-    script.works(0)
+    script.processes(0, 1)
+    script.util(0, 87, since_s=now_s() - 60)
     view = until(own, lambda view: bool(view.rows))
     assert (view.verdict.activity, view.rows[0].verdict) == (SETTLING, SETTLING)
     assert not any(one.counts for one in view.rows[0].seen)

@@ -54,7 +54,7 @@ def columns(seen: Iterable[Seen], *, end_s: float, column_s: float, count: int) 
     for one in seen:
         if one.pct is None:
             continue
-        shares = dict(_shares(one, end_s - column_s * count, column_s, count))
+        shares = dict(_shares(one, end_s, column_s, count))
         for index, share_s in shares.items():
             touching[index].append((one, share_s))
         half = [index for index, share_s in shares.items() if share_s >= column_s / 2]
@@ -63,20 +63,19 @@ def columns(seen: Iterable[Seen], *, end_s: float, column_s: float, count: int) 
     return [_column(mine, there, column_s) for mine, there in zip(own, touching, strict=True)]
 
 
-def _shares(one: Seen, begin_s: float, column_s: float, count: int) -> Iterator[tuple[int, float]]:
-    """Each column that it touches, and for how many seconds; an instant lies in the column that ends with it."""
-    if one.from_s >= one.to_s:
-        index = math.ceil((one.to_s - begin_s) / column_s) - 1
-        if 0 <= index < count:
-            yield index, 0.0
-        return
-    for index in range(max(0, math.floor((one.from_s - begin_s) / column_s)), count):
-        from_s = begin_s + index * column_s
-        if from_s >= one.to_s:
-            return
-        share_s = min(one.to_s, from_s + column_s) - max(one.from_s, from_s)
-        if share_s > 0:
-            yield index, share_s
+def _shares(one: Seen, end_s: float, column_s: float, count: int) -> Iterator[tuple[int, float]]:
+    """
+    Each column that it touches, and for how many seconds; an instant lies in the column that ends with it.
+
+    Reckoned from the end: the newest instant is often the end itself, and must not fall off it by a rounding.
+    """
+    newest = math.floor((end_s - one.to_s) / column_s)
+    oldest = math.floor((end_s - one.from_s) / column_s)
+    for back in range(max(0, newest), min(count - 1, oldest) + 1):
+        to_s = end_s - back * column_s
+        share_s = min(one.to_s, to_s) - max(one.from_s, to_s - column_s)
+        if share_s > 0 or one.from_s >= one.to_s:
+            yield count - 1 - back, share_s
 
 
 def _column(own: Sequence[Seen], touching: Sequence[tuple[Seen, float]], column_s: float) -> Column:
