@@ -11,9 +11,11 @@ from idlewatch.servers.named import named_servers
 from idlewatch.signals.asked import AskedSignal
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
+from idlewatch.signals.jobs import JobsSignal
 from idlewatch.signals.jupyter import JupyterSignal
 from idlewatch.signals.people import PeopleSignal
 from idlewatch.signals.servers import ServersSignal
+from idlewatch.signals.transfers import TransfersSignal
 
 KERNEL = KernelTables()
 """One pass over /proc for all signals; making it does no I/O."""
@@ -37,6 +39,8 @@ SIGNALS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
     "jupyter": lambda pod: JupyterSignal(pod, kernel=KERNEL),
+    "jobs": lambda _: JobsSignal(kernel=KERNEL),
+    "transfers": lambda _: TransfersSignal(kernel=KERNEL),
     "servers": lambda pod: ServersSignal(pod, kernel=KERNEL, named=named_servers(pod.servers)),
     "command": lambda pod: _asked("command", pod),
     "promql": lambda pod: _asked("promql", pod),
