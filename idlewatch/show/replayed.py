@@ -29,6 +29,7 @@ from idlewatch.durations import format_duration
 from idlewatch.model import Action, Json
 from idlewatch.replay.life import IDLE, IN_USE, POD_STATES, Lived, Look
 from idlewatch.replay.story import Story
+from idlewatch.settings import PREFIX
 
 FORMAT = 1
 WIDTH = 80
@@ -130,7 +131,7 @@ class Replayed:
         """The timeline, what was decided, what was not as expected."""
         story = self.story
         yield from textwrap.wrap(f"{story.id}: {story.title}", WIDTH, subsequent_indent="  ")
-        told = [f"{name}={value}" for name, value in sorted(self.settings.items())]
+        told = [f"{name}={value}" for name, value in sorted(self.settings.items()) if name.startswith(PREFIX)]
         lasted = format_duration(self.after_s(story.life.ends_s))
         yield from _wrapped(f"{lasted}; signals: {', '.join(story.signals)}; settings: {', '.join(told) or 'defaults'}")
         for note in story.notes:
