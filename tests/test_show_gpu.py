@@ -587,6 +587,7 @@ def test_what_a_real_reader_says_at_once_is_drawn_as_settling(own: GpuWatch, scr
     assert "1 process" in text(view)
 
 
+@pytest.mark.slow
 def test_what_a_real_reader_says_then_is_judged(own: GpuWatch, script: NvmlScript) -> None:
     script.works(0)
     view = until(own, lambda view: view.verdict.activity == Activity.ACTIVE)
@@ -620,6 +621,7 @@ def variables(tmp_path: Path, library: Path, script: NvmlScript, gpus: int) -> d
     return environment_with(told | here | environment(library, script))
 
 
+@pytest.mark.slow
 def test_through_a_pipe_the_verb_prints_plain_text_once(tmp_path: Path, library: Path, script: NvmlScript) -> None:
     script.error("init", DRIVER_NOT_LOADED)
     argv, environ = [sys.executable, "-c", VERB], variables(tmp_path, library, script, 1)
@@ -631,6 +633,7 @@ def test_through_a_pipe_the_verb_prints_plain_text_once(tmp_path: Path, library:
     assert max(map(len, shown.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_a_cpu_pod_is_done_with_the_proof(tmp_path: Path, library: Path, script: NvmlScript) -> None:
     argv, environ = [sys.executable, "-c", VERB, "--json"], variables(tmp_path, library, script, 0)
     done = subprocess.run(argv, env=environ, capture_output=True, timeout=WITHIN_S, check=False)
