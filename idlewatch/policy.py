@@ -291,8 +291,10 @@ def _warned(state: State, tick: _Tick) -> tuple[State, Decision]:
     if off:
         return _watching(state, now_s), _cancel(off, state.cause)
     begins_s = save_begins_s(state, now_s)
-    if now_s < begins_s or (state.cause is Cause.IDLE and _unseen(state, tick)):
-        return state, replace(_wait(f"saves in {format_duration(max(0.0, begins_s - now_s))}"), acts_at_s=begins_s)
+    unseen = _unseen(state, tick) if state.cause is Cause.IDLE else None
+    if now_s < begins_s or unseen:
+        saves = f"saves in {format_duration(max(0.0, begins_s - now_s))}"
+        return state, replace(_wait(f"{saves}, but waits: {unseen}" if unseen else saves), acts_at_s=begins_s)
     state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
     return state, Decision(action=Action.SAVE, reason=state.why, cause=state.cause)
 

@@ -6,9 +6,11 @@ Used by the command line only.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
 
 import structlog
 
@@ -33,7 +34,8 @@ class MachineClock:
 
     def __init__(self) -> None:
         """Not asked to end."""
-        self._ended = Event()
+        self._ended = False
+        self._woken_fd, self._waking_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def now_s(self) -> float:
         """Seconds since this machine booted, suspended time included."""
@@ -45,20 +47,29 @@ class MachineClock:
 
     def sleep(self, seconds: float) -> None:
         """Wait, or less where a shutdown request comes."""
-        self._ended.wait(seconds)
+        select.select([self._woken_fd], [], [], seconds)
 
     def rest(self, seconds: float) -> None:
         """Wait, also once a shutdown request came; for seconds at the most."""
         time.sleep(seconds)
 
     def end_on_shutdown_request(self) -> None:
-        """From now on SIGTERM and SIGINT end the sleep, and `ended` says so."""
+        """
+        From now on SIGTERM and SIGINT end the sleep, and `ended` says so.
+
+        Through a pipe: an Event's `set` would wait for the lock that the `wait` which it interrupts holds, for ever.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._ended.set())
+            signal.signal(number, self._end)
+
+    def _end(self, _number: int, _frame: object) -> None:
+        self._ended = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._waking_fd, b"\0")
 
     def ended(self) -> bool:
         """Whether a shutdown request came."""
-        return self._ended.is_set()
+        return self._ended
 
 
 @contextmanager

@@ -603,3 +603,16 @@ def test_the_two_highest_are_in_order(values: list[int]) -> None:
     highest, second = two_highest(values)
     assert highest == max(values)
     assert second == (sorted(values)[-2] if len(values) > 1 else 0)
+
+
+def test_a_ring_whose_clock_was_set_back_is_read_on(start: Callable[..., Running], script: NvmlScript) -> None:
+    """The samples' time is the wall clock's on most drivers; a burst after it was set back must still be seen."""
+    script.samples(0, [(3600 + now_s() + at / 6, 0) for at in range(-60, 1)])
+    script.instant(0, 0)
+    child = start()
+    assert child.gpu()["util_max_pct"] == 0
+    after = NvmlScript(script.path.with_name("after"))
+    after.instant(0, 0)
+    after.samples(0, [(now_s() + at / 6, 100 * (at % 10 == 0)) for at in range(-60, 1)])
+    after.path.replace(script.path)
+    child.until(lambda line: line["gpus"][0]["util_max_pct"] == 100)

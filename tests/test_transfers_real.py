@@ -196,7 +196,7 @@ def test_our_own_save_does_not_count(tmp_path: Path) -> None:
             child.kill()
 
 
-@pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
+@pytest.mark.system
 def test_rsync_at_60_kb_a_second_counts(tmp_path: Path) -> None:
     with (tmp_path / "from").open("wb") as file:
         file.truncate(1 << 30)

@@ -31,6 +31,7 @@ def answer(name: str, request: Json) -> dict[str, dict[str, str]]:
         check=False,
         timeout=120,
     )
+    assert done.stdout, done.stderr
     said: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
     return said
 

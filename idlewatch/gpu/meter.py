@@ -78,14 +78,23 @@ class Meter:
         return supports.lacks(f"{self.metric} samples")
 
     def _from_ring(self, handle: object, supports: Supports, now_s: float) -> tuple[list[int], MetricError | None]:
-        """Only time stamps of the ring itself are handed back: the domain of its clock is not the same everywhere."""
+        """
+        Only time stamps of the ring itself are handed back: the domain of its clock is not the same everywhere.
+
+        Where nothing is newer the whole ring is asked for: one whose newest row is older than what was seen had its
+        clock set back (a wall clock on most drivers), and would else be blind until that clock has caught up.
+        """
         since_us = 0 if self.ring_span_s is None else self._newest_us
         try:
             rows = supports.ask(f"{self.metric} samples", now_s, lambda: ring(handle, self._kind, since_us))
+            if not rows and since_us:
+                rows = supports.ask(f"{self.metric} samples", now_s, lambda: ring(handle, self._kind, 0))
         except MetricError as error:
             return [], error
         if rows and since_us == 0 and len(rows) >= RING_MEASURED_FROM:
             self.ring_span_s, self.ring_period_s = span_s(rows), period_s(rows)
+        if rows and rows[-1][0] < self._newest_us:
+            self._newest_us = 0
         newer = [(at_us, value) for at_us, value in rows or [] if at_us > self._newest_us]
         self._newest_us = newer[-1][0] if newer else self._newest_us
         return [value for _, value in newer], None
