@@ -3,8 +3,9 @@ Slow effects in child processes, polled by the tick.
 
 What can take long or hang for ever (the volume, the provider's API) never runs in the daemon: a child gets its
 request as one line of JSON on stdin (so no secret stands in a command line) and answers with lines of JSON:
-`{"progress": …}` any number of times, then `{"result": …}` or `{"error": {"kind": …, "text": …}}`. A child that is
-silent for too long is ended. Its memory goes with it, and the daemon's own imports stay light.
+`{"progress": …}` any number of times, then `{"result": …}` or `{"error": {"kind": …, "text": …}}`. Progress that is an
+object with an `event` belongs into the timeline and is kept until it is taken. A child that is silent for too long is
+ended. Its memory goes with it, and the daemon's own imports stay light.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Task:
     ) -> None:
         """Start it, in this process's environment or the given one. Raises TaskError where it can't be started."""
         self.progress: Json = None
+        self._events: list[Json] = []
         self._silent_limit_s = silent_limit_s
         self._heard_s = now_s
         self._ending_s: float | None = None
@@ -122,11 +124,22 @@ class Task:
         if not isinstance(said, dict):
             return
         if "progress" in said:
-            self.progress = said["progress"]
+            self._progressed(said["progress"])
         elif "result" in said:
             self._end = TaskEnd(result=said["result"])
         elif "error" in said:
             self._end = TaskEnd(error=error_from_json(said["error"]))
+
+    def _progressed(self, progress: Json) -> None:
+        if isinstance(progress, dict) and "event" in progress:
+            self._events.append(progress["event"])
+        else:
+            self.progress = progress
+
+    def take_events(self) -> list[Json]:
+        """What has happened in it since the last call, for the timeline."""
+        taken, self._events = self._events, []
+        return taken
 
     def _close(self) -> None:
         for pipe in (self._process.stdout, self._process.stderr):
