@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TypeAlias
 
-from idlewatch import __version__, logs, tasks, work
+from idlewatch import __version__, logs
 from idlewatch.durations import parse_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
-from idlewatch.verbs import holding, saving, showing, watching
 
 DONE, FAILED, BAD_SETTINGS, REFUSED = 0, 1, 2, 3
 
@@ -67,33 +67,48 @@ def _parser() -> argparse.ArgumentParser:
     _add_watching(added)
     _add_holds(added)
     _add_saving(added)
-    _add(added, "settings", showing.settings, "every setting, its value and where it came from", json=True)
-    _add(added, "demo", saving.demo, "the whole path on a simulated Pod: no GPU, no account")
+    _add_readings(added)
+    _add(added, "settings", "showing.settings", "every setting, its value and where it came from", json=True)
+    _add(added, "demo", "saving.demo", "the whole path on a simulated Pod: no GPU, no account")
     task = added.add_parser("_task")
-    task.add_argument("name", choices=sorted(work.TASKS))
-    task.set_defaults(run=lambda options: tasks.serve(work.TASKS[options.name]) == 0)
+    task.add_argument("name")
+    task.set_defaults(run=_task)
     return parser
 
 
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
 
 
-def _add(added: _Verbs, name: str, run: object, text: str, *, json: bool = False) -> argparse.ArgumentParser:
+def _add(added: _Verbs, name: str, target: str, text: str, *, json: bool = False) -> argparse.ArgumentParser:
+    """`target`: module and function in `idlewatch.verbs`, loaded only where the verb is run: the daemon stays light."""
     verb = added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    verb.set_defaults(run=run)
+    verb.set_defaults(run=lambda options: _carried_out(target, options), target=target)
     if json:
         verb.add_argument("--json", action="store_true", help="as JSON, for programs")
     return verb
 
 
+def _carried_out(target: str, options: argparse.Namespace) -> bool:
+    module, _, function = target.partition(".")
+    done: bool = getattr(import_module(f"idlewatch.verbs.{module}"), function)(options)
+    return done
+
+
+def _task(options: argparse.Namespace) -> bool:
+    """A slow effect of the daemon's, in this child process."""
+    from idlewatch import tasks, work
+
+    return tasks.serve(work.TASKS[options.name]) == 0
+
+
 def _add_watching(added: _Verbs) -> None:
-    run = _add(added, "run", watching.run_daemon, "the daemon: watch this Pod until it is stopped")
+    run = _add(added, "run", "watching.run_daemon", "the daemon: watch this Pod until it is stopped")
     run.add_argument("--observe", action="store_true", help="decide and record, but act on nothing")
     run.add_argument("--debug", action="store_true", help="log every tick")
-    _add(added, "status", showing.status, "what is true now: phase, quiet time, signals, troubles", json=True)
-    _add(added, "why", showing.why, "what keeps this Pod up, and what would have been without it", json=True)
-    _add(added, "history", showing.history, "what was decided and done since this start", json=True)
-    stop = _add(added, "stop", holding.stop, "ask the daemon to save and stop this Pod now, in use or not")
+    _add(added, "status", "showing.status", "what is true now: phase, quiet time, signals, troubles", json=True)
+    _add(added, "why", "showing.why", "what keeps this Pod up, and what would have been without it", json=True)
+    _add(added, "history", "showing.history", "what was decided and done since this start", json=True)
+    stop = _add(added, "stop", "holding.stop", "ask the daemon to save and stop this Pod now, in use or not")
     stop.add_argument(
         "--after", type=_span, default=30.0, metavar="DURATION", help="warn people for so long (default: 30s)"
     )
@@ -101,7 +116,7 @@ def _add_watching(added: _Verbs) -> None:
 
 
 def _add_holds(added: _Verbs) -> None:
-    hold = _add(added, "hold", holding.hold, "keep this Pod up for a while; a hold always ends")
+    hold = _add(added, "hold", "holding.hold", "keep this Pod up for a while; a hold always ends")
     hold.add_argument(
         "duration", type=_span, nargs="?", metavar="DURATION", help="such as 2h (default: IDLEWATCH_HOLD_MAX)"
     )
@@ -114,20 +129,42 @@ def _add_holds(added: _Verbs) -> None:
         "       idlewatch hold [--reason REASON] [--then-stop] [DURATION] -- COMMAND [ARGUMENT ...]"
     )
     hold.epilog = "After `--` a command is run, and the Pod is held while it runs; its exit status is returned."
-    _add(added, "holds", holding.holds, "the holds of this moment", json=True)
-    release = _add(added, "release", holding.release, "end holds")
+    _add(added, "holds", "holding.holds", "the holds of this moment", json=True)
+    release = _add(added, "release", "holding.release", "end holds")
     release.add_argument("id", nargs="*", help="as `idlewatch holds` shows it; without one, all of them")
 
 
 def _add_saving(added: _Verbs) -> None:
-    _add(added, "loss", saving.loss, "what a stop now would destroy", json=True)
-    _add(added, "save", saving.save, "save what a stop would wipe, now, to the volume")
-    _add(added, "snapshots", saving.snapshots, "the saved copies of this Pod, the newest first", json=True)
-    restore = _add(added, "restore", saving.restore, "bring a saved copy back", json=True)
+    _add(added, "loss", "saving.loss", "what a stop now would destroy", json=True)
+    _add(added, "save", "saving.save", "save what a stop would wipe, now, to the volume")
+    _add(added, "snapshots", "saving.snapshots", "the saved copies of this Pod, the newest first", json=True)
+    restore = _add(added, "restore", "saving.restore", "bring a saved copy back", json=True)
     restore.add_argument("id", nargs="?", help="the beginning of its id is enough (default: the newest)")
     restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
     restore.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
     restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the save, too")
+
+
+def _add_readings(added: _Verbs) -> None:
+    gpu = _add(added, "gpu", "gpus.gpu", "the GPUs live: what each did, what can't be read, and the verdict", json=True)
+    gpu.add_argument("--once", action="store_true", help="one look, then end; also without a terminal")
+    gpu.add_argument("--for", dest="for_s", type=_span, metavar="DURATION", help="end after so long")
+    record = _add(added, "record", "replaying.record", "write all readings of this machine into a file for replay")
+    record.add_argument("file", metavar="FILE", help="a new file; .gz is packed")
+    record.add_argument(
+        "--for", dest="for_s", type=_span, metavar="DURATION", help="end after so long (default: Ctrl-C)"
+    )
+    replay = _add(
+        added,
+        "replay",
+        "replaying.replay",
+        "the same policy over recordings and scenarios, with any settings",
+        json=True,
+    )
+    replay.add_argument("file", nargs="+", metavar="FILE", help="a recording, or a scenario as in docs/scenarios.md")
+    replay.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting: IDLEWATCH_IDLE_AFTER=20m"
+    )
 
 
 def _span(text: str) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from idlewatch.cli import main
+from idlewatch.cli import _parser, main
 from idlewatch.login import SCRIPT
 from idlewatch.settings import Settings, variable
 
@@ -50,6 +51,26 @@ def test_a_wrong_setting_exits_2_naming_the_variable_and_the_remedy(
     error = capsys.readouterr().err
     assert name in error
     assert says in error
+
+
+def test_every_verb_leads_to_a_function_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    parsers = next(action for action in _parser()._actions if isinstance(action.choices, dict)).choices
+    assert isinstance(parsers, dict)
+    targets = {name: parser.get_default("target") for name, parser in parsers.items() if name != "_task"}
+    for name, target in targets.items():
+        module, function = target.split(".")
+        assert callable(getattr(import_module(f"idlewatch.verbs.{module}"), function)), name
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        assert len(capsys.readouterr().out) > 80
+    assert {"run", "status", "why", "hold", "holds", "release", "loss", "save", "snapshots", "restore"} < set(targets)
+
+
+def test_a_replay_of_a_scenario_is_run_by_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    scenario = Path(__file__).parent / "scenarios" / "F11.toml"
+    assert main(["replay", str(scenario), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert main(["replay", str(scenario)]) == 0
 
 
 def shell_at_login(disk: Path, flags: str = "-i") -> str:
