@@ -1,0 +1,143 @@
+"""Judges whether what a stop wipes could be saved, and what is saved already. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from idlewatch.doctor.drilled import drill_text
+from idlewatch.doctor.here import Here
+from idlewatch.doctor.lines import Group, Line, Lines
+from idlewatch.doctor.looking import Seen
+from idlewatch.model import Json
+from idlewatch.settings import OnSaveFailure
+from idlewatch.show.status import mapping, number
+
+_SAY = Lines(Group.SAVED)
+PACKED_SHARE = 0.6
+"""What is left of typical content after packing: what a save reckons with before it begins."""
+_NETWORK = ("fuse", "mfs", "nfs", "ceph", "lustre", "9p")
+_MOUNT_ONE = (
+    "add a volume to this Pod (RunPod's console, Edit Pod) or name a mounted one in IDLEWATCH_VOLUME; "
+    "IDLEWATCH_ON_SAVE_FAILURE=stop stops it all the same, and loses what is on its disk"
+)
+
+
+def saved_lines(here: Here, volume: Seen, loss: Seen, api: Seen) -> Iterator[Line]:
+    """The volume, whether it can be written, whether there is room, and the last save and drill."""
+    said = volume.said
+    if said.get("needless"):
+        yield _SAY.ok("volume", "this machine keeps its disk over a stop: nothing has to be saved")
+    elif volume.hung:
+        remedy = "see with `timeout 10 ls` whether it answers; if it does not, restart the Pod or ask RunPod"
+        yield _SAY.broken(
+            "volume", f"the volume hangs: {volume.missing}; so would a save, and the Pod be kept up", remedy
+        )
+    elif volume.missing:
+        yield _SAY.broken("volume", f"the volume could not be looked at: {volume.missing}", "try again, as root")
+    elif not said.get("volume"):
+        yield _without_volume(here, said, loss, mapping(api.said.get("pod")).get("volume_path"))
+    else:
+        yield from _volume(said, network=bool(here.loaded.pod_variable("RUNPOD_VOLUME_ID")))
+        yield _room(said, loss)
+        yield _snapshots(said)
+    yield from _hooks(said)
+    yield from _drill(here, mapping(said.get("drill")))
+
+
+def _without_volume(here: Here, said: Mapping[str, Json], loss: Seen, told: Json) -> Line:
+    text = str(said.get("why_none"))
+    if "bytes" in loss.said:
+        text = f"{text} ({_wiped(loss)})"
+    folders = said.get("folders")
+    if isinstance(folders, list) and folders:
+        text = f"{', '.join(map(str, folders))} is only a folder on this Pod's disk, no volume; {text}"
+    remedy = f"RunPod mounts one at {told}: set IDLEWATCH_VOLUME={told}" if told else _MOUNT_ONE
+    if here.loaded.settings.on_save_failure is OnSaveFailure.STOP:
+        return _SAY.warning("volume", f"{text}; it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)", remedy)
+    return _SAY.broken("volume", f"{text}; so this Pod is kept up, idle or not", remedy)
+
+
+def _volume(said: Mapping[str, Json], *, network: bool) -> Iterator[Line]:
+    where, point, kind = said.get("volume"), said.get("point"), str(said.get("fs_type"))
+    if not said.get("there"):
+        yield _SAY.broken("volume", f"{where} is no folder", "make it, or set IDLEWATCH_VOLUME to one that is there")
+        return
+    lies = (
+        f"{where} lies on {point}, a mount of its own ({kind})" if point != "/" else f"{where} lies on the disk itself"
+    )
+    shared = "; it is a network volume" if network or kind.startswith(_NETWORK) else ""
+    yield _SAY.ok("volume", lies + shared)
+    if said.get("read_only") or not said.get("writable"):
+        why = "is mounted read-only" if said.get("read_only") else "can't be written by this user"
+        yield _SAY.broken("writable", f"{where} {why}", "run the daemon as root, or have the volume mended at RunPod")
+    else:
+        yield _SAY.ok("writable", f"{where} can be written, by its access bits (a drill writes)")
+
+
+def _room(said: Mapping[str, Json], loss: Seen) -> Line:
+    free = number(said.get("free_bytes"))
+    if "bytes" not in loss.said:
+        text = f"{_size(free)} free; what a stop would wipe could not be measured: {loss.missing}"
+        return _SAY.warning("room", text, "`idlewatch loss` measures it without a deadline")
+    wiped = number(loss.said.get("bytes"))
+    text = f"a stop would wipe {_wiped(loss)}; {_size(free)} free on the volume"
+    unreadable = int(number(loss.said.get("unreadable")))
+    if free < wiped * PACKED_SHARE:
+        return _SAY.broken(
+            "room", f"{text}: too little", "make room on the volume, or make it larger in RunPod's console"
+        )
+    if unreadable:
+        listed = loss.said.get("errors")
+        first = listed[0] if isinstance(listed, list) and listed else ""
+        text = f"{text}; {unreadable} can't be read, which makes a save fail: {first}"
+        return _SAY.broken("room", text, "run it as root, or remove what is broken")
+    if free < wiped:
+        return _SAY.warning("room", f"{text}: enough only if it packs well", "make room on the volume")
+    return _SAY.ok("room", text + ("" if free < 1e14 else " (the whole cluster's: your quota does not show)"))
+
+
+def _wiped(loss: Seen) -> str:
+    files = int(number(loss.said.get("files")))
+    return f"{_size(number(loss.said.get('bytes')))} in {files} file{'' if files == 1 else 's'}"
+
+
+def _snapshots(said: Mapping[str, Json]) -> Line:
+    if said.get("snapshots_error"):
+        return _SAY.warning("snapshots", f"earlier saves can't be listed: {said['snapshots_error']}", "run it as root")
+    count = int(number(said.get("snapshots")))
+    if not count:
+        return _SAY.ok("snapshots", "nothing was saved of this Pod yet")
+    return _SAY.ok("snapshots", f"{count} saved, the newest {said.get('newest')} at {str(said.get('newest_at'))[:16]}")
+
+
+def _hooks(said: Mapping[str, Json]) -> Iterator[Line]:
+    refused, missing, runs = (_names(said.get(name)) for name in ("hooks_refused", "hooks_missing", "hooks"))
+    remedy = "mend it, or take it away; docs/hooks.md says who may own and write a hook"
+    if missing:
+        text = f"{', '.join(missing)} is required and would not run, so no save would succeed: {'; '.join(refused)}"
+        yield _SAY.broken("hooks", text, remedy)
+    elif refused:
+        yield _SAY.warning("hooks", "; ".join(refused), remedy)
+    elif runs:
+        yield _SAY.ok("hooks", f"hooks would run: {', '.join(runs)}")
+
+
+def _names(value: Json) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else []
+
+
+def _drill(here: Here, on_volume: Mapping[str, Json]) -> Iterator[Line]:
+    """The drill's note; without a Pod that could be stopped none is missing."""
+    text = drill_text(on_volume or here.drill)
+    if text:
+        yield _SAY.ok("drill", text)
+    elif here.refusal is None:
+        yield _SAY.unproven("drill", "the end sequence was never drilled here", "idlewatch doctor --drill")
+
+
+def _size(amount: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
