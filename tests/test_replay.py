@@ -191,6 +191,7 @@ def test_findings_told_together_keep_activity_pauses_and_holes() -> None:
     )
     assert together([quiet, finding(Activity.QUIET, 8, 12)]).seen_from_s == 8.0
     assert together([quiet, finding(Activity.UNKNOWN, 0, 0), finding(Activity.QUIET, 5, 10)]).seen_from_s == 5.0
+    assert together([quiet, finding(Activity.UNKNOWN, 5, 10), finding(Activity.QUIET, 10, 15)]).seen_from_s == 10.0
     assert together([finding(Activity.QUIET, 0, 5, pauses=True), finding(Activity.QUIET, 5, 10)]).pauses
 
 
@@ -480,6 +481,11 @@ def test_a_recording_is_judged_as_it_was_and_by_other_settings(tmp_path: Path, n
     assert after(relived(told), Action.WARN) == [30.1]
     assert after(relived(told, idle_after="20m"), Action.WARN) == [20.1]
     assert told.life.wall(BOOT) == WALL
+
+
+def test_a_recording_goes_on_after_a_stop_that_would_have_been_made(tmp_path: Path) -> None:
+    again = relived(recorded(tmp_path, lines(*readings([(60, False), (5, True), (60, False)]))))
+    assert len(after(again, Action.STOP)) == 2
 
 
 def test_what_a_daemon_keeps_of_a_boot_can_be_replayed(tmp_path: Path) -> None:
