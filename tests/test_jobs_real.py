@@ -83,9 +83,23 @@ def written_pid(path: Path) -> int:
     return int(path.read_text())
 
 
-def has_fallen_to_pid_1(pid: int) -> bool:
-    """Whether its parent is PID 1, and not some other process that takes in orphans."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == "1"
+def fields_of(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; none where the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def has_ended(pid: int) -> bool:
+    """Whether it is gone, or waits to be waited for."""
+    return fields_of(pid)[:1] in ([], ["Z"])
+
+
+def where_left(pid: int) -> str:
+    """What is to be said of a job that nobody has any more, once its shell has ended."""
+    poll(lambda: has_ended(int(fields_of(pid)[3])))
+    return "closed terminal: " if fields_of(pid)[1] == "1" else ""
 
 
 @contextmanager
@@ -111,8 +125,7 @@ def test_a_nohup_job_whose_shell_is_gone_is_seen_and_named(crunch: Path) -> None
     command = f"nohup {sys.executable} {crunch} >/dev/null 2>&1 &"
     subprocess.run(["sh", "-c", command], check=True, start_new_session=True)
     with ended(written_pid(crunch.parent / "pid")) as pid:
-        found = active(watching, pid)
-        where = "closed terminal: " if has_fallen_to_pid_1(pid) else ""
+        where, found = where_left(pid), active(watching, pid)
         assert f"{where}crunch.py (pid {pid})" in found.reason
         assert found.evidence_s is not None
 
@@ -133,8 +146,7 @@ def test_a_job_outlives_its_terminal(crunch: Path) -> None:
             while os.read(master, 4096):
                 pass
         os.close(master)
-        found = active(watching, pid)
-        where = "closed terminal: " if has_fallen_to_pid_1(pid) else ""
+        where, found = where_left(pid), active(watching, pid)
         assert f"{where}crunch.py (pid {pid})" in found.reason
 
 
@@ -187,5 +199,5 @@ def test_what_we_started_ourselves_is_no_job() -> None:
 
 
 def used_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = fields_of(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

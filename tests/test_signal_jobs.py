@@ -175,6 +175,10 @@ def test_where_a_job_runs_is_told() -> None:
     left = Machine()
     left.start(53, 1, "nohup-is-gone-by-exec", session=52)
     assert where(left, 53) == "closed terminal: nohup-is-gone-by-exec"
+    left.start(52, 1, "-bash")
+    assert where(left, 53) == "background: nohup-is-gone-by-exec"
+    left.processes[52] = replace(left.processes[52], state="Z")
+    assert where(left, 53) == "closed terminal: nohup-is-gone-by-exec"
 
     alone = Machine()
     assert (

@@ -109,7 +109,9 @@ class Places:
                 if (house := _HOUSES.get(word.removesuffix(": server"))) is not None:
                     return house
         top = _below_init(line)
-        if top.session not in self._processes.by_pid:
+        leader = self._processes.get(top.session)
+        # PID 1 of a container (`sleep infinity`) may never wait for the shell that has ended.
+        if leader is None or (leader.state == "Z" and leader.pid != top.pid):
             return "closed terminal"
         return "terminal" if process.terminal else "background"
 
