@@ -244,5 +244,5 @@ def _rows(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ..
     path = state_dir / DATABASE_FILE
     if not path.exists():
         return
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database, suppress(sqlite3.DatabaseError):
+    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         yield from database.execute(query, values)

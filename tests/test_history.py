@@ -52,6 +52,12 @@ def test_events_and_status_are_read_by_others(tmp_path: Path) -> None:
     assert events_of(tmp_path)[0]["facts"] == {"usd": 2}
 
 
+def test_a_history_that_cannot_be_opened_is_an_empty_one_to_those_who_read(tmp_path: Path) -> None:
+    (tmp_path / "history.db").mkdir()
+    assert events_of(tmp_path) == []
+    assert spans_of(tmp_path) == []
+
+
 def test_readings_older_than_three_days_are_thinned_to_one_a_minute_of_each_signal(tmp_path: Path) -> None:
     history = History(tmp_path)
     old = [Reading(signal=name, at_s=float(at)) for at in range(0, 120, 5) for name in ("gpu", "host")]

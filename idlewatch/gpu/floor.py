@@ -31,6 +31,8 @@ class _Segment:
     from_s: float
     to_s: float
     joules: float
+    mean_w: float | None = None
+    """Mean over the 60 s up to its end; reckoned once, when the next segment begins."""
 
 
 class PowerFloor:
@@ -38,42 +40,52 @@ class PowerFloor:
 
     def __init__(self) -> None:
         self._segments: deque[_Segment] = deque()
+        self._floor: tuple[float | None] | None = None
+        """What `floor_w` said last; None since something was noted."""
 
     def note(self, at_s: float, span_s: float, watts: float) -> None:
         """Add `span_s` seconds up to `at_s` in which nothing ran."""
+        self._floor = None
         new = _Segment(at_s - span_s, at_s, watts * span_s)
         last = self._segments[-1] if self._segments else None
         if last and new.from_s - last.to_s <= GAP_S and last.to_s - last.from_s < GRAIN_S:
             last.to_s, last.joules = new.to_s, last.joules + new.joules
         else:
+            if last:
+                last.mean_w = self._mean_w()
             self._segments.append(new)
         while self._segments and self._segments[0].to_s < at_s - MEMORY_S:
             self._segments.popleft()
 
     def forget(self) -> None:
         """Begin anew: what the GPU holds has changed, and with it what it draws."""
+        self._floor = None
         self._segments.clear()
 
     def floor_w(self) -> float | None:
         """The floor in watts; None before 60 s in a row were seen at utilization 0."""
-        means = [mean for end in range(len(self._segments)) if (mean := self._mean_w(end)) is not None]
-        return min(means, default=None)
+        if self._floor is None:
+            closed = [segment.mean_w for segment in self._segments if segment.mean_w is not None]
+            newest = self._mean_w()
+            self._floor = (min(closed if newest is None else [*closed, newest], default=None),)
+        return self._floor[0]
 
     def limit_w(self) -> float | None:
         """The mean power above which the GPU worked: the floor and max(6 W, 5 %); None without a floor."""
         floor_w = self.floor_w()
         return None if floor_w is None else floor_w + max(MARGIN_W, MARGIN_SHARE * floor_w)
 
-    def _mean_w(self, end: int) -> float | None:
-        """Mean over the shortest run of adjoining segments up to `end` that is 60 s long."""
+    def _mean_w(self) -> float | None:
+        """Mean over the shortest run of adjoining segments up to the newest that is 60 s long."""
         joules = seconds = 0.0
-        for index in range(end, -1, -1):
-            segment = self._segments[index]
-            if index < end and self._segments[index + 1].from_s - segment.to_s > GAP_S:
+        following: _Segment | None = None
+        for segment in reversed(self._segments):
+            if following and following.from_s - segment.to_s > GAP_S:
                 return None
             joules, seconds = joules + segment.joules, seconds + segment.to_s - segment.from_s
             if seconds >= WINDOW_S:
                 return joules / seconds
+            following = segment
         return None
 
 
