@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
+from idlewatch.cli import main
 from idlewatch.errors import Refused, SettingsError
 from idlewatch.replay import expected, facts, scenario, stretches
 from idlewatch.verbs.replaying import record, replay, variables_of
@@ -176,24 +177,26 @@ def test_a_wrong_setting_is_refused_by_its_name(idle: Path, word: str, words: st
     assert word.partition("=")[0] in str(failure.value)
 
 
+def test_its_exit_code_tells_a_wrong_file_from_a_wrong_verdict(idle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(idle)]) == 0
+    assert main(["replay", "--set", "IDLEWATCH_IDLE_AFTER=2h", str(idle)]) == 1
+    idle.write_text(IDLE.replace("stopped", "stoped"))
+    assert main(["replay", str(idle)]) == 2
+    assert f"idlewatch: {idle}:17: stoped: there is no such key" in capsys.readouterr().err
+
+
 def test_a_setting_may_hold_equals_signs() -> None:
     assert variables_of(["IDLEWATCH_COMMAND=a=b c"]) == {"IDLEWATCH_COMMAND": "a=b c"}
 
 
 # ---------------------------------------------------------------- record
 
-RECORD = """
-import argparse, sys
-from idlewatch.verbs.replaying import record
-sys.exit(not record(argparse.Namespace(file=sys.argv[1], for_s=float(sys.argv[2]))))
-"""
 
-
-def recorder(path: Path, for_s: str) -> subprocess.Popen[str]:
+def recorder(path: Path, *more: str) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("IDLEWATCH_", "RUNPOD_"))}
     told = {"IDLEWATCH_INTERVAL": "0.2s", "IDLEWATCH_SIGNALS": "host", "IDLEWATCH_STATE_DIR": str(path.parent / "s")}
     return subprocess.Popen(
-        [sys.executable, "-c", RECORD, str(path), for_s],
+        [sys.executable, "-m", "idlewatch", "record", str(path), *more],
         env=kept | told,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -203,7 +206,7 @@ def recorder(path: Path, for_s: str) -> subprocess.Popen[str]:
 
 def test_this_machine_is_recorded_for_a_while(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.jsonl"
-    child = recorder(path, "1")
+    child = recorder(path, "--for", "1s")
     out, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (0, "")
     assert re.search(r"\d+ readings in ", out)
@@ -218,7 +221,7 @@ def test_this_machine_is_recorded_for_a_while(tmp_path: Path, capsys: pytest.Cap
 
 def test_ctrl_c_ends_a_recording_well(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl.gz"
-    child = recorder(path, "inf")
+    child = recorder(path)
     assert child.stdout is not None
     assert child.stdout.readline().startswith("Recording host into ")
     deadline_s = time.monotonic() + 60
@@ -234,10 +237,10 @@ def test_a_recording_never_overwrites_and_needs_a_place(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text("precious")
     with pytest.raises(Refused, match="is there already"):
-        record(argparse.Namespace(file=str(path), for_s=0.0))
+        record(argparse.Namespace(file=str(path), for_s=None))
     assert path.read_text() == "precious"
     with pytest.raises(Refused, match="No such file or directory"):
-        record(argparse.Namespace(file=str(tmp_path / "no" / "x.jsonl"), for_s=0.0))
+        record(argparse.Namespace(file=str(tmp_path / "no" / "x.jsonl"), for_s=None))
 
 
 # ---------------------------------------------------------------- the document

@@ -21,13 +21,9 @@ import pytest
 
 from idlewatch import logs
 from idlewatch.model import Json
-from idlewatch.replay import Factories, Story, read_story
+from idlewatch.replay import Story, read_story
 from idlewatch.show.replayed import Replayed, table
-from idlewatch.signals import KERNEL, SIGNALS
-from idlewatch.signals.jobs import JobsSignal
-from idlewatch.signals.jupyter import JupyterSignal
-from idlewatch.signals.servers import ServersSignal
-from idlewatch.signals.transfers import TransfersSignal
+from idlewatch.signals import SIGNALS
 from idlewatch.verbs.replaying import replayed_story
 
 pytestmark = pytest.mark.xdist_group("scenarios")  # each is lived once, for its own test and for the table
@@ -37,14 +33,6 @@ FOLDER = HERE / "scenarios"
 SHARED = {"quiet.toml", "ROWS.toml"}
 ROWS: Mapping[str, str] = tomllib.loads((FOLDER / "ROWS.toml").read_text())["rows"]
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.toml")) if path.name not in SHARED}
-
-FACTORIES: Factories = {
-    "jupyter": lambda pod: JupyterSignal(pod, kernel=KERNEL),
-    "jobs": lambda _: JobsSignal(kernel=KERNEL),
-    "transfers": lambda _: TransfersSignal(kernel=KERNEL),
-    "servers": lambda pod: ServersSignal(pod, kernel=KERNEL),
-    **SIGNALS,
-}
 
 ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "F31": ("test_history.py::test_the_state_comes_back_for_this_start_and_these_settings_only",),
@@ -82,12 +70,12 @@ def silent_daemon() -> None:
 
 @functools.cache
 def story(row: str) -> Story:
-    return read_story(FILES[row], tuple(FACTORIES))
+    return read_story(FILES[row], tuple(SIGNALS))
 
 
 @functools.cache
 def lived(row: str) -> Replayed:
-    return replayed_story(story(row), {}, FACTORIES)
+    return replayed_story(story(row), {}, SIGNALS)
 
 
 @pytest.mark.parametrize("row", FILES)

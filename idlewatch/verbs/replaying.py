@@ -82,9 +82,10 @@ def _recorded(
     file: BinaryIO, here: Assembly, signals: Sequence[Signal], clock: MachineClock, options: argparse.Namespace
 ) -> recorder.Seen:
     interval_s = here.loaded.settings.interval.total_seconds()
+    for_s = float("inf") if options.for_s is None else options.for_s
     try:
         into = recorder.Recorder(file, _head(here), packed=options.file.endswith(".gz"))
-        return recorder.record(into, signals, clock, interval_s, options.for_s)
+        return recorder.record(into, signals, clock, interval_s, for_s)
     except OSError as error:
         raise IdlewatchError(f"{options.file} can't be written: {error.strerror}") from error
 
