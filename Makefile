@@ -14,7 +14,7 @@ test: $(VENV)/.ready
 
 # Needs root and Debian: it installs the real programs that its tests talk to.
 test-system: $(VENV)/.ready
-	apt-get install --yes --no-install-recommends openssh-server openssh-client tmux
+	apt-get install --yes --no-install-recommends openssh-server openssh-client rsync tmux
 	$(BIN)/pytest -n 2 --dist loadgroup -m system
 
 test-unit: $(VENV)/.ready
