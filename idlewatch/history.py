@@ -211,7 +211,9 @@ class Kept:
 
 def events_of(state_dir: Path, after: int = 0) -> list[dict[str, Json]]:
     """The timeline of this boot, oldest first; empty where there is none. `after`: without so many of the first."""
-    rows = _rows(state_dir, "SELECT at_s, wall, kind, text, facts FROM events WHERE rowid > ? ORDER BY rowid", after)
+    rows = _rows_if_any(
+        state_dir, "SELECT at_s, wall, kind, text, facts FROM events WHERE rowid > ? ORDER BY rowid", after
+    )
     return [{"at_s": r[0], "at": r[1], "kind": r[2], "text": r[3], "facts": json.loads(r[4])} for r in rows]
 
 
@@ -220,7 +222,7 @@ def spans_of(state_dir: Path, since_s: float = 0.0) -> list[Span]:
     query = f"SELECT {_SPAN_FIELDS} FROM verdicts WHERE to_s >= ? ORDER BY from_s, name"  # noqa: S608  (our own names)
     return [
         Span(name, from_s, to_s, verdict, bool(bars), bool(pauses), bool(refines), reason)
-        for name, from_s, to_s, verdict, bars, pauses, refines, reason in _rows(state_dir, query, since_s)
+        for name, from_s, to_s, verdict, bars, pauses, refines, reason in _rows_if_any(state_dir, query, since_s)
     ]
 
 
@@ -240,9 +242,15 @@ def newest_of(state_dir: Path) -> Kept:
 
 
 def _rows(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ...]]:
-    """What others read while the daemon writes; nothing where there is no history that can be read."""
+    """What others read while the daemon writes. Raises sqlite3.OperationalError where the file can't be opened."""
     path = state_dir / DATABASE_FILE
     if not path.exists():
         return
-    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database, suppress(sqlite3.DatabaseError):
         yield from database.execute(query, values)
+
+
+def _rows_if_any(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ...]]:
+    """As `_rows`, and nothing where the file can't even be opened."""
+    with suppress(sqlite3.DatabaseError):
+        yield from _rows(state_dir, query, *values)
