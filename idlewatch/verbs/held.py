@@ -47,12 +47,13 @@ def run_held(
 
 
 def _status(command: Sequence[str], let_go: Callable[[], None], no_progress_s: float) -> int:
-    try:
-        process = subprocess.Popen(command)
-    except OSError as error:
-        sys.stderr.write(f"idlewatch: can't start {command[0]}: {error.strerror}\n")
-        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-    with _shutdown_requests_passed_to(process):
+    with _shutdown_requests() as requests:
+        try:
+            process = subprocess.Popen(command)
+        except OSError as error:
+            sys.stderr.write(f"idlewatch: can't start {command[0]}: {error.strerror}\n")
+            return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+        requests.pass_to(process)
         progress = _Progress(process.pid, no_progress_s)
         while True:
             try:
@@ -71,13 +72,40 @@ def _let_go(path: Path, no_progress_s: float) -> None:
         sys.stderr.write(f"idlewatch: no progress for {span}: the hold has ended, the command runs on\n")
 
 
+class _Requests:
+    """Shutdown requests to us, passed on to the command; one that comes before it has started is kept for it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: list[int] = []
+
+    def came(self, number: int, _frame: object) -> None:
+        """The handler."""
+        if self._process is None:
+            self._waiting.append(number)
+        else:
+            self._process.send_signal(number)
+
+    def pass_to(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on to `process`."""
+        self._process = process
+        for number in self._waiting:
+            process.send_signal(number)
+
+
 @contextmanager
-def _shutdown_requests_passed_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ctrl-C reaches the command by itself, as part of this terminal's foreground; the others are passed on."""
-    before = {number: signal.signal(number, lambda got, _: process.send_signal(got)) for number in _PASSED_ON}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _shutdown_requests() -> Iterator[_Requests]:
+    """
+    In place before the command starts, so that none ends us alone.
+
+    Ctrl-C reaches the command by itself, as part of this terminal's foreground; a handler that does nothing, unlike an
+    ignored request, is not inherited by it.
+    """
+    requests = _Requests()
+    before = {number: signal.signal(number, requests.came) for number in _PASSED_ON}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        yield
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
