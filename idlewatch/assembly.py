@@ -182,9 +182,13 @@ def actions(here: Assembly) -> Actions:
 
 
 def pod_actions(here: Assembly, people: Tells, environment: Mapping[str, str] | None) -> PodActions:
-    """Real actions on this Pod; their child processes get `environment`, or this process's own."""
-    plan = save_plan(here)
-    return PodActions(start_task=task_starter(environment), save=plan, people=people, warning=_warning(here))
+    """Real actions on this Pod; their child processes get `environment`, or this process's own.
+
+    Where IDLEWATCH_DRILL is set in `environment` they are a drill: no program is asked for anything.
+    """
+    plan, drill = save_plan(here), bool(environment and environment.get("IDLEWATCH_DRILL"))
+    start_task = task_starter(environment)
+    return PodActions(start_task=start_task, save=plan, people=people, warning=_warning(here), drill=drill)
 
 
 def task_starter(

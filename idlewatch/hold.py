@@ -7,6 +7,9 @@ and take it away again; the daemon does the rest. A hold always ends: when it is
 its time is over, at the daemon's IDLEWATCH_HOLD_MAX, and, where `progress_within_s` was asked for, when nobody has
 called `progressed` for so long: a hung job then does not keep the Pod.
 
+A program can also ask to be told before the Pod is saved and stopped, so that it can write a checkpoint: by a hold with
+`asks=True`, or by `ask_me`, which holds nothing. Then `asked` says when, and `answered` says that it is done.
+
 It reads IDLEWATCH_STATE_DIR from the environment by itself, unlike the rest of idlewatch, where only the settings do:
 a copy of this file has no settings to ask, and must find the same folder as the daemon.
 """
@@ -52,15 +55,17 @@ def hold(
     state_dir: str | os.PathLike[str] | None = None,
     *,
     progress_within_s: float | None = None,
+    asks: bool = False,
 ) -> Iterator[Path | None]:
     """
     Hold the Pod while the block runs and this process lives, for `for_s` seconds (None: 24 h) at the most.
 
     Gives the hold's file, or None where no hold could be placed: work must not fail because the daemon is missing, so
     that is said on standard error, once a process. With `progress_within_s` the block must call `progressed` with that
-    file at least so often. Raises ValueError where a span is no positive number.
+    file at least so often. With `asks` it is asked for a checkpoint before a stop, see `asked`. Raises ValueError where
+    a span is no positive number.
     """
-    path = place_or_warn(reason, for_s=for_s, state_dir=state_dir, progress_within_s=progress_within_s)
+    path = place_or_warn(reason, for_s=for_s, state_dir=state_dir, progress_within_s=progress_within_s, asks=asks)
     placed_by = os.getpid()
     try:
         yield path
@@ -79,12 +84,14 @@ def place(
     who: str | None = None,
     state_dir: str | os.PathLike[str] | None = None,
     progress_within_s: float | None = None,
+    asks: bool = False,
 ) -> Path:
     """
     Place a hold for `for_s` seconds (None: 24 h) and return its file, which `release` takes.
 
     With `pid` the hold also ends with that process, with `progress_within_s` also where `progressed` is not called for
-    so long. Raises NoDaemonError where there is no state folder,
+    so long. With `asks` that process, or this one, is asked for a checkpoint before a stop, also once the hold is over.
+    Raises NoDaemonError where there is no state folder,
     ProcessLookupError where there is no such process, another OSError where the file can't be written, and ValueError
     where `for_s` is no positive number.
     """
@@ -105,7 +112,51 @@ def place(
     if progress_within_s is not None:
         record["progress_within_s"] = _checked_span(progress_within_s)
         record["progress_s"] = placed_s
+    if asks:
+        _write_ask(folder.parent, name, str(record["who"]), str(record["reason"]), os.getpid() if pid is None else pid)
     return _write(folder, name, json.dumps(record))
+
+
+def ask_me(
+    reason: str,
+    *,
+    pid: int | None = None,
+    who: str | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """
+    Ask to be told, until this process (or `pid`) ends, when a checkpoint is wanted. It does not hold the Pod.
+
+    Returns the file that `asked`, `answered` and `release` take. Raises as `place` does.
+    """
+    name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    said_by = _clean(who if who is not None else _program(), _WHO_MAX)
+    state = _state_folder(state_dir)
+    return _write_ask(state, name, said_by, _clean(reason, _REASON_MAX), os.getpid() if pid is None else pid)
+
+
+def asked(path: str | os.PathLike[str] | None) -> bool:
+    """
+    Return whether a checkpoint is wanted now of whoever has placed the hold, or the request, at `path`.
+
+    Cheap, never raises, and may be asked in every step of a training; None is fine, as for `progressed`.
+    """
+    return path is not None and os.access(_about(path, "checkpoint"), os.F_OK)
+
+
+def answered(path: str | os.PathLike[str] | None, text: str = "", *, ok: bool = True) -> None:
+    """
+    Say that the checkpoint is written (`text`: where, in words), or with `ok=False` that it could not be. Never raises.
+
+    Nothing waits for a second answer, and one that nobody has asked for does no harm.
+    """
+    if path is None:
+        return
+    with suppress(OSError):
+        request, answer = _about(path, "checkpoint"), _about(path, "answer")
+        if os.access(request, os.F_OK):
+            _write(answer.parent, answer.stem, json.dumps({"version": 1, "ok": ok, "text": _clean(text, _REASON_MAX)}))
+            request.unlink()
 
 
 def progressed(path: str | os.PathLike[str] | None) -> None:
@@ -127,8 +178,9 @@ def progressed(path: str | os.PathLike[str] | None) -> None:
 
 
 def release(path: str | os.PathLike[str]) -> None:
-    """End a hold. One that has ended already is fine; raises OSError where its file can't be removed."""
+    """End a hold and its being asked. One that has ended already is fine; raises OSError where its file stays."""
     Path(path).unlink(missing_ok=True)
+    _about(path, "ask").unlink(missing_ok=True)
 
 
 def place_or_warn(
@@ -137,10 +189,18 @@ def place_or_warn(
     for_s: float | None = None,
     state_dir: str | os.PathLike[str] | None = None,
     progress_within_s: float | None = None,
+    asks: bool = False,
 ) -> Path | None:
     """Place a hold of this process as `hold` does; None, said once on standard error, where that can't be done."""
     try:
-        return place(reason, for_s=for_s, pid=os.getpid(), state_dir=state_dir, progress_within_s=progress_within_s)
+        return place(
+            reason,
+            for_s=for_s,
+            pid=os.getpid(),
+            state_dir=state_dir,
+            progress_within_s=progress_within_s,
+            asks=asks,
+        )
     except (OSError, AttributeError) as error:  # AttributeError: a system without CLOCK_BOOTTIME is no Pod
         _warn(error)
         return None
@@ -160,12 +220,29 @@ def _checked_span(for_s: float) -> float:
 
 
 def _holds_folder(state_dir: str | os.PathLike[str] | None) -> Path:
+    folder = _state_folder(state_dir) / "holds"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _state_folder(state_dir: str | os.PathLike[str] | None) -> Path:
     state = Path(state_dir or os.environ.get("IDLEWATCH_STATE_DIR") or "/run/idlewatch")
     if not state.is_dir():
         raise NoDaemonError(2, "no idlewatch daemon runs here (there is no such folder)", str(state))
-    folder = state / "holds"
+    return state
+
+
+def _write_ask(state: Path, name: str, who: str, reason: str, pid: int) -> Path:
+    folder = state / "requests"
     folder.mkdir(exist_ok=True)
-    return folder
+    record = {"version": 1, "id": name, "who": who, "reason": reason, "pid": pid, "pid_started": _started(pid)}
+    return _write(folder, f"ask-{name}", json.dumps(record))
+
+
+def _about(path: str | os.PathLike[str], what: str) -> Path:
+    """Return the file of `requests/` that is about the hold or request at `path`."""
+    file = Path(path)
+    return file.parent.parent / "requests" / f"{what}-{file.stem.removeprefix('ask-')}.json"
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

@@ -397,6 +397,13 @@ def pod_sources(proc: Path = Path("/proc"), rp_environment: Path = Path("/etc/rp
     )
 
 
+def secret_variables() -> frozenset[str]:
+    """The names of the settings that are secrets."""
+    return frozenset(
+        variable(name) for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)
+    )
+
+
 def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
     """Our own environment without any Pod's variables but these, for a child that acts for a simulated Pod."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "RUNPOD_"))}

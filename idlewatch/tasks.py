@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -188,6 +189,19 @@ def serve(work: Callable[[Json, Callable[[Json], None]], Json]) -> int:
         _say({"error": error_to_json(error)})
         return 1
     return 0
+
+
+def seldom(progress: Callable[[Json], None], every_s: float = 1.0) -> Callable[[Json], None]:
+    """Progress that may be called at every turn of a loop, and is passed on every `every_s` seconds."""
+    passed_s = float("-inf")
+
+    def passed_on(what: Json) -> None:
+        nonlocal passed_s
+        if time.monotonic() - passed_s >= every_s:
+            passed_s = time.monotonic()
+            progress(what)
+
+    return passed_on
 
 
 def _end_with_parent() -> None:

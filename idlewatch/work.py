@@ -14,42 +14,47 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from idlewatch import assembly, notes, recording
+from idlewatch import assembly, notes, pod_hooks, recording
 from idlewatch.assembly import Assembly
-from idlewatch.errors import SnapshotError, TaskError
+from idlewatch.errors import TaskError
+from idlewatch.history import newest_of, readings_of
+from idlewatch.hooks import refusals
 from idlewatch.model import Json
 from idlewatch.questions import ask_prometheus, run_command
+from idlewatch.sequence import EndSequence, wanted_of
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.signals import gpu_count
-from idlewatch.snapshot import SaveRequest, be_gentle
-from idlewatch.snapshot import save as save_now
 from idlewatch.tasks import Task
 from idlewatch.watch import MachineClock
 
 Progress: TypeAlias = Callable[[Json], None]
 
-_SAVE_ATTEMPTS = 3
-_ENOUGH_BYTES = 1024 * 1024
-"""What may change while a save is proven; more, and the save does not hold what is there now."""
 _NOTE_WITHIN_S = 20.0
 """How long a volume may keep the stop waiting for its note."""
+_READINGS_LOOKED_AT = 300
+"""The newest so many of the history hold one of every signal."""
 
 
 def save(request: Json, progress: Progress) -> Json:
-    """Save what a stop would wipe, again where much changed while the save was proven."""
-    be_gentle()
-    if not isinstance(request, dict):
-        raise SnapshotError("not a request for a save")
-    made = None
-    for _ in range(_SAVE_ATTEMPTS):
-        made = save_now(SaveRequest.from_json(request), progress=lambda p: progress(p.as_json()))
-        if made is None:
-            return {"snapshot": None, "text": "nothing that a stop would wipe"}
-        if made.changed_after_bytes < _ENOUGH_BYTES:
-            text = f"saved {made.files} files as {made.id}, {made.archive_bytes / 1e6:.1f} MB"
-            return {"snapshot": made.id, "text": text}
-    changed = made.changed_after_bytes / 1e6 if made else 0
-    raise SnapshotError(f"{changed:.1f} MB changed again while each of {_SAVE_ATTEMPTS} saves was proven")
+    """Do all that comes between the warning and the last look: hooks, checkpoints, the save."""
+    return EndSequence(_here(), wanted_of(request), progress).run()
+
+
+def after_start(_request: Json, progress: Progress) -> Json:
+    """Run the owner's `after-start` hooks, once a start."""
+    here = _here()
+    note = notes.stop_note(here.volume, here.pod_name) if here.volume else None
+    return pod_hooks.after_start(here, note, progress)
+
+
+def shutdown(request: Json, progress: Progress) -> Json:
+    """Run the owner's `before-stop` hooks because the container is being ended from outside."""
+    return pod_hooks.before_shutdown(_here(), request, progress)
+
+
+def hooks(_request: Json, _progress: Progress) -> Json:
+    """Look at the hook folder: what lies there and would not run."""
+    return {"refused": [*refusals(pod_hooks.hook_folder(_here()))]}
 
 
 def stop(request: Json, progress: Progress) -> Json:
@@ -99,6 +104,9 @@ def note(request: Json, _progress: Progress) -> Json:
         "reason": said.get("reason"),
         "idle_for_s": said.get("idle_for_s"),
         "snapshot": said.get("snapshot"),
+        "done": said.get("done"),
+        "from_outside": said.get("from_outside"),
+        "notebooks": _open_notebooks(here),
         "gpus": gpu_count(here.loaded.pod_variables()),
     }
     try:
@@ -110,6 +118,21 @@ def note(request: Json, _progress: Progress) -> Json:
     except TaskError as error:
         sys.stderr.write(f"{error}\n")
     return None
+
+
+def _open_notebooks(here: Assembly) -> list[Json]:
+    """The notebooks that had a kernel when Jupyter was last looked at; their unsaved edits lie in browsers."""
+    newest, state_dir = None, here.loaded.settings.state_dir
+    for _, reading in readings_of(state_dir, after=max(0, newest_of(state_dir).reading - _READINGS_LOOKED_AT)):
+        newest = reading if reading.signal == "jupyter" else newest
+    servers = newest.facts.get("servers") if newest else None
+    found = set()
+    for server in servers if isinstance(servers, list) else []:
+        kernels = server.get("kernels") if isinstance(server, dict) else None
+        for kernel in kernels if isinstance(kernels, list) else []:
+            if isinstance(kernel, dict) and kernel.get("path"):
+                found.add(str(kernel["path"]))
+    return [*sorted(found)]
 
 
 def look_back(_request: Json, _progress: Progress) -> Json:
@@ -169,6 +192,9 @@ def _here() -> Assembly:
 
 TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "save": save,
+    "after_start": after_start,
+    "shutdown": shutdown,
+    "hooks": hooks,
     "stop": stop,
     "note": note,
     "look_back": look_back,

@@ -32,13 +32,15 @@ class Heard:
 @dataclass
 class Pod:
     save: SavePlan = field(default_factory=lambda: SavePlan(request={"root": "/"}))
-    work: str = "return {'snapshot': 's1', 'text': r['root']}"
+    work: str = "return {'snapshot': 's1', 'text': r['save']['root'], 'save_began_after_s': 3}"
     people: Heard = field(default_factory=Heard)
     begun: list[str] = field(default_factory=list)
+    asked: list[Json] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
 
     def start(self, name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
         self.begun.append(name)
+        self.asked.append(request)
         code = f"{PRELUDE}{self.work}\nsys.exit(serve(work))"
         self.tasks.append(Task([sys.executable, "-c", code], request, now_s=now_s, silent_limit_s=silent_limit_s))
         return self.tasks[-1]
@@ -72,22 +74,60 @@ def test_a_warning_is_told_to_people_and_gives_no_outcome() -> None:
 def test_a_save_runs_as_a_task_and_its_snapshot_comes_back_once() -> None:
     pod = Pod()
     actions = pod.actions()
-    actions.carry_out(decision(Action.SAVE), 0.0)
-    assert outcome(actions) == Outcome(action=Action.SAVE, ok=True, reason="/", snapshot="s1")
+    actions.carry_out(decision(Action.SAVE), 100.0)
+    assert outcome(actions) == Outcome(action=Action.SAVE, ok=True, reason="/", snapshot="s1", save_began_s=103.0)
     assert actions.poll(9.0) is None
     assert pod.begun == ["save"]
 
 
-@pytest.mark.parametrize(
-    ("plan", "ok"), [(SavePlan(needless="keeps its disk"), True), (SavePlan(impossible="no volume"), False)]
-)
-def test_where_nothing_can_or_need_be_saved_it_is_said_and_nothing_is_begun(plan: SavePlan, ok: bool) -> None:  # noqa: FBT001
-    pod = Pod(save=plan)
+@pytest.mark.parametrize("plan", [SavePlan(needless="keeps its disk"), SavePlan(impossible="no volume")])
+def test_where_nothing_can_or_need_be_saved_the_task_is_told_so_for_hooks_run_all_the_same(plan: SavePlan) -> None:
+    pod = Pod(save=plan, work="return {}")
     actions = pod.actions()
     actions.carry_out(decision(Action.SAVE), 0.0)
-    came = outcome(actions)
-    assert (came.ok, came.reason) == (ok, plan.needless or plan.impossible)
-    assert pod.begun == []
+    assert outcome(actions).ok
+    asked = pod.asked[0]
+    assert isinstance(asked, dict)
+    assert (asked["save"], asked["needless"], asked["impossible"]) == (None, plan.needless, plan.impossible)
+
+
+def test_programs_are_asked_for_a_checkpoint_once_an_end_sequence() -> None:
+    pod = Pod()
+    actions = pod.actions()
+    for action in (Action.WARN, Action.SAVE, Action.SAVE, Action.WARN, Action.SAVE):
+        actions.carry_out(decision(action), 0.0)
+        if action is Action.SAVE:
+            outcome(actions)
+    assert [isinstance(asked, dict) and asked["ask"] for asked in pod.asked] == [True, False, True]
+
+
+def test_what_a_task_tells_reaches_the_timeline_once_also_where_it_is_called_off() -> None:
+    pod = Pod(work="p({'event': {'kind': 'hook done', 'text': 'x'}}); p('goes on'); time.sleep(600)")
+    actions = pod.actions()
+    actions.carry_out(decision(Action.SAVE), 0.0)
+    told: list[Json] = []
+    for _ in range(2000):
+        actions.poll(0.0)
+        told += actions.told()
+        if actions.progress() == "goes on":
+            break
+        time.sleep(0.01)
+    actions.carry_out(decision(Action.CANCEL), 0.0)
+    actions.poll(0.0)
+    assert told + actions.told() == [{"kind": "hook done", "text": "x"}]
+    actions.close()
+
+
+def test_the_note_of_a_stop_names_what_was_saved_and_done() -> None:
+    pod = Pod(work="return {'snapshot': 's1', 'done': ['hook x']}")
+    actions = pod.actions()
+    actions.carry_out(decision(Action.SAVE), 0.0)
+    outcome(actions)
+    actions.carry_out(decision(Action.STOP), 0.0)
+    outcome(actions)
+    note = pod.asked[1]
+    assert isinstance(note, dict)
+    assert (note["snapshot"], note["done"]) == ("s1", ["hook x"])
 
 
 @pytest.mark.parametrize(

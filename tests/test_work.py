@@ -20,12 +20,13 @@ from idlewatch.snapshot import SaveRequest, snapshots
 pytestmark = pytest.mark.slow
 
 
-def answer(name: str, request: Json) -> dict[str, dict[str, str]]:
+def answer(name: str, request: Json, folder: Path) -> dict[str, dict[str, str]]:
+    places = {"IDLEWATCH_STATE_DIR": str(folder / "state"), "IDLEWATCH_HOOKS": str(folder / "hooks")}
     command = [sys.executable, "-m", "idlewatch", "_task", name]
     done = subprocess.run(
         command,
         input=json.dumps(request) + "\n",
-        env=environment_with({}),
+        env=environment_with(places),
         capture_output=True,
         text=True,
         check=False,
@@ -66,7 +67,7 @@ def test_a_disk_that_changes_faster_than_it_can_be_saved_is_not_saved_and_little
     (disk / "ballast").write_bytes(os.urandom(60_000_000))
     request = SaveRequest(volume=volume, pod_id="p1", boot_key="p1@1", root=disk)
     with rewritten_all_the_time(disk / "journal", size):
-        said = answer("save", request.as_json())
+        said = answer("save", {"save": request.as_json()}, tmp_path)
     if saved:
         assert said["result"]["snapshot"] == snapshots(volume, "p1")[0].id
     else:

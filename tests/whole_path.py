@@ -50,6 +50,10 @@ class Place:
     def state_dir(self) -> Path:
         return self.folder / "state"
 
+    @property
+    def hooks(self) -> Path:
+        return self.folder / "hooks"
+
     def start(self) -> subprocess.Popen[bytes]:
         variables = {
             "RUNPOD_POD_ID": POD_ID,
@@ -62,6 +66,7 @@ class Place:
             "IDLEWATCH_SAVE_ROOT": str(self.disk),
             "IDLEWATCH_VOLUME": str(self.volume),
             "IDLEWATCH_STATE_DIR": str(self.state_dir),
+            "IDLEWATCH_HOOKS": str(self.hooks),
             "IDLEWATCH_RUNPOD_API_URL": self.api.rest_url,
             "IDLEWATCH_RUNPOD_GRAPHQL_URL": self.api.graphql_url,
             **self.settings,

@@ -4,7 +4,8 @@ Holds for training frameworks: the Pod is held while `fit` or `train` runs and g
     idlewatch.callbacks.lightning.HoldPod        for PyTorch Lightning's Trainer(callbacks=[…])
     idlewatch.callbacks.transformers.HoldPod     for Hugging Face's Trainer(callbacks=[…])
 
-A training that makes no step for `progress_within_s` loses its hold, and is then judged by what it does.
+A training that makes no step for `progress_within_s` loses its hold, and is then judged by what it does. Before a stop
+that comes all the same (a ceiling, `idlewatch stop`) it is asked for a checkpoint, and writes one at its next step.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 PROGRESS_WITHIN_S = 3600.0
 """A validation pass or a checkpoint may take long; an hour without a step is a hang."""
+AGREE_EVERY_STEPS = 20
+"""Several processes that train one model write a checkpoint together: in which step, the first tells the others."""
 
 
 class TrainingHold:
@@ -28,14 +31,23 @@ class TrainingHold:
         self._reason, self._progress_within_s = reason, progress_within_s
         self._path: Path | None = None
 
-    def begin(self) -> None:
-        """Hold the Pod; where no daemon runs that is said once, and the training goes on."""
+    def begin(self, *, asks: bool) -> None:
+        """Hold the Pod, and be asked for a checkpoint; where no daemon runs that is said once, and training goes on."""
         if self._path is None:
-            self._path = hold.place_or_warn(self._reason, progress_within_s=self._progress_within_s)
+            self._path = hold.place_or_warn(self._reason, progress_within_s=self._progress_within_s, asks=asks)
 
     def step(self) -> None:
         """The training got on."""
         hold.progressed(self._path)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a checkpoint is wanted now."""
+        return hold.asked(self._path)
+
+    def answer(self, text: str, *, ok: bool = True) -> None:
+        """The checkpoint is written, or could not be."""
+        hold.answered(self._path, text, ok=ok)
 
     def end(self) -> None:
         """Let the Pod go."""

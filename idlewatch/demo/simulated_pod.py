@@ -148,6 +148,7 @@ def simulate(console: Console, folder: Path) -> Story:
             "IDLEWATCH_SAVE_ROOT": str(disk),
             "IDLEWATCH_VOLUME": str(volume),
             "IDLEWATCH_STATE_DIR": str(state_dir),
+            "IDLEWATCH_HOOKS": str(folder / "hooks"),
             "IDLEWATCH_RUNPOD_API_URL": api.rest_url,
             "IDLEWATCH_RUNPOD_GRAPHQL_URL": api.graphql_url,
         }

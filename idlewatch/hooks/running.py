@@ -18,12 +18,12 @@ from idlewatch import trees
 from idlewatch.durations import format_duration
 from idlewatch.hooks.found import Hook, Stage
 from idlewatch.model import Json
+from idlewatch.tasks import seldom
 
 OUTPUT_BYTES = 4000
 """What is kept of a hook's output: its end."""
 _GENTLY_S = 2.0
 _LOOK_EVERY_S = 0.2
-_SAY_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +107,13 @@ def _followed(
     progress: Callable[[Json], None],
 ) -> bool:
     """Wait for it, taking its output; returns whether it ended by itself in time."""
-    said_s = 0.0
+    say = seldom(progress)
     while process.poll() is None:
-        now_s = time.monotonic()
-        if now_s >= ends_s:
+        left_s = ends_s - time.monotonic()
+        if left_s <= 0:
             return False
-        if now_s - said_s >= _SAY_EVERY_S:
-            said_s = now_s
-            progress({"stage": hook.stage.value, "hook": hook.path.name, "left_s": round(ends_s - now_s)})
-        if not _taken(process, output, min(_LOOK_EVERY_S, ends_s - now_s)):
+        say({"stage": hook.stage.value, "hook": hook.path.name, "left_s": round(left_s)})
+        if not _taken(process, output, min(_LOOK_EVERY_S, left_s)):
             time.sleep(_LOOK_EVERY_S / 4)
     _taken(process, output, 0.0)
     return True
