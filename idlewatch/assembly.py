@@ -14,6 +14,7 @@ from pathlib import Path
 
 from idlewatch import places, pod
 from idlewatch.actions import ObservedActions, PodActions, SavePlan, Tells
+from idlewatch.checkpoints import asked_processes
 from idlewatch.daemon import Actions
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
@@ -94,6 +95,7 @@ def surroundings(here: Assembly, gpus_before: Callable[[], int | None] = lambda:
         gpus_before=gpus_before,
         gpu_gpm=settings.gpu_gpm,
         servers=settings.servers,
+        asked=lambda from_s, to_s: asked_processes(settings.state_dir, here.pod.boot_key, from_s, to_s),
         questions=questions,
         start_task=task_starter(),
     )

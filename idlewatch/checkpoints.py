@@ -23,6 +23,7 @@ from typing import TypeAlias
 from idlewatch.durations import format_duration
 from idlewatch.history import write_atomically
 from idlewatch.model import Json
+from idlewatch.policy import ASKED_TAIL_S
 from idlewatch.tasks import seldom
 
 FOLDER = "requests"
@@ -91,6 +92,14 @@ def asked_of(state_dir: Path, boot_key: str) -> Asked | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Asked(from_s=from_s, until_s=min(until_s, from_s + MOST_S), keys=keys)
+
+
+def asked_processes(state_dir: Path, boot_key: str, from_s: float, to_s: float) -> frozenset[Key]:
+    """Return which processes were asked, or had just been, in some part of the span; CLOCK_BOOTTIME seconds."""
+    asked = asked_of(state_dir, boot_key)
+    if asked is None or to_s < asked.from_s or from_s > asked.until_s + ASKED_TAIL_S:
+        return frozenset()
+    return asked.keys
 
 
 # ---------------------------------------------------------------- the task's side

@@ -121,6 +121,8 @@ class Surroundings:
     """How many GPUs this Pod had before its last stop; None: not known, or not yet."""
     gpu_gpm: bool = False
     """IDLEWATCH_GPU_GPM: ask MIG instances through GPM."""
+    asked: Callable[[float, float], frozenset[tuple[int, int]]] = lambda _from_s, _to_s: frozenset()
+    """Processes (PID, start in clock ticks) that were asked for a checkpoint in some part of a span."""
     servers: tuple[str, ...] = ()
     """IDLEWATCH_SERVERS as it was written: servers that only the owner knows."""
     questions: Mapping[str, Question] = field(default_factory=dict)

@@ -22,7 +22,8 @@ decision with its reason. `after_outcome` takes what carrying it out gave. No I/
                                                       └──────────┘   STOP NOT CONFIRMED
 
 CANCEL comes from evidence, a hold, a bar, forgotten quiet time or a warning grown old. A ceiling and a person's
-request (`Cause.CEILING`, `Cause.REQUEST`) walk the same path; evidence and holds do not cancel them.
+request (`Cause.CEILING`, `Cause.REQUEST`) walk the same path; evidence and holds do not cancel them. Within SAVING,
+programs may be asked for a checkpoint: what they do for it pauses, and neither cancels nor clears (`_without_asked`).
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ LAST_LOOK_S = 60.0
 """Every signal must have been seen quiet for this long, up to a reading newer than the save."""
 FORCED_SAVE_VALID_S = 15 * 60.0
 """Where evidence does not cancel: a save that ended longer ago than this at the stop is made again."""
+ASKED_TAIL_S = 60.0
+"""How long after their answers what programs were asked for may still show."""
+ASKED_SIGNALS = frozenset({"gpu", "host", "transfers"})
+"""Signals that can't tell an asked program's work from anybody else's; jobs can, and leaves the asked ones out."""
 _TRANSIENT_BACK_OFF_S = (30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 1800.0, 3600.0)
 _SAVE_BACK_OFF_S = (600.0, 1200.0, 2400.0, 7200.0)
 _REFUSED_BACK_OFF_S = (6 * 3600.0, 12 * 3600.0, 24 * 3600.0)
@@ -79,6 +84,8 @@ class Moment:
     """Why this Pod must not or can't be stopped, known beforehand."""
     working: bool = False
     """Whether these are the owner's working hours."""
+    asked: tuple[float, float] | None = None
+    """The newest span in which programs in the Pod were asked for a checkpoint, CLOCK_BOOTTIME; None: never."""
     troubles: Mapping[str, str | None] = field(default_factory=dict)
     """Troubles that others found, name -> text; None: that one is over."""
 
@@ -103,6 +110,8 @@ class State:
     save_began_s: float = 0.0
     saved_s: float = 0.0
     """When that save ended."""
+    asked_s: float = 0.0
+    """When an asked program was last seen to do something; older saves may lack it."""
     look_from_s: float = 0.0
     accepted_s: float | None = None
     """When the provider accepted the stop."""
@@ -139,7 +148,9 @@ def resumed(state: State, now_s: float) -> State:
 def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Limits) -> tuple[State, Decision]:
     """Return what to remember and the one thing to do now. At most one action a tick; `Decision.reason` says why."""
     before = state
-    state = replace(state, clock=idle_clock.advanced(state.clock, findings, moment.now_s, limits.blind_limit_s))
+    findings, asked_s = _without_asked(findings, moment)
+    clock = idle_clock.advanced(state.clock, findings, moment.now_s, limits.blind_limit_s)
+    state = replace(state, clock=clock, asked_s=max(state.asked_s, asked_s))
     state = _troubled(state, findings, moment, limits)
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
@@ -167,6 +178,43 @@ def save_begins_s(state: State, now_s: float) -> float:
         return by_wall_s
     quiet_left_s = state.idle_at_warning_s + state.warn_for_s - idle_clock.idle_for_s(state.clock)
     return max(by_wall_s, now_s + quiet_left_s)
+
+
+def _without_asked(findings: Sequence[Finding], moment: Moment) -> tuple[Sequence[Finding], float]:
+    """
+    Return the findings without what programs did because they were asked to, and when they last did it (0: never).
+
+    Only for signals that see the whole Pod, and only where their newest evidence lies in the span: people, holds,
+    requests and new processes count as ever, and what goes on after it counts again.
+    """
+    if moment.asked is None:
+        return findings, 0.0
+    from_s, until_s = moment.asked[0], moment.asked[1] + ASKED_TAIL_S
+    newest_s = [_newest_s(finding, moment.now_s) for finding in findings]
+    asked = [at_s is not None and from_s <= at_s <= until_s for at_s in newest_s]
+    kept = [_asked_for(f, until_s) if is_asked else f for f, is_asked in zip(findings, asked, strict=True)]
+    return kept, max((at_s for at_s, is_asked in zip(newest_s, asked, strict=True) if at_s and is_asked), default=0.0)
+
+
+def _newest_s(finding: Finding, now_s: float) -> float | None:
+    """When a signal that can't tell asked work from other work last saw some; None: it saw none, or it can tell."""
+    if finding.signal not in ASKED_SIGNALS:
+        return None
+    if finding.activity is Activity.ACTIVE:
+        return now_s if finding.evidence_s is None else finding.evidence_s
+    return finding.seen_to_s if finding.bars else None
+
+
+def _asked_for(finding: Finding, until_s: float) -> Finding:
+    """A finding whose activity was asked for: the span itself is no quiet time, what was seen after it is."""
+    return replace(
+        finding,
+        activity=Activity.QUIET,
+        reason=f"asked for a checkpoint: {finding.reason}",
+        evidence_s=None,
+        bars=False,
+        pauses=finding.pauses or finding.seen_to_s <= until_s,
+    )
 
 
 # ---------------------------------------------------------------- one step a phase
@@ -330,7 +378,7 @@ def _save_is_old(state: State, now_s: float) -> bool:
     if not state.saved:
         return False
     if state.cause is Cause.IDLE:
-        return state.save_began_s < state.clock.zero_s
+        return state.save_began_s < max(state.clock.zero_s, state.asked_s)
     return now_s - state.saved_s > FORCED_SAVE_VALID_S
 
 

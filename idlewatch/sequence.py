@@ -22,6 +22,7 @@ from idlewatch.errors import Refused, SignalError, SnapshotError
 from idlewatch.hooks import Occasion, Stage, hooks_of
 from idlewatch.model import Cause, Json
 from idlewatch.pod_hooks import Ran, hook_folder, hooks_for
+from idlewatch.policy import ASKED_TAIL_S
 from idlewatch.settings import OnSaveFailure
 from idlewatch.snapshot import SaveRequest, be_gentle, measure_loss
 from idlewatch.snapshot import save as save_now
@@ -163,13 +164,12 @@ class EndSequence:
 
     def _ask(self, registered: Sequence[checkpoints.Program]) -> None:
         here = self._here
-        within_s = here.loaded.settings.checkpoint_within.total_seconds()
         try:
             answers = checkpoints.ask(
                 registered,
                 here.loaded.settings.state_dir,
                 here.pod.boot_key,
-                within_s=within_s,
+                within_s=self._checkpoint_within_s(),
                 progress=self._progress,
             )
         except OSError as error:
@@ -177,6 +177,13 @@ class EndSequence:
             return
         for answer in answers:
             self._tell(answer.as_event())
+
+    def _checkpoint_within_s(self) -> float:
+        """Where evidence cancels, shorter than what makes the policy forget the quiet time."""
+        settings = self._here.loaded.settings
+        within_s = settings.checkpoint_within.total_seconds()
+        most_s = settings.blind_limit.total_seconds() - ASKED_TAIL_S - checkpoints.SETTLE_S
+        return within_s if self._wanted.forced else max(1.0, min(within_s, most_s))
 
     def _end_jobs(self, registered: Sequence[checkpoints.Key]) -> None:
         settings = self._here.loaded.settings

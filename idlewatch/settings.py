@@ -166,7 +166,8 @@ class Settings(BaseSettings):
     hook_within: Span = timedelta(minutes=2)
     """How long one hook may take; then its whole process tree is ended, and it has failed."""
     checkpoint_within: Span = timedelta(minutes=2)
-    """How long programs that asked for it get to write a checkpoint before the save."""
+    """How long programs that asked for it get to write a checkpoint before the save; in an idle Pod at most
+    IDLEWATCH_BLIND_LIMIT less 70s, because that time is not seen to be quiet."""
     end_jobs: Names = ()
     """Programs that get a SIGTERM before the save of a ceiling or of `idlewatch stop`, by name: `train.py,llama-*`."""
     end_jobs_within: Span = timedelta(minutes=2)

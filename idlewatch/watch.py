@@ -22,6 +22,7 @@ from pathlib import Path
 import structlog
 
 from idlewatch import holds
+from idlewatch.checkpoints import asked_of
 from idlewatch.errors import Refused
 from idlewatch.model import Hold, PodIdentity
 from idlewatch.policy import Moment, StopRequest
@@ -122,7 +123,7 @@ class Moments:
             log.info("hold_ended", who=ended.who, why=ended.why)
         holds.remove(self._state_dir, [ended.id for ended in found.ended])
         uptime_s, known = now_s - self._pod.started_s, self._known_of(now_s)
-        price = known.usd_per_hour
+        price, asked = known.usd_per_hour, asked_of(self._state_dir, self._pod.boot_key)
         return Moment(
             now_s=now_s,
             uptime_s=uptime_s,
@@ -133,6 +134,7 @@ class Moments:
             refusal=known.refusal,
             working=known.working,
             troubles=known.troubles,
+            asked=None if asked is None else (asked.from_s, asked.until_s),
         )
 
 

@@ -39,7 +39,7 @@ SIGNALS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
     "jupyter": lambda pod: JupyterSignal(pod, kernel=KERNEL),
-    "jobs": lambda _: JobsSignal(kernel=KERNEL),
+    "jobs": lambda pod: JobsSignal(kernel=KERNEL, asked=pod.asked),
     "transfers": lambda _: TransfersSignal(kernel=KERNEL),
     "servers": lambda pod: ServersSignal(pod, kernel=KERNEL, named=named_servers(pod.servers)),
     "command": lambda pod: _asked("command", pod),

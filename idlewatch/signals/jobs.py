@@ -20,12 +20,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from idlewatch.kernel import Key
 from idlewatch.model import Activity, Finding, Reading
 from idlewatch.signals.host_window import HostLimits
 from idlewatch.signals.jobs_judge import ALONE_S, JobsJudge
 from idlewatch.signals.jobs_look import JobsLook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from idlewatch.kernel import Tables
 
 _DEFAULTS = HostLimits()
@@ -46,9 +49,19 @@ class JobsSignal:
     refines = True
 
     def __init__(
-        self, *, kernel: Kernel, cpu_limit_cores: float = _DEFAULTS.cpu_cores, alone_s: float = ALONE_S
+        self,
+        *,
+        kernel: Kernel,
+        cpu_limit_cores: float = _DEFAULTS.cpu_cores,
+        alone_s: float = ALONE_S,
+        asked: Callable[[float, float], frozenset[Key]] = lambda _from_s, _to_s: frozenset(),
     ) -> None:
-        """`cpu_limit_cores`: above a tree's own hum; `alone_s`: how long one job may be all before people are told."""
+        """
+        `cpu_limit_cores`: above a tree's own hum; `alone_s`: how long one job may be all before people are told.
+
+        `asked` names those that were asked for a checkpoint in a span: what they do then is none of anybody's work.
+        """
+        self._asked = asked
         self._kernel, self._look = kernel, JobsLook()
         self._judge = JobsJudge(limits=replace(_DEFAULTS, cpu_cores=cpu_limit_cores), alone_s=alone_s)
         self._newest: Reading | None = None
@@ -64,7 +77,8 @@ class JobsSignal:
         if before is not None and tables.at_s <= before.at_s:
             return before
         covers_s = 0.0 if before is None else tables.at_s - before.at_s
-        facts = self._look.facts(tables)
+        asked = self._asked(tables.at_s - covers_s, tables.at_s) if covers_s else frozenset[Key]()
+        facts = self._look.facts(tables, asked)
         self._newest = Reading(signal=self.name, at_s=tables.at_s, covers_s=covers_s, facts=facts)
         return self._newest
 

@@ -45,15 +45,16 @@ class JobsLook:
     _programs: Programs = field(default_factory=Programs)
     _tree_of: dict[Key, Key] = field(default_factory=dict)
 
-    def facts(self, tables: Tables) -> dict[str, Json]:
-        """Return the facts of a reading, as `jobs` documents them."""
+    def facts(self, tables: Tables, asked: frozenset[Key] = frozenset()) -> dict[str, Json]:
+        """Return the facts of a reading, as `jobs` documents them; `asked` ones and those below left out."""
         now, before = tables.processes, self._before
         places = Places(now, self._programs)
         self._assign(now, places)
         facts: dict[str, Json] = {"trees": [], "tools": [], "unseen": None}
         if before is not None:
-            followed = [each for each in now if _is_followed(each, before, places)]
-            facts["trees"] = list[Json](self._trees(before, now, places))
+            left_out = frozenset({pid for pid, _ in asked} | {pid for key in asked for pid in now.descendants(key[0])})
+            followed = [each for each in now if _is_followed(each, before, places) and each.pid not in left_out]
+            facts["trees"] = list[Json](self._trees(before, now, places, left_out))
             facts["tools"] = list[Json](_tools(followed, before, now, places))
             facts["unseen"] = _unseen(followed, now)
         self._before = now
@@ -71,11 +72,13 @@ class JobsLook:
             assigned[process.key] = tree
         self._tree_of = assigned
 
-    def _trees(self, before: ProcessTable, now: ProcessTable, places: Places) -> list[dict[str, Json]]:
+    def _trees(
+        self, before: ProcessTable, now: ProcessTable, places: Places, left_out: frozenset[int]
+    ) -> list[dict[str, Json]]:
         trees: dict[Key, _Tree] = {}
         for pid, used_s in gains(before, now, cpu_s).items():
             process = now.by_pid[pid]
-            if used_s > 0 and places.of(process).counts:
+            if used_s > 0 and pid not in left_out and places.of(process).counts:
                 trees.setdefault(self._tree_of[process.key], _Tree()).add(process, used_s)
         least_s = _LEAST_CORES * (now.at_s - before.at_s)
         most = sorted(trees.items(), key=lambda item: -item[1].cpu_s)[:_TREES_MAX]
