@@ -109,6 +109,7 @@ class PodActions:
         """End what is under way: a save without its manifest is none, a stop call that was made stays made."""
         for task in [*self._ending, *([self._task[1]] if self._task else [])]:
             task.end()
+            self._events += task.take_events()
         self._task, self._ending = None, []
 
     @property

@@ -15,7 +15,6 @@ from pathlib import Path
 from idlewatch import places, pod
 from idlewatch.actions import ObservedActions, PodActions, SavePlan, Tells
 from idlewatch.checkpoints import asked_processes
-from idlewatch.daemon import Actions
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
 from idlewatch.login import SCRIPT
@@ -176,7 +175,7 @@ def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:
     return (here.loaded.settings.state_dir, root / SCRIPT)
 
 
-def actions(here: Assembly) -> Actions:
+def actions(here: Assembly) -> PodActions | ObservedActions:
     """What carries decisions out: nothing at all where it only observes."""
     if here.loaded.settings.mode is Mode.OBSERVE:
         return ObservedActions()

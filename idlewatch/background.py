@@ -54,6 +54,7 @@ class Background:
         self._standing: dict[str, _Standing] | None = None
         self.results: dict[str, Json] = {}
         """Name -> the newest result."""
+        self._events: list[Json] = []
         self.errors: dict[str, IdlewatchError] = {}
         """Name -> why the newest try failed; gone with the next success."""
 
@@ -63,6 +64,11 @@ class Background:
             self._standing = {e.name: _Standing(now_s + e.first_after_s) for e in self._errands.values()}
         for name, errand in self._errands.items():
             self._standing[name] = self._moved_on(errand, self._standing[name], now_s)
+
+    def told(self) -> list[Json]:
+        """What the errands have to say for the timeline since the last call."""
+        told, self._events = self._events, []
+        return told
 
     def close(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float = 5.0) -> None:
         """End what is under way, then do what is to be done at the end, waiting `within_s` at the most."""
@@ -82,6 +88,7 @@ class Background:
             due = standing.due_s is not None and now_s >= standing.due_s
             return self._begun(errand, now_s, standing.failures) if due else standing
         end = standing.task.poll(now_s)
+        self._events += standing.task.take_events()
         if end is None:
             return standing
         if end.error:

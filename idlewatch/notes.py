@@ -48,6 +48,9 @@ def previous_stop(note: Mapping[str, Json] | None, boot_key: str) -> str | None:
     """What the note proves now: the stop happened if this is another start than the one that asked for it."""
     if not note:
         return None
+    if note.get("from_outside"):
+        told = f"this Pod was ended from outside, not by idlewatch, at {note.get('at')}: {note.get('reason')}"
+        return None if note.get("boot_key") == boot_key else told
     asked = f"a stop was asked for at {note.get('at')}: {note.get('reason')}"
     if note.get("boot_key") == boot_key:
         return f"STOP NOT CONFIRMED: {asked}, but this is still the same start"

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
 
 from idlewatch import login
 from idlewatch.daemon import Tick
@@ -20,6 +22,8 @@ from idlewatch.history import History, reading_to_json, write_atomically
 from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
 from idlewatch.settings import SETTINGS_FILE, Loaded, settings_record
 from idlewatch.verdicts import Span, extended
+
+log = structlog.get_logger()
 
 STATUS_FORMAT = 1
 _THIN_EVERY_S = 3600.0
@@ -37,22 +41,25 @@ class DaemonRecord:
         loaded: Loaded,
         pod: PodIdentity,
         previous_stop: Callable[[], str | None] = lambda: None,
+        told: Callable[[], Iterable[Json]] = list,
     ) -> None:
         """
         Writes `settings.json`, too, for verbs that run where the variables are missing.
 
-        `previous_stop` says what is known of the stop before this start, which may take a while to be read.
+        `previous_stop` says what is known of the stop before this start, which may take a while to be read; `told`
+        hands over once what tasks have done: `kind`, `text` and `facts` each.
         """
+        self._told = told
         self._previous_stop = previous_stop
         self._login_words: list[str] | None = None
         self._standing: dict[str, Span] = {}
         self._status_now: dict[str, Json] = {}
         self._thin_at_s = clock.now_s() + _THIN_EVERY_S
         self._history, self._clock, self._loaded, self._pod = history, clock, loaded, pod
-        told = json.dumps(settings_record(loaded), sort_keys=True)
-        self.settings_key = hashlib.sha256(told.encode()).hexdigest()
+        given = json.dumps(settings_record(loaded), sort_keys=True)
+        self.settings_key = hashlib.sha256(given.encode()).hexdigest()
         self._kept: dict[str, float] = {}
-        write_atomically(loaded.settings.state_dir / SETTINGS_FILE, told, mode=0o600)
+        write_atomically(loaded.settings.state_dir / SETTINGS_FILE, given, mode=0o600)
 
     def tick(self, report: Tick) -> None:
         """Keep one tick."""
@@ -78,11 +85,11 @@ class DaemonRecord:
             self._login_words = words
             login.say(self._loaded.settings.state_dir, words)
 
-    def ended(self) -> None:
+    def ended(self, why: str = "the daemon was asked to end") -> None:
         """Say in `status.json` that nobody watches any more: the daemon was asked to end."""
         if self._status_now:
             self._history.show({**self._status_now, "ended": True})
-        login.say(self._loaded.settings.state_dir, ["nothing guards this Pod: the daemon was asked to end"])
+        login.say(self._loaded.settings.state_dir, [f"nothing guards this Pod: {why}"])
 
     def _new(self, report: Tick) -> list[Reading]:
         """The readings that were not handed over before."""
@@ -90,7 +97,24 @@ class DaemonRecord:
         self._kept |= {r.signal: r.at_s for r in fresh}
         return fresh
 
+    def happened(self, kind: str, text: str, facts: Mapping[str, Json] | None = None) -> None:
+        """Keep one event of now."""
+        log.info("happened", kind=kind, text=text)
+        self._history.happened(kind, text, at_s=self._clock.now_s(), wall=self._clock.wall(), facts=facts or {})
+
+    def take_told(self) -> None:
+        """Keep what tasks have done since the last call."""
+        self.keep(self._told())
+
+    def keep(self, events: Iterable[Json]) -> None:
+        """Keep events as tasks tell them."""
+        for event in events:
+            if isinstance(event, dict):
+                facts = event.get("facts")
+                self.happened(str(event.get("kind")), str(event.get("text")), facts if isinstance(facts, dict) else {})
+
     def _tell(self, report: Tick) -> None:
+        self.take_told()
         decision = report.decision
         for alarm in report.alarms:
             self._event(report, "alarm", f"{alarm.name}: {alarm.text}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
@@ -23,18 +24,29 @@ from idlewatch.hours import parse_working_hours
 from idlewatch.model import Json, Signal
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Mode, OnSaveFailure
+from idlewatch.shutdown import ending_of
 from idlewatch.watch import Known, MachineClock, Moments
+from idlewatch.winding_up import WindUp
 
 log = structlog.get_logger()
 
-DESCRIBE, LOOK_BACK, ARCHIVE = "describe", "look_back", "archive"
+DESCRIBE, LOOK_BACK, ARCHIVE, HOOKS, AFTER_START = "describe", "look_back", "archive", "hooks", "after_start"
 _DESCRIBE_EVERY_S = 6 * 3600.0
 _ARCHIVE_EVERY_S = 3600.0
+_HOOKS_EVERY_S = 3600.0
 _LOOK_BACK_S = 15 * 60.0
 """The longest window of any judge."""
 
 
-def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: Actions | None = None) -> None:
+class TellingActions(Actions, Protocol):
+    """Actions that have something to say for the timeline."""
+
+    def told(self) -> list[Json]:
+        """What has happened in them since the last call."""
+        ...
+
+
+def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: TellingActions | None = None) -> None:
     """Watch this Pod until a shutdown request comes; the state folder's lock is held by the caller."""
     settings, clock = here.loaded.settings, MachineClock()
     clock.end_on_shutdown_request()
@@ -43,14 +55,17 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: A
     background = Background(_errands(here, refusal), assembly.task_starter())
     known = _Knowledge(here, background, refusal, clock.wall)
     watched = assembly.signals(here, known.gpus_before) if signals is None else signals
-    record = DaemonRecord(history, clock, here.loaded, here.pod, known.previous_stop)
+    acting = actions or assembly.actions(here)
+    record = DaemonRecord(
+        history, clock, here.loaded, here.pod, known.previous_stop, lambda: [*acting.told(), *background.told()]
+    )
     state = history.remembered(here.pod.boot_key, record.settings_key)
     _show_at_login(here)
     log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
     daemon = Daemon(
         clock=clock,
         signals=watched,
-        actions=actions or assembly.actions(here),
+        actions=acting,
         record=record,
         moment=Moments(
             state_dir=settings.state_dir,
@@ -64,17 +79,17 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: A
     if state:
         daemon.look_back(history.readings_since(clock.now_s() - _LOOK_BACK_S))
     daemon.run(until=clock.ended)
-    daemon.close()
-    record.ended()
-    background.close(clock.now_s, clock.rest)
+    WindUp(here, clock, daemon, record, background).run(ending_of(clock.sender))
     history.close()
-    log.info("ended", because="shutdown request")
 
 
 def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
     errands = []
     if refusal is None:
         errands.append(Errand(name=DESCRIBE, every_s=_DESCRIBE_EVERY_S, silent_limit_s=120.0))
+    errands.append(Errand(name=HOOKS, every_s=_HOOKS_EVERY_S))
+    if here.loaded.settings.mode is Mode.STOP:
+        errands.append(Errand(name=AFTER_START))
     if here.volume:
         archive = Errand(name=ARCHIVE, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True)
         errands += [Errand(name=LOOK_BACK), archive]
@@ -122,7 +137,13 @@ class _Knowledge:
             usd_per_hour=float(price) if isinstance(price, int | float) and price else None,
             refusal=refusal if self._acts else None,
             working=self._hours is not None and self._hours.includes(self._wall()),
-            troubles={"no save": self._unsaved, "RunPod's API": self._refused(), "history": self._failed(ARCHIVE)},
+            troubles={
+                "no save": self._unsaved,
+                "RunPod's API": self._refused(),
+                "history": self._failed(ARCHIVE),
+                "hooks": self._listed(HOOKS, "refused"),
+                "after-start hooks": self._listed(AFTER_START, "failed"),
+            },
         )
 
     def previous_stop(self) -> str | None:
@@ -134,6 +155,11 @@ class _Knowledge:
         """How many GPUs the note on the volume counts before the last stop."""
         gpus = self._result(LOOK_BACK).get("gpus")
         return gpus if isinstance(gpus, int) else None
+
+    def _listed(self, name: str, what: str) -> str | None:
+        """The sentences in an errand's result; None where there are none."""
+        found = self._result(name).get(what)
+        return "; ".join(map(str, found)) or None if isinstance(found, list) else None
 
     def _result(self, name: str) -> dict[str, Json]:
         result = self._background.results.get(name)

@@ -94,15 +94,18 @@ class Task:
             self._ending_s, self._ended_because = now_s, because
             self._send(signal.SIGTERM)
 
-    def end(self) -> None:
-        """End it now and wait until it is gone; for the daemon's own end. Blocks for seconds at the most."""
+    def end(self, within_s: float = _LAST_WORDS_S / 2) -> None:
+        """End it now, hard after `within_s` seconds; for the daemon's own end. Blocks for little longer than that."""
         if self._process.poll() is None:
             self._send(signal.SIGTERM)
             try:
-                self._process.wait(_LAST_WORDS_S / 2)
+                self._process.wait(within_s)
             except subprocess.TimeoutExpired:
                 self._send(signal.SIGKILL)
-                self._process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # what waits for a dead disk can't be ended
+                    self._process.wait(1.0)
+        if not _pipe(self._process.stdout).closed:
+            self._listen(self._heard_s)
         self._close()
 
     def _send(self, number: signal.Signals) -> None:

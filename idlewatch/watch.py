@@ -6,11 +6,9 @@ Used by the command line only.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,13 +28,17 @@ from idlewatch.policy import Moment, StopRequest
 log = structlog.get_logger()
 
 
+_SHUTDOWN_REQUESTS = (signal.SIGTERM, signal.SIGINT)
+
+
 class MachineClock:
     """CLOCK_BOOTTIME, the wall clock, and a sleep that a shutdown request ends."""
 
     def __init__(self) -> None:
         """Not asked to end."""
         self._ended = False
-        self._woken_fd, self._waking_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.sender: int | None = None
+        """Who sent the shutdown request: a PID, 0 for somebody outside this PID namespace; None: not known."""
 
     def now_s(self) -> float:
         """Seconds since this machine booted, suspended time included."""
@@ -47,8 +49,20 @@ class MachineClock:
         return datetime.now(UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Wait, or less where a shutdown request comes."""
-        select.select([self._woken_fd], [], [], seconds)
+        """
+        Wait, or less where a shutdown request comes.
+
+        It is waited for and not only interrupted by: that alone tells who sent it, and leaves no moment in which one
+        that comes while we fall asleep is slept through.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SHUTDOWN_REQUESTS)
+        try:
+            came = None if self._ended else signal.sigtimedwait(_SHUTDOWN_REQUESTS, max(0.0, seconds))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if came:
+            self._ended = True
+            self.sender = came.si_pid if came.si_code <= 0 else None  # above 0: the kernel's own, such as Ctrl-C
 
     def rest(self, seconds: float) -> None:
         """Wait, also once a shutdown request came; for seconds at the most."""
@@ -58,15 +72,13 @@ class MachineClock:
         """
         From now on SIGTERM and SIGINT end the sleep, and `ended` says so.
 
-        Through a pipe: an Event's `set` would wait for the lock that the `wait` which it interrupts holds, for ever.
+        Nothing but a flag is set: whatever takes a lock would wait for the one that the interrupted code holds.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SHUTDOWN_REQUESTS:
             signal.signal(number, self._end)
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ended = True
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._waking_fd, b"\0")
 
     def ended(self) -> bool:
         """Whether a shutdown request came."""
