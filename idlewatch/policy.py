@@ -388,10 +388,12 @@ def _unsure(state: State, tick: _Tick) -> str | None:
     if unseen:
         return unseen
     least_s = min(LAST_LOOK_S, tick.idle_after_s)
+    asked = tick.moment.asked  # what hid behind the work of asked programs must have had its chance to show
+    look_from_s = state.look_from_s if asked is None else max(state.look_from_s, asked[1] + ASKED_TAIL_S)
     for finding in tick.findings:
         if finding.activity in (Activity.ABSENT, Activity.UNKNOWN):  # an unknown one that is waited for: see _unseen
             continue
-        if finding.seen_to_s <= state.look_from_s:
+        if finding.seen_to_s <= look_from_s:
             return f"waiting for a fresh reading of {finding.signal}"
         if finding.refines:
             continue

@@ -79,7 +79,9 @@ class Task:
         self._listen(now_s)
         if self._process.poll() is not None:
             self._listen(now_s)
-            self._end = self._end or TaskEnd(error=TaskError(self._ended_because or self._last_words()))
+            if self._end is None:
+                self._end = TaskEnd(error=TaskError(self._ended_because or self._last_words()))
+                self._send(signal.SIGKILL)  # what it had started, where it was ended too hard to do that itself
             self._close()
             return self._end
         if now_s - self._heard_s > self._silent_limit_s:

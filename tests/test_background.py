@@ -19,14 +19,19 @@ class FakeTask(Task):
     def __init__(self, name: str, request: Json) -> None:
         self.name, self.request, self.end_now, self.ended = name, request, None, False
         self.progress: Json = None
+        self.events: list[Json] = []
 
     end_now: TaskEnd | None
 
     def poll(self, now_s: float) -> TaskEnd | None:
         return self.end_now
 
-    def end(self) -> None:
+    def end(self, within_s: float = 0.0) -> None:
         self.ended = True
+
+    def take_events(self) -> list[Json]:
+        taken, self.events = self.events, []
+        return taken
 
 
 class Starter:
@@ -126,3 +131,13 @@ def test_a_real_child_process_does_the_last_errand() -> None:
     ended = tasks[0].poll(0)
     assert ended is not None
     assert ended.result == 6
+
+
+def test_what_errands_tell_for_the_timeline_is_handed_over_once() -> None:
+    starter = Starter()
+    background = Background([Errand(name="one")], starter)
+    background.poll(0.0)
+    starter.tasks[0].events = [{"kind": "hook done"}]
+    background.poll(1.0)
+    assert background.told() == [{"kind": "hook done"}]
+    assert background.told() == []

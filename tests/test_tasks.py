@@ -77,6 +77,27 @@ def test_a_command_that_is_not_there_is_a_task_error() -> None:
         Task(["/nonexistent/program"], None, now_s=0.0, silent_limit_s=1.0)
 
 
+def test_what_belongs_into_the_timeline_is_kept_until_it_is_taken() -> None:
+    one = task("[progress({'event': n}) for n in (1, 2)]; progress('left'); return 7")
+    assert ended(one).result == 7
+    assert (one.progress, one.take_events(), one.take_events()) == ("left", [1, 2], [])
+
+
+def test_what_a_task_that_is_killed_had_started_does_not_outlive_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    work = (
+        "import os, subprocess, signal; child = subprocess.Popen(['sleep', '600']); "
+        f"open({str(pid)!r}, 'w').write(str(child.pid)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert ended(task(work)).error is not None
+    for _ in range(1000):
+        stat = Path(f"/proc/{pid.read_text()}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.01)
+    pytest.fail("it went on")
+
+
 @pytest.mark.parametrize("error", [ProviderRefused("403"), TaskError("x"), ProviderUnavailable("503")])
 def test_errors_travel(error: TaskError) -> None:
     again = error_from_json(error_to_json(error))
