@@ -30,8 +30,6 @@ FOLDER = "requests"
 ASKED_FILE = "asked.json"
 MOST_S = 30 * 60.0
 """The longest that one asking is believed to last."""
-SETTLE_S = 10.0
-"""After the last answer: what was written then shows in a look of some seconds later, and must be before the save."""
 _LOOK_EVERY_S = 0.2
 _TEXT_MAX = 200
 
@@ -126,7 +124,7 @@ def ask(
     *,
     within_s: float,
     progress: Callable[[Json], None],
-    settle_s: float = SETTLE_S,
+    settle_s: float,
     proc: Path = Path("/proc"),
 ) -> list[Answer]:
     """

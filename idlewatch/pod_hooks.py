@@ -85,7 +85,7 @@ def after_start(here: Assembly, note: Mapping[str, Json] | None, progress: Calla
 
 def before_shutdown(here: Assembly, request: Json, progress: Callable[[Json], None]) -> dict[str, Json]:
     """
-    Run the `before-stop` hooks because the container is being ended from outside, within the request's `within_s`.
+    Run the `before-stop` hooks because the container is being ended from outside, until `ends_s` (CLOCK_BOOTTIME).
 
     Where an end sequence was `under_way`, those that have begun in it are left out.
     """
@@ -93,10 +93,10 @@ def before_shutdown(here: Assembly, request: Json, progress: Callable[[Json], No
     occasion = Occasion(reason=str(said.get("reason", "")), cause="shutdown", volume=here.volume)
     ran = Ran(here)
     done = ran.names(Stage.BEFORE_STOP) if said.get("under_way") is True else ()
-    within_s = said.get("within_s")
-    ends_s = time.monotonic() + (float(within_s) if isinstance(within_s, int | float) else 0.0)
+    ends_s = said.get("ends_s")
+    left_s = (float(ends_s) if isinstance(ends_s, int | float) else 0.0) - time.clock_gettime(time.CLOCK_BOOTTIME)
     try:
-        ends = hooks_for(here, occasion, progress).run(Stage.BEFORE_STOP, ends_s=ends_s, done=done)
+        ends = hooks_for(here, occasion, progress).run(Stage.BEFORE_STOP, ends_s=time.monotonic() + left_s, done=done)
     finally:
         trees.end_children()
     return {"ran": len(ends), "failed": [end.text for end in ends if not end.ok]}

@@ -170,6 +170,7 @@ class EndSequence:
                 here.loaded.settings.state_dir,
                 here.pod.boot_key,
                 within_s=self._checkpoint_within_s(),
+                settle_s=self._settle_s(),
                 progress=self._progress,
             )
         except OSError as error:
@@ -178,11 +179,15 @@ class EndSequence:
         for answer in answers:
             self._tell(answer.as_event())
 
+    def _settle_s(self) -> float:
+        """After the last answer: what was done until then shows only in a later look, and belongs into the save."""
+        return 2 * self._here.loaded.settings.interval.total_seconds()
+
     def _checkpoint_within_s(self) -> float:
         """Where evidence cancels, shorter than what makes the policy forget the quiet time."""
         settings = self._here.loaded.settings
         within_s = settings.checkpoint_within.total_seconds()
-        most_s = settings.blind_limit.total_seconds() - ASKED_TAIL_S - checkpoints.SETTLE_S
+        most_s = settings.blind_limit.total_seconds() - ASKED_TAIL_S - self._settle_s()
         return within_s if self._wanted.forced else max(1.0, min(within_s, most_s))
 
     def _end_jobs(self, registered: Sequence[checkpoints.Key]) -> None:

@@ -25,8 +25,8 @@ from idlewatch.tasks import Task
 
 log = structlog.get_logger()
 
-_STARTING_S = 1.5
-"""What the child processes need beside what they do."""
+_REPORTING_S = 1.0
+"""What ending a hook and telling of it may take."""
 _LEAST_S = 0.5
 _CALM_S = 5.0
 """How long the last errands may take where there is no hurry."""
@@ -75,9 +75,9 @@ class WindUp:
         return state.phase is Phase.STOPPING and state.accepted_s is not None
 
     def _begin(self, ending: Ending, ends_s: float) -> None:
-        now_s, under_way = self.clock.now_s(), self.daemon.state.phase in _WITH_HOOKS
-        within_s = max(_LEAST_S, ends_s - now_s - _STARTING_S)
-        self._start("shutdown", {"reason": ending.why, "within_s": within_s, "under_way": under_way}, ends_s)
+        under_way = self.daemon.state.phase in _WITH_HOOKS
+        wanted: Json = {"reason": ending.why, "ends_s": ends_s - _REPORTING_S, "under_way": under_way}
+        self._start("shutdown", wanted, ends_s)
         if self.here.volume:
             self._start("note", {"reason": ending.why, "from_outside": True}, ends_s)
 

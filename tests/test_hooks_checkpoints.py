@@ -67,7 +67,7 @@ def test_a_program_that_could_not_and_one_that_says_nothing_are_failed_and_the_r
     silent = hold.ask_me("b", who="b", state_dir=tmp_path)
     trainer = Trainer(failing, ok=False)
     by_who = {p.who: p for p in programs(tmp_path)}
-    answers = ask([by_who["a"], by_who["b"]], tmp_path, BOOT, within_s=1.0, progress=ignore)
+    answers = ask([by_who["a"], by_who["b"]], tmp_path, BOOT, within_s=1.0, progress=ignore, settle_s=0)
     trainer.over.set()
     assert [(answer.ok, answer.how) for answer in answers] == [
         (False, "step 400 is in /ckpt"),
@@ -102,7 +102,7 @@ def test_an_asking_that_is_called_off_takes_its_requests_back_and_ends_the_span(
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        ask(programs(tmp_path), tmp_path, BOOT, within_s=600, progress=called_off)
+        ask(programs(tmp_path), tmp_path, BOOT, within_s=600, progress=called_off, settle_s=0)
     assert not hold.asked(path)
     asked = asked_of(tmp_path, BOOT)
     assert asked
@@ -110,7 +110,7 @@ def test_an_asking_that_is_called_off_takes_its_requests_back_and_ends_the_span(
 
 
 def test_nobody_to_ask_leaves_no_trace(tmp_path: Path) -> None:
-    assert ask([], tmp_path, BOOT, within_s=60, progress=ignore) == []
+    assert ask([], tmp_path, BOOT, within_s=60, progress=ignore, settle_s=0) == []
     assert asked_of(tmp_path, BOOT) is None
 
 

