@@ -101,6 +101,18 @@ def test_programs_are_asked_for_a_checkpoint_once_an_end_sequence() -> None:
     assert [isinstance(asked, dict) and asked["ask"] for asked in pod.asked] == [True, False, True]
 
 
+def test_a_drill_is_said_to_be_one_and_nothing_else_is() -> None:
+    for drill in (False, True):
+        pod = Pod()
+        actions = PodActions(
+            start_task=pod.start, save=pod.save, people=pod.people, warning=lambda d, _: d.reason, drill=drill
+        )
+        actions.carry_out(decision(Action.SAVE), 0.0)
+        outcome(actions)
+        assert isinstance(pod.asked[0], dict)
+        assert pod.asked[0]["drill"] is drill
+
+
 def test_what_a_task_tells_reaches_the_timeline_once_also_where_it_is_called_off() -> None:
     pod = Pod(work="p({'event': {'kind': 'hook done', 'text': 'x'}}); p('goes on'); time.sleep(600)")
     actions = pod.actions()

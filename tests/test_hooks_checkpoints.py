@@ -15,8 +15,11 @@ import pytest
 
 from idlewatch import hold
 from idlewatch.checkpoints import Program, ask, asked_of, asked_processes, is_alive, now_s, programs
-from idlewatch.model import Json
+from idlewatch.model import Activity, Json, PodIdentity
 from idlewatch.policy import ASKED_TAIL_S
+from idlewatch.signals.jobs import JobsSignal
+from idlewatch.watch import Known, Moments
+from tests.test_signal_jobs import Machine, watched
 from tests.whole_path import comes
 
 BOOT = "pod@1"
@@ -158,6 +161,35 @@ def test_a_request_of_nobody_is_no_program_and_an_answer_to_nobody_does_no_harm(
     hold.answered(None)
     assert not hold.asked(None)
     assert not [name for name in files(tmp_path) if name.startswith("answer")]
+
+
+def test_the_daemon_knows_of_the_asking_in_each_tick(tmp_path: Path) -> None:
+    pod = PodIdentity(pod_id="abc", source="environment", started_s=0.0, boot_key=BOOT)
+    moments = Moments(state_dir=tmp_path, pod=pod, hold_max_s=60.0, known=lambda _: Known())
+    assert moments(1.0).asked is None
+    (tmp_path / "requests").mkdir()
+    said = {"boot_key": BOOT, "from_s": 1000, "until_s": 1100, "processes": [[7, 8]]}
+    (tmp_path / "requests/asked.json").write_text(json.dumps(said))
+    assert moments(2.0).asked == (1000.0, 1100.0)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_work_of_an_asked_program_and_of_what_it_starts_is_no_job_and_a_new_programs_is(*, asked: bool) -> None:
+    machine = Machine()
+    trainer = machine.start(812, 1, "python3 train.py", since_s=300.0)
+    machine.start(813, trainer, "python3 writer.py", since_s=300.0)
+    key = machine.processes[trainer].key
+
+    def works(seconds: float) -> None:
+        machine.uses(812, seconds)
+        machine.uses(813, seconds)
+
+    signal = JobsSignal(kernel=machine, asked=lambda _from_s, _to_s: frozenset({key} if asked else ()))
+    assert watched(machine, 300, works, signal)[-1].activity is (Activity.QUIET if asked else Activity.ACTIVE)
+    machine.start(900, 1, "python3 other.py")
+    found = watched(machine, 300, lambda seconds: (works(seconds), machine.uses(900, seconds)), signal)[-1]
+    assert found.activity is Activity.ACTIVE
+    assert "other.py" in found.reason
 
 
 # ---------------------------------------------------------------- jobs that are asked to end
