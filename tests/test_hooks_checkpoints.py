@@ -187,7 +187,12 @@ def test_the_work_of_an_asked_program_and_of_what_it_starts_is_no_job_and_a_new_
     signal = JobsSignal(kernel=machine, asked=lambda _from_s, _to_s: frozenset({key} if asked else ()))
     assert watched(machine, 300, works, signal)[-1].activity is (Activity.QUIET if asked else Activity.ACTIVE)
     machine.start(900, 1, "python3 other.py")
-    found = watched(machine, 300, lambda seconds: (works(seconds), machine.uses(900, seconds)), signal)[-1]
+
+    def both_work(seconds: float) -> None:
+        works(seconds)
+        machine.uses(900, seconds)
+
+    found = watched(machine, 300, both_work, signal)[-1]
     assert found.activity is Activity.ACTIVE
     assert "other.py" in found.reason
 
