@@ -176,7 +176,7 @@ class Answering(Task):
     def poll(self, now_s: float) -> TaskEnd | None:
         return self.answer
 
-    def end(self) -> None: ...
+    def end(self, within_s: float = 0.0) -> None: ...
 
 
 def test_one_question_at_a_time_and_an_old_answer_proves_nothing() -> None:

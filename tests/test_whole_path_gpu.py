@@ -218,7 +218,7 @@ class Faulty:
             f"was told as {self.reasons}": self.told() and not strange,
             f"has the screen {self.screen}": "\n  gpu      unknown  " in self.screen,
             f"ticked on for {self.ticked_s} s": self.ticked_s >= LONG_S,
-            f"did {place.kinds()}": place.kinds() == [],
+            f"did {place.kinds()}": set(place.kinds()) <= {"shutdown"},
             "was stopped": not place.stopped(),
             f"ended {(end := self.pod.ended())}": end == (0, []),
         }
