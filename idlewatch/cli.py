@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_holds(added)
     _add_saving(added)
     _add_readings(added)
+    _add_doctor(added)
     _add(added, "settings", "showing.settings", "every setting, its value and where it came from", json=True)
     _add(added, "demo", "saving.demo", "the whole path on a simulated Pod: no GPU, no account")
     task = added.add_parser("_task")
@@ -143,6 +144,14 @@ def _add_saving(added: _Verbs) -> None:
     restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
     restore.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
     restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the save, too")
+
+
+def _add_doctor(added: _Verbs) -> None:
+    doctor = _add(added, "doctor", "doctoring.doctor", "proof that a stop will work, and what is blind here", json=True)
+    doctor.add_argument(
+        "--drill", action="store_true", help="do the end sequence for real up to the stop call, and stop there"
+    )
+    doctor.add_argument("--tell", action="store_true", help="with --drill: tell the warning to everybody, as a drill")
 
 
 def _add_readings(added: _Verbs) -> None:

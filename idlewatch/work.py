@@ -6,6 +6,7 @@ A request is what the daemon handed over; everything else is looked up anew in t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import TypeAlias
 
 from idlewatch import assembly, notes, pod_hooks, recording
 from idlewatch.assembly import Assembly
+from idlewatch.doctor import drilled, keys
 from idlewatch.errors import TaskError
 from idlewatch.history import newest_of, readings_of
 from idlewatch.hooks import refusals
@@ -107,6 +109,7 @@ def note(request: Json, _progress: Progress) -> Json:
         "done": said.get("done"),
         "from_outside": said.get("from_outside"),
         "notebooks": _open_notebooks(here),
+        "keys": [*keys.marks(here.loaded)],
         "gpus": gpu_count(here.loaded.pod_variables()),
     }
     try:
@@ -136,9 +139,12 @@ def _open_notebooks(here: Assembly) -> list[Json]:
 
 
 def look_back(_request: Json, _progress: Progress) -> Json:
-    """Read what the volume says of the stop before this start."""
+    """Read what the volume says of the stop before this start, and bring back what it says of the last drill."""
     here = _here()
     said = notes.stop_note(here.volume, here.pod_name) if here.volume else None
+    if here.volume:
+        with contextlib.suppress(OSError):  # a drill's date is worth less than why this Pod was stopped
+            drilled.bring_back(here.volume, here.pod_name, here.loaded.settings.state_dir)
     return {"text": notes.previous_stop(said, here.pod.boot_key), "gpus": said.get("gpus") if said else None}
 
 

@@ -136,6 +136,7 @@ def test_a_healthy_pod_has_nothing_but_ok_and_an_unproven_stop() -> None:
 SEEN_ROWS: list[tuple[str, str, str, Json, Standing, str]] = [
     # line, look, what is changed, to what, its standing then, a word of its text
     ("state", "api", "forbids", "this Pod is locked; unlock it", BROKEN, "locked"),
+    ("state", "api", "forbids", "this Pod belongs to an Instant Cluster; stop that", BROKEN, "Instant Cluster"),
     ("state", "api", "lock_known", False, WARNING, "only REST v2 tells"),
     ("certificates", "network", "trust.error", "FileNotFoundError", BROKEN, "no certificate authority"),
     ("certificates", "network", "trust.certificates", 0, BROKEN, "no certificate authority"),
@@ -291,6 +292,7 @@ def note(**changes: Json) -> Seen:
         ({"keys": [*marks(loaded())]}, OK, "seen: one was asked for at 2026-11-22 10:00 UTC (quiet)"),
         ({"keys": [*marks(loaded()), "0123456789ab"]}, UNPROVEN, "not only"),
         ({"keys": [*marks(loaded())], "boot_key": "abc@now"}, BROKEN, "STOP NOT CONFIRMED"),
+        ({"keys": [*marks(loaded())], "from_outside": True}, UNPROVEN, "came from outside"),
     ],
 )
 def test_only_a_later_start_after_a_stop_with_the_keys_of_now_proves_the_stop(

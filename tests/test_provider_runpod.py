@@ -563,9 +563,9 @@ def test_an_untrusted_certificate_has_a_clear_text() -> None:
 
 def test_a_ca_bundle_that_is_missing_is_named(api: LoopbackApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
-    transport._trust.cache_clear()
+    transport.trust.cache_clear()
     error = stop_refusal(provider(api), ProviderUnavailable)
-    transport._trust.cache_clear()
+    transport.trust.cache_clear()
     assert "SSL_CERT_FILE" in str(error)
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from idlewatch import hold
+from idlewatch.doctor.drilled import LAST_DRILL, drill_text, in_state_folder
+from idlewatch.doctor.keys import FoundKey
 from idlewatch.history import History
 from idlewatch.model import Json, Reading
 from idlewatch.settings import environment_with
@@ -235,3 +237,29 @@ def test_before_a_shutdown_the_hooks_of_the_end_sequence_under_way_are_not_run_a
     pod.put("before-save/10-a.required", "exit 1")
     pod.save()
     assert shutdown(under_way=True) == 3
+
+
+def test_the_note_marks_the_keys_that_a_stop_was_asked_with_and_holds_none(tmp_path: Path) -> None:
+    secret = "rpa_0123456789abcdef"
+    pod = Pod(
+        tmp_path,
+        {
+            "IDLEWATCH_VOLUME": str(tmp_path / "volume"),
+            "IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk"),
+            "IDLEWATCH_RUNPOD_API_KEY": secret,
+        },
+    )
+    answer("note", {"reason": "idle"}, tmp_path, pod.settings)
+    text = (tmp_path / "volume/.idlewatch/no-pod/last-stop.json").read_text()
+    key = FoundKey(name="IDLEWATCH_RUNPOD_API_KEY", source="environment", secret=secret)
+    assert json.loads(text)["keys"][0] == key.mark
+    assert secret not in text
+
+
+def test_the_last_drill_is_known_again_after_a_start(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, {"IDLEWATCH_VOLUME": str(tmp_path / "volume"), "IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk")})
+    note = tmp_path / "volume/.idlewatch/no-pod" / LAST_DRILL
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"at": "2026-11-24T17:03:01+00:00"}))
+    answer("look_back", None, tmp_path, pod.settings)
+    assert drill_text(in_state_folder(tmp_path / "state")) == "last drill 2026-11-24 17:03 UTC, nothing to save"

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TypeAlias
 
 from idlewatch import tasks
-from idlewatch.doctor import looks_api, looks_machine, looks_signals, looks_volume
 from idlewatch.model import Json
 
-LOOKS: Mapping[str, Callable[[Json, Callable[[Json], None]], Json]] = {
-    "machine": looks_machine.machine,
-    "api": looks_api.api,
-    "network": looks_api.network,
-    "signals": looks_signals.signals,
-    "volume": looks_volume.volume,
-    "loss": looks_volume.loss,
-    "rehearse": looks_volume.rehearse,
-    "remember": looks_volume.remember,
+LOOKS: Mapping[str, str] = {
+    "machine": "looks_machine",
+    "api": "looks_api",
+    "network": "looks_api",
+    "signals": "looks_signals",
+    "volume": "looks_volume",
+    "loss": "looks_volume",
+    "rehearse": "looks_volume",
+    "remember": "looks_volume",
 }
+"""Name of a look, and the function of that name's module: each child loads only its own."""
+
+Looking: TypeAlias = Callable[[Json, Callable[[Json], None]], Json]
+
+
+def looking(name: str) -> Looking:
+    """The function that looks; `name` is one of LOOKS."""
+    found: Looking = getattr(import_module(f"idlewatch.doctor.{LOOKS[name]}"), name)
+    return found
+
 
 if __name__ == "__main__":
-    raise SystemExit(tasks.serve(LOOKS[sys.argv[1]]))
+    raise SystemExit(tasks.serve(looking(sys.argv[1])))

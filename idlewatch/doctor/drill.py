@@ -24,11 +24,14 @@ from idlewatch.errors import Refused
 from idlewatch.history import status_of
 from idlewatch.model import Action, Cause, Clock, Decision, Json, Outcome, Phase
 from idlewatch.settings import OnSaveFailure
-from idlewatch.show.status import is_stale
+from idlewatch.show.status import is_stale, mapping
 
 DRILL = {"IDLEWATCH_DRILL": "1"}
 """What tells a hook that nothing will be stopped."""
 FORMAT = 1
+_WHY = "a drill (idlewatch doctor --drill)"
+_CAUSE = Cause.IDLE
+"""Of all causes the one that ends nobody's program."""
 _SAY = Lines(Group.DRILL)
 _NOTE_WITHIN_S = 60.0
 _LISTEN_EVERY_S = 0.05
@@ -86,6 +89,7 @@ class Drill:
         """`environment` is that of the child processes, without the drill's own variable."""
         self._here, self._examined, self._clock = here, examined, clock
         self._environment = {**environment, **DRILL}
+        self._events: list[Json] = []
 
     def run(self, people: Tells | None, progress: Callable[[Json], None] = lambda _: None) -> Drilled:
         """Do it; `people` are told the warning, None: nobody is. Raises Refused as `refuse_drill`."""
@@ -100,7 +104,7 @@ class Drill:
             finally:
                 actions.close()
             snapshot = outcome.snapshot
-            lines += [self._save_line(outcome), *self._noted(place), self._asked()]
+            lines += [*self._hook_lines(), self._save_line(outcome), *self._noted(place), self._asked()]
             lines += self._remembered(place, snapshot, self._clock.now_s() - began_s) if works(lines) else []
         warning = "\n".join(heard.texts)
         return Drilled(lines=tuple(lines), warning=warning, told=people is not None, snapshot=snapshot)
@@ -115,9 +119,8 @@ class Drill:
 
     def _warned(self, actions: PodActions, heard: Overheard) -> Line:
         now_s, warn_for_s = self._clock.now_s(), self._here.loaded.settings.warn_for.total_seconds()
-        reason = "a drill (idlewatch doctor --drill)"
-        warn = Decision(action=Action.WARN, reason=reason, cause=Cause.REQUEST, acts_at_s=now_s + warn_for_s)
-        actions.carry_out(warn, now_s)
+        acts_at_s = now_s + warn_for_s
+        actions.carry_out(Decision(action=Action.WARN, reason=_WHY, cause=_CAUSE, acts_at_s=acts_at_s), now_s)
         if heard.people is None:
             return _SAY.ok("warning", "the warning was worded, see below, and told to nobody (--tell tells it)")
         return _SAY.ok("warning", "the warning was told, as a drill, to whoever is there")
@@ -125,14 +128,23 @@ class Drill:
     def _saved(self, actions: PodActions, progress: Callable[[Json], None]) -> Outcome:
         """Let the real save run to its end."""
         refuse_drill(self._here, self._clock.now_s())
-        reason = "a drill (idlewatch doctor --drill)"
-        actions.carry_out(Decision(action=Action.SAVE, reason=reason, cause=Cause.REQUEST), self._clock.now_s())
+        actions.carry_out(Decision(action=Action.SAVE, reason=_WHY, cause=_CAUSE), self._clock.now_s())
         while True:
             outcome = actions.poll(self._clock.now_s())
+            self._events += actions.told()
             if outcome is not None:
                 return outcome
             progress(actions.progress())
             time.sleep(_LISTEN_EVERY_S)
+
+    def _hook_lines(self) -> Iterator[Line]:
+        """What came of each hook; a required one that failed is the save's failure, too."""
+        for event in map(mapping, self._events):
+            kind, text = str(event.get("kind")), str(event.get("text"))
+            if kind == "hook done":
+                yield _SAY.ok("hook", text)
+            elif kind.startswith("hook"):
+                yield _SAY.warning("hook", text, "run it by hand with IDLEWATCH_DRILL=1; see docs/hooks.md")
 
     def _save_line(self, outcome: Outcome) -> Line:
         if outcome.ok:

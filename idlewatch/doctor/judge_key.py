@@ -102,6 +102,9 @@ def stop_line(here: Here, note: Mapping[str, Json]) -> Line:
     drill = "`idlewatch stop` proves it once; `idlewatch doctor --drill` does all before it"
     if not note:
         return _SAY.unproven("stop", "no stop of this Pod was seen yet: that it may be read proves nothing", drill)
+    if note.get("from_outside"):
+        text = f"the last end of this Pod, at {str(note.get('at'))[:16].replace('T', ' ')} UTC, came from outside"
+        return _SAY.unproven("stop", f"{text}; no stop by idlewatch was seen", drill)
     asked = f"one was asked for at {str(note.get('at'))[:16].replace('T', ' ')} UTC ({note.get('reason')})"
     if note.get("boot_key") == here.pod.boot_key:
         return _SAY.broken("stop", f"STOP NOT CONFIRMED: {asked}, and this is still the same start", _OTHER_KEY)

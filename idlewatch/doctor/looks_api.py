@@ -115,7 +115,7 @@ def network(_request: Json, progress: Callable[[Json], None]) -> Json:
 def _context() -> ssl.SSLContext | str:
     """What the stop itself trusts, and nothing that resembles it; or why there is nothing."""
     try:
-        return transport._trust()  # noqa: SLF001  (it has no public name)
+        return transport.trust()
     except (OSError, ssl.SSLError) as error:
         return type(error).__name__
 

@@ -18,9 +18,10 @@ from idlewatch.doctor import drilled
 from idlewatch.doctor.drilled import LAST_DRILL
 from idlewatch.errors import IdlewatchError, TaskError
 from idlewatch.history import newest_of
-from idlewatch.hooks import HookFolder, Stage, hooks_of, refusals
+from idlewatch.hooks import Stage, hooks_of, refusals
 from idlewatch.model import Json
 from idlewatch.places import VOLUME_MOUNTS
+from idlewatch.pod_hooks import hook_folder
 from idlewatch.settings import load, pod_sources
 from idlewatch.snapshot import be_gentle, measure_loss, read_mounts, snapshots
 from idlewatch.snapshot.mounts import Mount
@@ -58,10 +59,7 @@ def volume(_request: Json, progress: Callable[[Json], None]) -> Json:
 
 
 def _hooks(here: Assembly) -> dict[str, Json]:
-    settings = here.loaded.settings
-    folder = HookFolder(
-        path=settings.hooks, volume=here.volume, volume_allowed=settings.hooks_on_volume, own_uid=os.getuid()
-    )
+    folder = hook_folder(here)
     found = [hook for stage in Stage for hook in hooks_of(stage, folder)]
     return {
         "hooks": [hook.name for hook in found if not hook.refused],

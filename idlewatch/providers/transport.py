@@ -87,7 +87,7 @@ def _exchange(request: Request, timeout_s: float) -> Answer:
     # No proxy is meant for loopback, whatever HTTP_PROXY says.
     trust_env = _host(request.url) not in _LOOPBACK
     with (
-        httpx.Client(verify=_trust(), timeout=timeout_s, trust_env=trust_env, follow_redirects=False) as client,
+        httpx.Client(verify=trust(), timeout=timeout_s, trust_env=trust_env, follow_redirects=False) as client,
         client.stream(request.method, request.url, headers=request.headers, content=request.content) as response,
     ):
         return Answer(
@@ -99,7 +99,7 @@ def _exchange(request: Request, timeout_s: float) -> Answer:
 
 
 @functools.cache
-def _trust() -> ssl.SSLContext:
+def trust() -> ssl.SSLContext:
     """Return httpx's own choice: SSL_CERT_FILE or SSL_CERT_DIR where set, else certifi's bundle."""
     import httpx
 

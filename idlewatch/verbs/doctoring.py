@@ -13,6 +13,7 @@ from idlewatch.doctor.here import Here, child_environment
 from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.lines import works
 from idlewatch.doctor.looking import looker
+from idlewatch.errors import SettingsError
 from idlewatch.model import Json
 from idlewatch.notify import Terminals
 from idlewatch.show.doctor import report_json, report_lines
@@ -23,6 +24,8 @@ from idlewatch.watch import MachineClock
 
 def doctor(options: argparse.Namespace) -> bool:
     """`idlewatch doctor`: `json`, `drill` and `tell` are its options. Done where nothing was found broken."""
+    if options.tell and not options.drill:
+        raise SettingsError(["doctor: --tell goes with --drill, which words a warning; alone it has nothing to tell"])
     told, clock = loaded(), MachineClock()
     began_s = clock.now_s()
     here = gathered(told, began_s)
