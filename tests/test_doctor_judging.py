@@ -312,6 +312,12 @@ def test_no_key_is_in_any_line_nor_in_a_repr() -> None:
     assert all(mark not in (KEY, "rpa_mine_of_a_test") for mark in marks(told))
 
 
+def test_what_a_stop_would_wipe_is_not_said_to_have_failed_where_it_was_not_looked_at() -> None:
+    seen = {name: one for name, one in healthy().items() if name != "loss"}
+    room = next(line for line in judged(pod(refusal="not here"), seen) if line.name == "room")
+    assert (room.standing, "was not measured" in room.text) == (OK, True)
+
+
 @pytest.mark.parametrize("name", ["machine", "api", "network", "volume", "loss"])
 def test_what_hung_is_said_and_the_rest_is_judged_all_the_same(name: str) -> None:
     hung = Seen(missing="no answer within 30 s (at the door)", hung=True)

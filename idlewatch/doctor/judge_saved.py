@@ -76,6 +76,8 @@ def _volume(said: Mapping[str, Json], *, network: bool) -> Iterator[Line]:
 
 def _room(said: Mapping[str, Json], loss: Seen) -> Line:
     free = number(said.get("free_bytes"))
+    if "bytes" not in loss.said and loss.missing is None:
+        return _SAY.ok("room", f"{_size(free)} free; nothing is stopped here, so the loss was not measured")
     if "bytes" not in loss.said:
         text = f"{_size(free)} free; what a stop would wipe could not be measured: {loss.missing}"
         return _SAY.warning("room", text, "`idlewatch loss` measures it without a deadline")
