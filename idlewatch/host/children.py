@@ -47,8 +47,8 @@ def variables(path: str = "/proc/self/environ") -> dict[bytes, bytes] | None:
     """
     The environment as it was handed to this process; None where it can't be read.
 
-    Not `os.environ`: in the C locale the interpreter adds LC_CTYPE to that (PEP 538), and a command would be run with
-    another environment than without us.
+    Not as the interpreter has it: in the C locale that adds LC_CTYPE (PEP 538), and a command would be run with another
+    environment than without us. Not by `settings`, which reads it for the daemon: that takes 20 MB.
     """
     try:
         with open(path, "rb") as opened:  # noqa: PTH123  (pathlib costs a megabyte)

@@ -1,0 +1,41 @@
+"""
+The environment file with every setting, its meaning and its default: rendered from the one source, `Settings`.
+
+`python -m idlewatch.host.envfile` prints it. Everything in it is commented out: what is not set keeps its default,
+also a later version's.
+"""
+
+from __future__ import annotations
+
+import sys
+from inspect import cleandoc
+
+from pydantic import SecretStr
+
+from idlewatch.settings import Settings, shown, variable
+
+_HEAD = """\
+# Settings of idlewatch: take away a # and change the value; then `systemctl restart idlewatch`.
+# One NAME=value a line, no `export`. Durations: 45s, 30m, 2h, 1h30m. `idlewatch settings` shows what is in force.
+# It may hold a key: keep it readable by root only (chmod 600).
+"""
+
+
+def rendered() -> str:
+    """The whole file."""
+    return "\n".join([_HEAD, *(_entry(name) for name in Settings.model_fields)])
+
+
+def _entry(name: str) -> str:
+    field = Settings.model_fields[name]
+    words = [f"# {line}" for line in cleandoc(field.description or "").splitlines()]
+    return "\n".join([*words, f"#{variable(name)}={_value(field.default)}", ""])
+
+
+def _value(default: object) -> str:
+    """As a variable would have it: empty where nothing is set."""
+    return "" if default in (None, ()) or isinstance(default, SecretStr) else shown(default)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rendered())

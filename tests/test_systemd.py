@@ -1,0 +1,147 @@
+"""The unit, the environment file, and what the daemon tells systemd."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from idlewatch.host.envfile import rendered
+from idlewatch.host.notify_socket import NotifySocket
+from idlewatch.settings import Settings, Source, load, secret_variables, variable
+
+ROOT = Path(__file__).parent.parent
+UNIT = ROOT / "systemd" / "idlewatch.service"
+ENV = ROOT / "systemd" / "idlewatch.env"
+HIDING = [
+    "PrivateDevices",
+    "DevicePolicy",
+    "DeviceAllow",
+    "ProtectClock",
+    "ProtectProc",
+    "ProcSubset",
+    "PrivatePIDs",
+    "PrivateNetwork",
+    "IPAddressDeny",
+    "PrivateUsers",
+    "ProtectSystem",
+    "ProtectHome",
+    "PrivateTmp",
+    "ReadOnlyPaths",
+    "InaccessiblePaths",
+    "ProtectKernelTunables",
+    "ProtectKernelModules",
+    "ProtectKernelLogs",
+    "ProtectControlGroups",
+    "PrivateMounts",
+    "User",
+    "DynamicUser",
+]
+
+
+def directives() -> dict[str, str]:
+    lines = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def test_the_environment_file_is_up_to_date() -> None:
+    assert ENV.read_text() == rendered(), "python -m idlewatch.host.envfile > systemd/idlewatch.env"
+
+
+def test_the_environment_file_lists_every_setting_and_is_understood_when_all_of_it_is_taken() -> None:
+    set_lines = [line.removeprefix("#") for line in rendered().splitlines() if line.startswith("#IDLEWATCH_")]
+    variables = dict(line.split("=", 1) for line in set_lines)
+    assert list(variables) == [variable(name) for name in Settings.model_fields]
+    assert load([Source(name="file", variables=variables)]).settings == Settings()
+    assert not any(variables[name] for name in secret_variables())
+
+
+def test_no_line_of_the_unit_hides_what_the_daemon_must_see() -> None:
+    assert not set(directives()) & set(HIDING)
+
+
+@pytest.mark.parametrize("name", ["PrivateDevices", "ProtectClock", "ProtectProc", "ProtectSystem", "PrivateTmp"])
+def test_what_is_left_out_is_left_out_with_a_reason(name: str) -> None:
+    assert re.search(rf"^# .*{name}[^:]*:", UNIT.read_text(), re.MULTILINE)
+
+
+def test_a_person_s_mistake_is_not_restarted_and_nothing_else_is_given_up() -> None:
+    unit = directives()
+    assert unit["RestartPreventExitStatus"] == "2 3"
+    assert (unit["Restart"], unit["StartLimitIntervalSec"]) == ("always", "0")
+    assert (unit["Type"], unit["RuntimeDirectoryPreserve"]) == ("notify", "yes")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "idlewatch.service"
+    unit.write_text(UNIT.read_text().replace("/opt/idlewatch/bin/python", sys.executable))
+    said = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    ours = [line for line in said.stderr.splitlines() if "idlewatch" in line]
+    assert (said.returncode, ours) == (0, [])
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.settimeout(10)
+        yield listening, {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "120000000"}
+
+
+def test_the_daemon_says_that_it_is_ready_alive_and_ending(systemd: tuple[socket.socket, dict[str, str]]) -> None:
+    listening, variables = systemd
+    told = NotifySocket(variables)
+    told.ready(5.0)
+    told.alive("idle for 3m:\n the warning is in 27m")
+    told.stopping()
+    assert listening.recv(1000) == b"READY=1\nWATCHDOG_USEC=120000000"
+    assert listening.recv(1000) == b"STATUS=idle for 3m: the warning is in 27m\nWATCHDOG=1"
+    assert listening.recv(1000) == b"STOPPING=1"
+
+
+def test_one_that_looks_rarely_is_not_taken_for_frozen(systemd: tuple[socket.socket, dict[str, str]]) -> None:
+    listening, variables = systemd
+    NotifySocket(variables).ready(600.0)
+    assert b"WATCHDOG_USEC=1800000000" in listening.recv(1000)
+
+
+def test_without_a_watchdog_none_is_set(systemd: tuple[socket.socket, dict[str, str]]) -> None:
+    listening, variables = systemd
+    NotifySocket({"NOTIFY_SOCKET": variables["NOTIFY_SOCKET"]}).ready(600.0)
+    assert listening.recv(1000) == b"READY=1"
+
+
+@pytest.mark.parametrize("path", ["", "/not/there", "relative", "@idlewatch-nobody-listens"])
+def test_where_nobody_listens_nothing_is_said_and_nothing_fails(path: str) -> None:
+    told = NotifySocket({"NOTIFY_SOCKET": path})
+    told.ready(5.0)
+    told.alive("well")
+
+
+def test_a_full_socket_does_not_hold_the_daemon_up(systemd: tuple[socket.socket, dict[str, str]]) -> None:
+    _, variables = systemd
+    told = NotifySocket(variables)
+    for _ in range(2000):
+        told.alive("well" * 100)
+
+
+def test_an_abstract_socket_is_told_too() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind("\0idlewatch-test-notify")
+        listening.settimeout(10)
+        NotifySocket({"NOTIFY_SOCKET": "@idlewatch-test-notify"}).ready(5.0)
+        assert listening.recv(1000) == b"READY=1"
+
+
+def test_the_unit_is_one_file_for_the_package_and_for_people() -> None:
+    assert UNIT.resolve() == ROOT / "idlewatch" / "host" / "idlewatch.service"
+    assert stat.S_ISLNK(UNIT.lstat().st_mode)
