@@ -1,4 +1,13 @@
-"""What has gone through one connection: is it more than its own hum, and does the peer still answer?"""
+"""
+What has gone through one connection: is it more than its own hum, and does the peer still answer?
+
+Two ways to stand out of the hum. *A burst*: `BURST_BYTES` within a few seconds are a person's at once, wherever the
+looks fall into them. *A stretch*: two of the last four looks above the floor, for whoever sends less at a time.
+What an editor sends by itself stays below both: a message of 13 bytes each 5 s (VS Code's HeaderLength and
+KeepAliveSendTime, vscode: src/vs/base/parts/ipc/common/ipc.net.ts), 52 bytes once SSH has wrapped it, and a new key
+exchange each hour: 2,780 bytes from the client, the lone burst of an idle connection (both measured with OpenSSH 9.2
+and its post-quantum default; an hour is RFC 4253's advice, section 9, and PuTTY's default).
+"""
 
 from __future__ import annotations
 
@@ -11,22 +20,39 @@ from typing import TypeAlias
 from idlewatch.model import Json
 
 FLOOR_BYTES_PER_S = 200.0
-"""Payload from the client above the connection's own median that is a person's: an editor left open sends one small
-message each 5 s."""
-MEDIAN_MAX_BYTES_PER_S = 1000.0
+"""Payload from the client above the connection's own median that is a person's."""
+HUM_MAX_BYTES_PER_S = 1000.0
 """A hum is at most this loud; above it is work, however steady (an upload for an hour would be its own median)."""
 STUCK_S = 120.0
 """A peer that acknowledges none of what waits for it for so long is gone."""
-_SAMPLES = 40
+BURST_BYTES = 6000.0
+"""From the client above the hum within the newest two looks: the floor over 30 s, and twice a key exchange. Its hum is
+the lower quartile of an hour: the median of who types for 15 s of each minute is their typing, torn in two by looks."""
+BURST_LOOK_S = 25.0
+"""Where looks are short, all that ended so long ago belong to a burst: then one of 10 s is never torn apart."""
+_LONG_LOOKS_S = 120.0
+"""Where the newest two looks took longer, a burst must be larger in proportion: a hum is never that even."""
+_SAMPLES, _RECENT_SAMPLES = 240, 40
+"""Looks that are remembered: an hour's and ten minutes'."""
 _FEWEST_SAMPLES = 2
 """The first two looks at a connection hold its handshake and what an editor sends to take up where it was: a
 reconnect is no sign."""
+_LEAST_LOOK_S = 15.0
+"""A shorter look must hold as much as one of these to stand out: else a key exchange torn in two would be a stretch."""
 _LAST_FEW, _OF_THEM = 4, 2
-"""So many of the last looks must stand out: a new key exchange each hour (PuTTY) is one burst of 3 kB, a person's
-work is many."""
+"""Of a stretch, so many of the last looks must stand out: a key exchange can stand out in one."""
 
 Facts: TypeAlias = Mapping[str, Json]
 """One object of a reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What came from the client in one look."""
+
+    at_s: float
+    span_s: float
+    count: float
 
 
 @dataclass(slots=True)
@@ -38,24 +64,49 @@ class Flow:
     acked: float | None
     rates: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     stands_out: deque[bool] = field(default_factory=lambda: deque(maxlen=_LAST_FEW))
+    newest: deque[_Look] = field(default_factory=deque)
+    """Looks that a burst may still lie in, the oldest first."""
     stuck_from_s: float | None = None
 
     def add(self, at_s: float, one: Facts) -> float | None:
         """Take in the next look; return the client's bytes a second where they are a person's."""
         received, acked = number_or_none(one["received_bytes"]), number_or_none(one["acked_bytes"])
-        rate = None
+        look = None
         if received is not None and self.received is not None and at_s > self.at_s:
-            rate = (received - self.received) / (at_s - self.at_s)
+            look = _Look(at_s, at_s - self.at_s, received - self.received)
         self._progress(acked, one)
         self.at_s, self.received, self.acked = at_s, received, acked
-        return None if rate is None else self._judged(rate)
+        return None if look is None else self._judged(look)
 
-    def _judged(self, rate: float) -> float | None:
-        limit = FLOOR_BYTES_PER_S + min(MEDIAN_MAX_BYTES_PER_S, median(self.rates or [0.0]))
-        stands_out = len(self.rates) >= _FEWEST_SAMPLES and rate > limit
+    def _judged(self, look: _Look) -> float | None:
+        is_known, rate = len(self.rates) >= _FEWEST_SAMPLES, look.count / look.span_s
+        floor = FLOOR_BYTES_PER_S * max(1.0, _LEAST_LOOK_S / look.span_s)
+        stands_out = is_known and rate > floor + self._steady()
+        burst = self._burst(look) if is_known else None
         self.rates.append(rate)
         self.stands_out.append(stands_out)
-        return rate if stands_out and sum(self.stands_out) >= _OF_THEM else None
+        return rate if stands_out and sum(self.stands_out) >= _OF_THEM else burst
+
+    def _steady(self) -> float:
+        """The hum of a stretch: what is so for ten minutes is none of a person's."""
+        return min(HUM_MAX_BYTES_PER_S, median(list(self.rates)[-_RECENT_SAMPLES:]))
+
+    def _least(self) -> float:
+        """The hum of a burst: what goes through whether somebody types or not."""
+        return min(HUM_MAX_BYTES_PER_S, sorted(self.rates)[len(self.rates) // 4])
+
+    def _burst(self, look: _Look) -> float | None:
+        """Return the bytes a second of a burst that the newest look completes; what was one is not counted again."""
+        self.newest.append(look)
+        while len(self.newest) > 2 and self.newest[0].at_s <= look.at_s - BURST_LOOK_S:
+            self.newest.popleft()
+        hum, span_s, count = self._least(), 0.0, 0.0
+        for each in reversed(self.newest):
+            span_s, count = span_s + each.span_s, count + each.count
+            if count - hum * span_s >= BURST_BYTES * max(1.0, span_s / _LONG_LOOKS_S):
+                self.newest.clear()
+                return count / span_s
+        return None
 
     def _progress(self, acked: float | None, one: Facts) -> None:
         waits = bool(number_or_none(one["queued_bytes"]))
