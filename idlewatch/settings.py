@@ -240,6 +240,8 @@ class Loaded:
     origins: Mapping[str, str]
     """Field -> name of the source, or `default`."""
     sources: Sequence[Source]
+    warnings: Sequence[str] = ()
+    """What is wrong and was let pass: misspelt names, for a verb that must go on all the same."""
 
     def pod_variable(self, name: str) -> tuple[str, str] | None:
         """Value and source of one of the platform's own variables; None where no source has it."""
@@ -261,9 +263,15 @@ def _first(sources: Sequence[Source], name: str) -> tuple[str, str] | None:
     return None
 
 
-def load(sources: Sequence[Source]) -> Loaded:
-    """Settings from the first source that has each variable. Raises SettingsError with every problem at once."""
-    problems = _unknown_names(sources)
+def load(sources: Sequence[Source], *, unknown_names_ok: bool = False) -> Loaded:
+    """
+    Settings from the first source that has each variable. Raises SettingsError with every problem at once.
+
+    With `unknown_names_ok` a variable that is no setting is a warning: a misspelt name must not keep anybody from
+    placing a hold.
+    """
+    unknown = _unknown_names(sources)
+    problems = [] if unknown_names_ok else list(unknown)
     values: dict[str, str] = {}
     origins: dict[str, str] = {}
     for field in Settings.model_fields:
@@ -278,7 +286,7 @@ def load(sources: Sequence[Source]) -> Loaded:
     problems += _impossible_pairs(settings)
     if problems:
         raise SettingsError(problems)
-    return Loaded(settings=settings, origins=origins, sources=tuple(sources))
+    return Loaded(settings=settings, origins=origins, sources=tuple(sources), warnings=tuple(unknown))
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
