@@ -9,6 +9,7 @@ it is begun, so that a daemon that dies in between begins the end sequence anew,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -159,6 +160,8 @@ def _judged(signal: Signal, reading: Reading) -> Finding:
     if reading.error is not None:
         return Finding(signal=signal.name, activity=Activity.UNKNOWN, reason=reading.error)
     if reading.absent is not None and not reading.facts:  # with facts the signal has more to say of it
+        with suppress(Exception):  # whatever it makes of that: proven absent is absent
+            signal.judge(reading)  # it must forget what is gone
         return Finding(signal=signal.name, activity=Activity.ABSENT, reason=reading.absent)
     try:
         return signal.judge(reading)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from idlewatch.daemon import Daemon, Tick
-from idlewatch.model import Action, Activity, Decision, Finding, Reading
+from idlewatch.daemon import Daemon, Tick, judge
+from idlewatch.kernel import KernelTables
+from idlewatch.model import Action, Activity, Decision, Finding, Reading, Surroundings
 from idlewatch.policy import Moment, started
+from idlewatch.signals.servers import ServersSignal
 from tests.fakes import FastClock, Rehearsed, quiet
 from tests.test_policy import LIMITS
+from tests.test_signal_servers import server
 
 
 class Scripted:
@@ -29,6 +32,18 @@ class Scripted:
         return quiet(reading)
 
     def close(self) -> None: ...
+
+
+class Remembering(Scripted):
+    """Writes down what it is asked to judge."""
+
+    def __init__(self, *, judges: bool = True, absent: str | None = None) -> None:
+        super().__init__(judges=judges, absent=absent)
+        self.judged: list[float] = []
+
+    def judge(self, reading: Reading) -> Finding:
+        self.judged.append(reading.at_s)
+        return super().judge(reading)
 
 
 class Ordered(Rehearsed):
@@ -105,18 +120,26 @@ def test_a_daemon_that_is_started_again_keeps_the_quiet_time() -> None:
 
 
 def test_the_judges_see_again_what_an_earlier_daemon_read() -> None:
-    class Remembering(Scripted):
-        def __init__(self) -> None:
-            super().__init__()
-            self.judged: list[float] = []
-
-        def judge(self, reading: Reading) -> Finding:
-            self.judged.append(reading.at_s)
-            return super().judge(reading)
-
     signal = Remembering()
     watch = daemon(signal, FastClock(), Ordered())
     watch.look_back(
         [Reading(signal="host", at_s=1.0), Reading(signal="gone", at_s=2.0), Reading(signal="host", at_s=3.0)]
     )
     assert signal.judged == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("judges", [True, False])
+def test_a_judge_is_told_what_is_absent_so_that_it_forgets_and_the_verdict_stands(*, judges: bool) -> None:
+    signal = Remembering(judges=judges, absent="no server runs here")
+    found = daemon(signal, FastClock(), Ordered()).tick().findings[0]
+    assert (found.activity, found.reason) == (Activity.ABSENT, "no server runs here")
+    assert len(signal.judged) == 1
+
+
+def test_an_idle_server_that_has_gone_lends_its_processes_to_nobody() -> None:
+    signal = ServersSignal(Surroundings(), kernel=KernelTables())
+    for at_s in (50_000.0, 50_030.0):
+        judge(signal, Reading(signal="servers", at_s=at_s, covers_s=30.0, facts={"missing": [], "servers": [server()]}))
+    assert signal._judge.idle_pids == {7, 8}
+    judge(signal, Reading(signal="servers", at_s=50_060.0, absent="vLLM on port 8000 has ended, its port is closed"))
+    assert signal._judge.idle_pids == frozenset()

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from idlewatch.errors import SignalError
+from idlewatch.kernel import Tables
 from idlewatch.model import Activity, Finding, Reading, Surroundings
 from idlewatch.servers.named import named_servers
-from idlewatch.signals.servers import ServersSignal
+from idlewatch.signals.servers import STALE_S, ServersSignal
 from tests.own_kernel import OwnKernel
 
 pytestmark = pytest.mark.slow
@@ -116,7 +117,7 @@ def test_the_life_of_a_vllm_server(pod: Pod, names: str) -> None:
     )
     idle = pod.look()
     assert (idle.activity, idle.bars, idle.reason) == (Activity.QUIET, False, f"vLLM on port {port}: no requests")
-    assert pod.signal.known_server_pids == {process.pid}
+    assert {pid for pid, _ in pod.signal.known_server_pids} == {process.pid}
 
     get(port, "/health")
     get(port, "/metrics")
@@ -172,7 +173,44 @@ def test_an_idle_server_that_spins_is_quiet(pod: Pod) -> None:
     process = pod.vllm(free_port(), "--spin")
     pod.look()
     assert pod.look().activity is Activity.QUIET
-    assert pod.signal.known_server_pids == {process.pid}
+    assert {pid for pid, _ in pod.signal.known_server_pids} == {process.pid}
+
+
+def test_a_server_that_has_ended_or_can_t_be_looked_for_lends_its_processes_to_nobody(pod: Pod) -> None:
+    process = pod.vllm(free_port(), "--spin")
+    pod.look()
+    pod.look()
+    pids = {pid for pid, _ in pod.signal.known_server_pids}
+    process.kill()
+    process.wait()
+    until_s = time.monotonic() + WAIT_S
+    while pod.look().activity is not Activity.ABSENT and time.monotonic() < until_s:
+        pass
+    assert pids == {process.pid}
+    assert pod.signal._judge.idle_pids | pod.signal.known_server_pids == frozenset()
+
+
+def test_where_nothing_can_be_read_or_for_long_no_server_is_idle(pod: Pod) -> None:
+    pod.vllm(free_port())
+    pod.look()
+    pod.look()
+    assert pod.signal.known_server_pids
+    kernel, pod.signal._kernel = pod.signal._kernel, Unreadable()
+    assert pod.look().activity is Activity.UNKNOWN
+    assert not pod.signal.known_server_pids
+    pod.signal._kernel = kernel
+    pod.look()
+    assert pod.signal.known_server_pids
+    pod.signal._began_s = pod.now_s + STALE_S  # no round begins
+    pod.signal.read(pod.now_s + STALE_S)
+    assert not pod.signal.known_server_pids
+
+
+class Unreadable:
+    """A /proc that shows no process."""
+
+    def at(self, now_s: float) -> Tables:
+        raise SignalError("/proc shows no process")
 
 
 STUBS = {

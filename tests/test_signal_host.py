@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Reading
-from idlewatch.signals.host import HostSignal, LateWrites
+from idlewatch.signals import host_processes
+from idlewatch.signals.host import WHOLE_EVERY_S, HostSignal, LateWrites
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,7 +310,7 @@ def test_what_an_idle_server_spins_is_no_work_and_other_processes_work_still_is(
     machine.process(51, 1, cpu=0)
     machine.process(52, 1, cpu=0)
     signal = machine.signal()
-    signal.spinning = lambda: (51, OWN, 4711)
+    signal.spinning = lambda: ((51, 51), (OWN, OWN), (4711, 4711))
     signal.read(100)
     machine.process(51, 1, cpu=900)
     machine.process(52, 1, cpu=100)
@@ -321,30 +322,123 @@ def test_what_an_idle_server_spins_is_no_work_and_other_processes_work_still_is(
 
 def test_a_server_that_has_only_begun_is_counted(machine: Machine) -> None:
     signal = machine.signal()
-    signal.spinning = lambda: (51,)
+    signal.spinning = lambda: ((51, 51),)
     signal.read(100)
     machine.process(51, 1, cpu=400)
     machine.v2("fs/cgroup", cpu_s=4)
     assert facts(signal, 105)["cpu_busy_s"] == pytest.approx(4)
 
 
-def test_an_orphan_that_falls_to_our_tree_is_still_not_ours(machine: Machine) -> None:
-    """Where idlewatch is the reaper of the container, jobs whose shell has gone become its children."""
-    machine.process(70, 1)
-    machine.process(71, 70, cpu=90_000)
+def test_a_job_with_the_pid_of_a_server_that_has_ended_is_work(machine: Machine) -> None:
+    machine.process(51, 1, cpu=9000, start=7)
     signal = machine.signal()
+    signal.spinning = lambda: ((51, 7),)
+    signal.read(100)
+    machine.process(51, 1, cpu=100, start=9900)
+    machine.v2("fs/cgroup", cpu_s=1)
+    assert facts(signal, 105)["cpu_busy_s"] == pytest.approx(1)
+    machine.process(51, 1, cpu=500, start=9900)
+    machine.v2("fs/cgroup", cpu_s=5)
+    seen = facts(signal, 110)
+    assert seen["cpu_busy_s"] == pytest.approx(4)
+    assert seen["spun_cpu_s"] == 0
+
+
+def test_an_orphan_that_falls_to_our_tree_is_still_not_ours(machine: Machine) -> None:
+    """Where idlewatch is PID 1, jobs that were put into the container and whose shell has gone become its children."""
+    machine.process(70, 0)
+    machine.process(71, 70, cpu=90_000)
+    signal = HostSignal(proc=machine.proc, sys=machine.sys, own_pid=lambda: 1)
     signal.read(100)
     machine.ends(70)
-    machine.process(71, OWN, cpu=90_400)
+    machine.process(71, 1, cpu=90_400)
     machine.v2("fs/cgroup", cpu_s=4)
     assert facts(signal, 105)["cpu_busy_s"] == pytest.approx(4)
-    machine.process(71, OWN, cpu=90_800)
+    machine.process(71, 1, cpu=90_800)
     machine.v2("fs/cgroup", cpu_s=8)
     assert facts(signal, 110)["cpu_busy_s"] == pytest.approx(4)
     machine.ends(71)
-    machine.process(OWN, 1, waited=90_800)
+    machine.process(1, 0, waited=90_800)
     machine.v2("fs/cgroup", cpu_s=11)
     assert facts(signal, 115)["cpu_busy_s"] == pytest.approx(3)
+
+
+def test_a_stranger_that_falls_to_our_tree_between_two_whole_looks_is_still_not_ours(machine: Machine) -> None:
+    machine.process(70, 1, cpu=90_000)
+    signal = machine.signal()
+    signal.read(100)
+    for at_s in range(105, 255, 5):
+        machine.process(70, OWN, cpu=90_000 + 80 * (at_s - 100))
+        machine.v2("fs/cgroup", cpu_s=0.8 * (at_s - 100))
+        assert facts(signal, at_s)["cpu_busy_s"] == pytest.approx(4)
+
+
+def test_between_two_whole_looks_strangers_are_not_read_and_ours_are(machine: Machine) -> None:
+    machine.process(60, 1)
+    machine.process(51, OWN)
+    signal = machine.signal()
+    signal.read(100)
+    machine.write(machine.proc / "60/stat", "nobody reads this")
+    machine.process(51, OWN, cpu=100)
+    machine.process(52, 51, cpu=50)
+    machine.process(61, 1, cpu=900)
+    machine.v2("fs/cgroup", cpu_s=10.5)
+    seen = facts(signal, 105)
+    assert seen["own_cpu_s"] == pytest.approx(1.5)
+    assert seen["cpu_busy_s"] == pytest.approx(9)
+    assert signal._before is not None
+    assert {pid for pid, _ in signal._before.usage.processes} == {OWN, 51, 52, 61}
+    machine.ends(51)
+    machine.process(OWN, 1, waited=120)
+    machine.process(52, 1, cpu=70)  # our child's child has left our tree
+    machine.v2("fs/cgroup", cpu_s=11)
+    assert facts(signal, 110)["own_cpu_s"] == pytest.approx(0.2)
+
+
+def test_a_child_of_ours_with_the_pid_of_one_that_had_ended_is_ours_after_a_whole_look(machine: Machine) -> None:
+    machine.process(60, 1, cpu=500, start=7)
+    signal = machine.signal()
+    signal.read(100)
+    machine.process(60, OWN, cpu=0, start=9000)
+    facts(signal, 105)
+    facts(signal, 100 + WHOLE_EVERY_S)
+    machine.process(60, OWN, cpu=300, start=9000)
+    machine.v2("fs/cgroup", cpu_s=3)
+    assert facts(signal, 105 + WHOLE_EVERY_S)["own_cpu_s"] == pytest.approx(3)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=25)
+def test_looks_that_are_not_whole_say_the_same_as_those_that_are(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Of a crowd in which processes start, work, end and leave their parents, none of which we adopt."""
+    machine, dice = Machine(tmp_path_factory.mktemp("machine")), random.Random(seed)
+    machine.process(1, 0)
+    machine.process(OWN, 1)
+    living = {OWN: 1, 1: 0}
+    next_pid, used = 100, dict.fromkeys(living, 0)
+    before: list[host_processes.Usage] = []
+    for look in range(12):
+        for pid in dice.sample(sorted({*living} - {1, OWN}), k=min(len(living) - 2, dice.randrange(3))):
+            used[living[pid]] += used[pid]
+            machine.ends(pid)
+            del living[pid]
+            living |= {child: 1 for child, parent in living.items() if parent == pid}
+        for _ in range(dice.randrange(4)):
+            living[next_pid], used[next_pid] = dice.choice([*living]), 0
+            next_pid += 1
+        for pid in living:
+            used[pid] += dice.randrange(50)
+            machine.process(pid, living[pid], cpu=used[pid])
+        now = [
+            host_processes.usage(machine.proc, OWN, before[every > 1] if before else None, whole=look % every == 0)
+            for every in (1, 5)
+        ]
+        spent = [host_processes.own_cpu_s(old, new) for old, new in zip(before, now, strict=False)]
+        assert not spent or spent[0] == pytest.approx(spent[1])
+        assert now[0].own == now[1].own
+        before = now
 
 
 def test_a_child_that_left_our_tree_does_not_make_our_share_negative(machine: Machine) -> None:

@@ -259,19 +259,23 @@ def test_several_servers_one_in_use_or_one_unread() -> None:
     assert (quiet.activity, quiet.bars) == (Activity.QUIET, True)
 
 
+def idle_pids(story: Story) -> frozenset[int]:
+    return story.signal._judge.idle_pids
+
+
 def test_the_processes_of_servers_that_idle_are_told(story: Story) -> None:
-    assert story.signal.known_server_pids == frozenset()
+    assert idle_pids(story) == frozenset()
     story.then(cpu_cores=2.0)
-    assert story.signal.known_server_pids == {7, 8}
+    assert idle_pids(story) == {7, 8}
     story.then(error="refuses connections")
-    assert story.signal.known_server_pids == frozenset()
+    assert idle_pids(story) == frozenset()
     story.then(error=None)
     story.more(3, 300, 100)
-    assert story.signal.known_server_pids == frozenset()
+    assert idle_pids(story) == frozenset()
     story.then()
-    assert story.signal.known_server_pids == {7, 8}
+    assert idle_pids(story) == {7, 8}
     story.signal.judge(Reading(signal="servers", at_s=NOW, absent="none"))
-    assert story.signal.known_server_pids == frozenset()
+    assert idle_pids(story) == frozenset()
 
 
 def test_the_same_reading_is_judged_once(story: Story) -> None:

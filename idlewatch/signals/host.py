@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals import host_cgroup, host_processes
-from idlewatch.signals.host_window import HostLimits, Tick, Window
+from idlewatch.signals.host_window import Figures, HostLimits, Tick, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from idlewatch.signals.host_processes import Usage
+    from idlewatch.signals.host_processes import Key, Usage
 
 MIB = 1024.0 * 1024.0
 
+WHOLE_EVERY_S = 60.0
+"""How often every process is read: what took the PID of one that had ended is then known for what it is."""
 _WRITEBACK_S = 60.0
 """How long after a write its bytes may reach the disk: the kernel's 30 s of dirty_expire_centisecs, and the writing."""
 
@@ -80,7 +82,8 @@ class HostSignal:
         self._before: _Counters | None = None
         self._newest: Reading | None = None
         self._late_writes = LateWrites()
-        self.spinning: Callable[[], Iterable[int]] = tuple
+        self._whole_s = float("-inf")
+        self.spinning: Callable[[], Iterable[Key]] = tuple
         """Tells the processes whose CPU is no work: servers that spin while their own counters stand still."""
 
     def read(self, now_s: float) -> Reading:
@@ -92,18 +95,19 @@ class HostSignal:
         """
         if self._newest is not None and now_s <= self._newest.at_s:
             return self._newest
-        now, before = self._count(now_s), self._before
+        spinning = frozenset(self.spinning())
+        now, before = self._count(now_s, spinning), self._before
         self._before = now
         covers_s, facts = 0.0, dict[str, Json](cpus=host_processes.allowed_cpus(self._proc))
         if before is not None and (before.cpu_s is None) == (now.cpu_s is None):
             covers_s = now_s - before.at_s
-            facts |= self._facts(before, now)
+            facts |= self._facts(before, now, spinning)
         self._newest = Reading(signal=self.name, at_s=now_s, covers_s=covers_s, facts=facts)
         return self._newest
 
-    def _count(self, now_s: float) -> _Counters:
+    def _count(self, now_s: float, spinning: frozenset[Key]) -> _Counters:
         # Ours first: what falls between the two looks then counts as use, never the other way round.
-        usage = host_processes.usage(self._proc, self._own_pid(), None if self._before is None else self._before.usage)
+        usage = self._usage(now_s, spinning)
         files = self._located()
         return _Counters(
             at_s=now_s,
@@ -113,6 +117,13 @@ class HostSignal:
             memory_bytes=None if files is None or files.memory is None else host_cgroup.memory_bytes(files.memory),
             usage=usage,
         )
+
+    def _usage(self, now_s: float, spinning: frozenset[Key]) -> Usage:
+        own_pid, before = self._own_pid(), None if self._before is None else self._before.usage
+        # PID 1 adopts whose parent has ended, and its own totals then hold theirs: each of them must be known.
+        whole = self._files is None or own_pid == 1 or now_s - self._whole_s >= WHOLE_EVERY_S
+        self._whole_s = now_s if whole else self._whole_s
+        return host_processes.usage(self._proc, own_pid, before, wanted=spinning, whole=whole)
 
     def _located(self) -> host_cgroup.CgroupFiles | None:
         if self._files is None:
@@ -129,13 +140,13 @@ class HostSignal:
             self._files, self._before = None, None
             raise
 
-    def _facts(self, before: _Counters, now: _Counters) -> dict[str, Json]:
+    def _facts(self, before: _Counters, now: _Counters, spinning: frozenset[Key]) -> dict[str, Json]:
         own_s = host_processes.own_cpu_s(before.usage, now.usage)
         if before.cpu_s is None or now.cpu_s is None:
             used_s = host_processes.all_cpu_s(before.usage, now.usage)
         else:
             used_s = _forward(now.cpu_s - before.cpu_s, "CPU time")
-        spun_s = host_processes.cpu_s_of(self.spinning(), before.usage, now.usage)
+        spun_s = host_processes.cpu_s_of(spinning, before.usage, now.usage)
         facts: dict[str, Json] = {
             "cpu_busy_s": max(0.0, used_s - own_s - spun_s),
             "own_cpu_s": own_s,
@@ -177,9 +188,10 @@ class HostSignal:
         return self._verdict(reading, tick)
 
     def _verdict(self, reading: Reading, tick: Tick) -> Finding:
-        used = self._in_use()
+        figures = self._window.figures()
+        used = _in_use(figures)
         busy_now = not used and tick.cpu_cores > self._limits.cpu_now_cores
-        reason = ", ".join(used) if used else self._quiet(tick)
+        reason = ", ".join(used) if used else _quiet(figures, tick)
         if busy_now:
             reason = (
                 f"busy now: CPU {_cores(tick.cpu_cores)} of a core > {_cores(self._limits.cpu_now_cores)}; {reason}"
@@ -194,26 +206,6 @@ class HostSignal:
             bars=busy_now,
             pauses=busy_now,
         )
-
-    def _in_use(self) -> dict[str, float]:
-        """Return each clause that proves use, with its newest evidence."""
-        over, window = f"over {_minutes(self._window.counted_s)}", self._window
-        used: dict[str, float] = {}
-        if (cpu := window.cpu()).newest_s is not None:
-            used[f"CPU {_cores(window.mean_cores())} of a core > {_cores(cpu.limit)} {over}"] = cpu.newest_s
-        if (network := window.network()).newest_s is not None:
-            used[f"network {_rate(network.value)} > {_rate(network.limit)} {over}"] = network.newest_s
-        if (disk := window.disk()).newest_s is not None:
-            used[f"disk {_rate(disk.value)} > {_rate(disk.limit)} {over}"] = disk.newest_s
-        if (memory := window.memory()).newest_s is not None:
-            used[f"memory grew {memory.value:.0f} MiB > {memory.limit:.0f} MiB {over}"] = memory.newest_s
-        return used
-
-    def _quiet(self, tick: Tick) -> str:
-        disk = "not counted here" if tick.disk_bytes_per_s is None else _rate(self._window.disk().value)
-        memory = "" if tick.memory_mib is not None else ", memory not counted here"
-        cpu = _cores(self._window.cpu().value)
-        return f"CPU {cpu} of a core, network {_rate(self._window.network().value)}, disk {disk}{memory}"
 
     def close(self) -> None:
         """Nothing was started."""
@@ -251,6 +243,25 @@ def _tick(reading: Reading) -> Tick:
         disk_bytes_per_s=None if disk is None else _number(disk) / reading.covers_s,
         memory_mib=None if memory is None else _number(memory),
     )
+
+
+def _in_use(figures: Figures) -> dict[str, float]:
+    """Return each clause that proves use, with its newest evidence."""
+    cpu, network, disk, memory = figures.cpu, figures.network, figures.disk, figures.memory
+    told = {
+        f"CPU {_cores(figures.mean_cores)} of a core > {_cores(cpu.limit)}": cpu.newest_s,
+        f"network {_rate(network.value)} > {_rate(network.limit)}": network.newest_s,
+        f"disk {_rate(disk.value)} > {_rate(disk.limit)}": disk.newest_s,
+        f"memory grew {memory.value:.0f} MiB > {memory.limit:.0f} MiB": memory.newest_s,
+    }
+    over = _minutes(figures.over_s)
+    return {f"{clause} over {over}": newest_s for clause, newest_s in told.items() if newest_s is not None}
+
+
+def _quiet(figures: Figures, tick: Tick) -> str:
+    disk = "not counted here" if tick.disk_bytes_per_s is None else _rate(figures.disk.value)
+    memory = "" if tick.memory_mib is not None else ", memory not counted here"
+    return f"CPU {_cores(figures.cpu.value)} of a core, network {_rate(figures.network.value)}, disk {disk}{memory}"
 
 
 def _number(value: Json) -> float:

@@ -4,6 +4,9 @@ What the processes of this PID namespace have used, and which part of it is idle
 Every total here is a process's own plus that of the children it has waited for: when a child ends, its part moves to
 its parent and the sum over a tree stays. That holds for CPU time (proc_pid_stat(5): utime stime cutime cstime) and
 for /proc/PID/io (the kernel adds a reaped child's account to its parent's).
+
+Most processes are strangers, and it is enough to know that they are: between two whole looks only ours, those that are
+new and those that are asked for are read, a twentieth of the cost beside 200 strangers.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ class Usage:
     """What the own tree had used by one instant, and who belonged to it."""
 
     processes: Mapping[Key, Process] = field(default_factory=dict)
-    """Every process that was visible."""
+    """Those that were read; after a whole look, every process that was visible."""
+    strangers: Mapping[int, Key] = field(default_factory=dict)
+    """Those that are none of ours, by PID. A PID that has come back since the last whole look has its old key."""
     own: frozenset[Key] = frozenset()
     """The own process and its descendants, but for the adopted."""
     adopted: frozenset[Key] = frozenset()
@@ -50,18 +55,26 @@ class Usage:
     """Pages that only our tree holds."""
 
 
-def usage(proc: Path, own_pid: int, before: Usage | None) -> Usage:
-    """Return what the tree of `own_pid` has used; `before` tells a child from an adopted orphan."""
-    seen = processes(proc)
+def usage(proc: Path, own_pid: int, before: Usage | None, *, wanted: Iterable[Key] = (), whole: bool = True) -> Usage:
+    """
+    Return what the tree of `own_pid` has used; `before` tells a child from an adopted orphan.
+
+    `wanted` strangers are read, too. `whole`: so is everybody; else a stranger that was adopted since `before` may pass
+    for one that nobody waits for. Raises SignalError where /proc shows no process.
+    """
+    known = {} if before is None or whole else before.strangers
+    read_anyway = {pid for pid, _ in (*wanted, *(before.adopted if before else ()))}
+    visible = _pids(proc)
+    seen = processes(proc, [pid for pid in visible if pid not in known or pid in read_anyway])
     tree = _descendants(seen, own_pid)
-    adopted: set[Key] = set()
-    if before is not None:
-        adopted = {key for key in tree if key in before.processes and key not in before.own}
+    adopted = frozenset(key for key in tree if before is not None and before.strangers.get(key[0]) == key)
     own = frozenset(tree - adopted)
+    unread = {pid: known[pid] for pid in visible if pid in known and pid not in read_anyway}
     return Usage(
         processes=seen,
+        strangers=unread | {key[0]: key for key in seen if key not in own},
         own=own,
-        adopted=frozenset(adopted),
+        adopted=adopted,
         io_bytes={key: _io_bytes(proc, key[0]) for key in own},
         memory_bytes=sum(_memory_bytes(proc, key[0]) for key in own),
     )
@@ -77,10 +90,9 @@ def own_cpu_s(before: Usage, now: Usage) -> float:
     return max(0.0, used - counted)
 
 
-def cpu_s_of(pids: Iterable[int], before: Usage, now: Usage) -> float:
+def cpu_s_of(wanted: Iterable[Key], before: Usage, now: Usage) -> float:
     """Return the CPU seconds that these processes of others, and children they waited for, used between the two."""
-    wanted = frozenset(pids)
-    theirs = [key for key in now.processes if key[0] in wanted and key in before.processes and key not in now.own]
+    theirs = [key for key in wanted if key in now.processes and key in before.processes and key not in now.own]
     return sum(max(0.0, now.processes[key].cpu_s - before.processes[key].cpu_s) for key in theirs)
 
 
@@ -93,7 +105,7 @@ def own_io_bytes(before: Usage, now: Usage) -> tuple[int, int]:
 
 
 def all_cpu_s(before: Usage, now: Usage) -> float:
-    """Return the CPU seconds of everything visible between the two, for where no cgroup counts them."""
+    """Return the CPU seconds of everything visible between two whole looks, for where no cgroup counts them."""
     used = sum(process.cpu_s for process in now.processes.values())
     return max(0.0, used - sum(process.cpu_s for process in before.processes.values()))
 
@@ -103,13 +115,13 @@ def _kept(before: Usage, now: Usage) -> frozenset[Key]:
     return before.own - (now.processes.keys() - now.own)
 
 
-def processes(proc: Path) -> dict[Key, Process]:
-    """Return every visible process; those that end meanwhile are left out. Raises SignalError where there is none."""
+def processes(proc: Path, pids: Iterable[int]) -> dict[Key, Process]:
+    """Return those of these processes that are there. Raises SignalError where none is."""
     found: dict[Key, Process] = {}
     folder = str(proc)
-    for name in _names(proc):
+    for pid in pids:
         try:
-            key, process = _parse_stat(int(name), _content(f"{folder}/{name}/stat"))
+            key, process = _parse_stat(pid, _content(f"{folder}/{pid}/stat"))
         except (OSError, ValueError, IndexError):
             continue
         found[key] = process
@@ -137,9 +149,9 @@ def _content(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _names(proc: Path) -> list[str]:
+def _pids(proc: Path) -> list[int]:
     try:
-        return [name for name in os.listdir(proc) if name.isdecimal()]  # noqa: PTH208  (a Path each costs more than its file)
+        return [int(name) for name in os.listdir(proc) if name.isdecimal()]  # noqa: PTH208  (a Path each costs more than its file)
     except OSError as error:
         raise SignalError(f"{proc} cannot be read: {error.strerror}") from error
 
@@ -168,9 +180,8 @@ def _descendants(seen: Mapping[Key, Process], root: int) -> set[Key]:
 def _io_bytes(proc: Path, pid: int) -> tuple[int, int]:
     """Return what a process read from and wrote to disks; 0 where /proc hides it, so that it counts as use."""
     try:
-        lines = (proc / str(pid) / "io").read_text().splitlines()
-        values = dict(line.split(": ", 1) for line in lines)
-        return int(values["read_bytes"]), int(values["write_bytes"])
+        values = dict(line.split(b": ", 1) for line in _content(f"{proc}/{pid}/io").splitlines())
+        return int(values[b"read_bytes"]), int(values[b"write_bytes"])
     except (OSError, ValueError, KeyError):
         return 0, 0
 
@@ -178,7 +189,7 @@ def _io_bytes(proc: Path, pid: int) -> tuple[int, int]:
 def _memory_bytes(proc: Path, pid: int) -> int:
     """Return the pages that only this process holds; 0 where /proc hides them."""
     try:
-        fields = (proc / str(pid) / "statm").read_text().split()
+        fields = _content(f"{proc}/{pid}/statm").split()
         return max(0, int(fields[1]) - int(fields[2])) * _PAGE_BYTES
     except (OSError, ValueError, IndexError):
         return 0

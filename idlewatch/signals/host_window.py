@@ -69,6 +69,19 @@ class Excess:
     """The newest tick that stands out by itself; None where the figure is within its limit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """All of them at one instant."""
+
+    mean_cores: float
+    """Uncut."""
+    cpu: Excess
+    network: Excess
+    disk: Excess
+    memory: Excess
+    over_s: float
+
+
 class Window:
     """The ticks of the last `window_s`."""
 
@@ -94,16 +107,26 @@ class Window:
         """The time over which means are taken."""
         return max(self._seen_s, self._limits.least_s)
 
+    def figures(self) -> Figures:
+        """Return everything that this window shows."""
+        return Figures(
+            mean_cores=self.mean_cores(),
+            cpu=self.cpu(),
+            network=self.network(),
+            disk=self.disk(),
+            memory=self.memory(),
+            over_s=self.counted_s,
+        )
+
     def mean_cores(self) -> float:
         """Return the mean CPU in cores, uncut."""
         return self._mean([tick.cpu_cores for tick in self._ticks])
 
     def cpu(self) -> Excess:
         """Return the mean CPU, each tick cut at one core, against its limit above the median."""
-        limits, hum = self._limits, self._hum_cores()
-        mean = self._mean([tick.cut_cores for tick in self._ticks])
+        limits, hum, cut = self._limits, self._hum_cores(), [tick.cut_cores for tick in self._ticks]
         limit = limits.cpu_cores + hum * self._seen_s / self.counted_s
-        return self._excess(mean, limit, [tick.cut_cores - hum > limits.cpu_cores for tick in self._ticks])
+        return self._excess(self._mean(cut), limit, [cores - hum > limits.cpu_cores for cores in cut])
 
     def network(self) -> Excess:
         """Return the mean network rate in bytes a second."""

@@ -32,9 +32,11 @@ from idlewatch.signals.servers_look import ServerFinder
 from idlewatch.signals.servers_round import Round, Rounds
 
 if TYPE_CHECKING:
-    from idlewatch.kernel import Tables
+    from idlewatch.kernel import Key, Tables
 
 EVERY_S = 30.0
+STALE_S = 3 * EVERY_S
+"""Answers so old tell no longer that a server idles: a round with all its questions takes less."""
 _JITTER_S = 1.0
 """A tick that comes so much too early asks all the same: ticks are never exactly 5 s apart."""
 
@@ -62,6 +64,8 @@ class ServersSignal:
         self._round: Round | None = None
         self._began_s = float("-inf")
         self._newest: Reading | None = None
+        self._processes: frozenset[Key] = frozenset()
+        """Of the servers that the newest reading tells of, where it is fresh; empty where nothing could be read."""
         self._names: tuple[str, ...] = ()
         """Who was there at the last round."""
         self._judge = ServersJudge(connected_for_s=pod.connected_for_s)
@@ -73,13 +77,17 @@ class ServersSignal:
 
         Raises SignalError where processes or sockets can't be read.
         """
+        processes, self._processes = self._processes, frozenset()
         if self._round is None and now_s - self._began_s >= EVERY_S - _JITTER_S:
             self._begin(now_s)
         if self._round is not None and self._rounds.carry_on(self._round, self._kernel.at(now_s), now_s):
+            processes = frozenset(process.key for server in self._round.servers for process in server.processes)
             self._newest, self._round = self._reading(self._round), None
         if self._newest is None:
             asked = ", ".join(server.name for server in self._round.servers) if self._round else "servers"
             raise SignalError(f"the first answers of {asked} are still to come")
+        if self._newest.absent is None and now_s - self._newest.at_s < STALE_S:
+            self._processes = processes
         return self._newest
 
     def _begin(self, now_s: float) -> None:
@@ -125,13 +133,15 @@ class ServersSignal:
             return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reason)
 
     @property
-    def known_server_pids(self) -> frozenset[int]:
+    def known_server_pids(self) -> frozenset[Key]:
         """
-        Processes of the servers whose own counters were read and did not move at the last reading.
+        Processes (PID, start in clock ticks) of the servers whose own counters were read and did not move lately.
 
-        What CPU they use is no work: vLLM and SGLang spin while nothing is asked of them.
+        What CPU they use is no work: vLLM and SGLang spin while nothing is asked of them. Empty as soon as nothing was
+        read: a server that has ended must not lend its PID to a job.
         """
-        return self._judge.idle_pids
+        idle_pids = self._judge.idle_pids
+        return frozenset(key for key in self._processes if key[0] in idle_pids)
 
     def close(self) -> None:
         """End every question."""
