@@ -16,6 +16,7 @@ test: $(VENV)/.ready
 test-system: $(VENV)/.ready
 	apt-get install --yes --no-install-recommends openssh-server openssh-client rsync tmux
 	$(BIN)/pytest -m system
+	IDLEWATCH_TEST_SEEDS=10000 $(BIN)/pytest -n 2 tests/test_schedules.py
 
 test-unit: $(VENV)/.ready
 	$(BIN)/pytest -m "not slow and not system"

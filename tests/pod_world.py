@@ -6,7 +6,7 @@ Around it stand hand-written edges: the clock, signals over the truth, tasks tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from idlewatch.actions import PodActions, SavePlan
 from idlewatch.daemon import Daemon, Tick
-from idlewatch.errors import IdlewatchError, ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
+from idlewatch.errors import ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
 from idlewatch.history import History
 from idlewatch.model import (
     Action,
@@ -138,6 +138,57 @@ class WorldTask(Task):
         return []
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fate:
+    """What becomes of one task."""
+
+    takes_s: float = 10.0
+    end: TaskEnd | None = None
+    """None: it hangs."""
+    unstartable: bool = False
+    ends_pod_after_s: float | None = None
+    """Of a stop that is accepted: when the machine ends; None: it lives on."""
+
+
+SAVED = TaskEnd(result={"snapshot": "s1", "text": "saved", "save_began_after_s": 0.0})
+ACCEPTED = TaskEnd(result={"text": "accepted by REST v2"})
+NO_SPACE = TaskEnd(error=SnapshotError("no space left: injected"))
+
+
+class Fates(Protocol):
+    """What becomes of the tasks."""
+
+    def save(self, now_s: float) -> Fate: ...
+    def stop(self, now_s: float) -> Fate: ...
+
+
+class RandomFates:
+    """Everything that may happen until the story's trouble is over; then all goes well."""
+
+    def __init__(self, random: Random, trouble_to_s: float) -> None:
+        self._random, self._trouble_to_s = random, trouble_to_s
+
+    def save(self, now_s: float) -> Fate:
+        takes_s = self._random.uniform(1.0, 240.0)
+        bad = [Fate(takes_s=takes_s, end=NO_SPACE), Fate(), Fate(unstartable=True)]
+        return self._one_of(now_s, Fate(takes_s=takes_s, end=SAVED), bad)
+
+    def stop(self, now_s: float) -> Fate:
+        takes_s, wait_s = self._random.uniform(0.5, 60.0), self._random.choice((None, 20.0))
+        busy, refused = ProviderUnavailable("503: injected", retry_after_s=wait_s), ProviderRefused("403: injected")
+        bad = [
+            *(Fate(takes_s=takes_s, end=TaskEnd(error=error)) for error in (busy, refused)),
+            Fate(takes_s=takes_s, end=ACCEPTED),
+            Fate(),
+            Fate(unstartable=True),
+        ]
+        well = Fate(takes_s=takes_s, end=ACCEPTED, ends_pod_after_s=self._random.uniform(1.0, 100.0))
+        return self._one_of(now_s, well, bad)
+
+    def _one_of(self, now_s: float, well: Fate, bad: list[Fate]) -> Fate:
+        return self._random.choice([well, well, *bad]) if now_s < self._trouble_to_s else well
+
+
 class Watches(Protocol):
     """Whoever holds the daemon to its promises."""
 
@@ -172,12 +223,14 @@ class NotingActions:
 class World:
     """Lives a story."""
 
-    def __init__(self, story: Story, state_dir: Path, watcher: Watches) -> None:
+    def __init__(self, story: Story, state_dir: Path, watcher: Watches, fates: Fates | None = None) -> None:
+        """`fates`: what becomes of saves and stops; None: by the story's seed."""
         self.story, self.clock, self.watcher = story, WorldClock(), watcher
         self.limits = replace(LIMITS, max_uptime_s=story.ceiling_s and max(story.ceiling_s, 900.0))
         self.ended_s: float | None = None
         """When the Pod was really stopped."""
         self._random = Random(story.seed + 1)
+        self._fates = fates or RandomFates(self._random, story.trouble_to_s)
         self._state_dir = state_dir
         self._actions: NotingActions | None = None
         self._ends_at_s: float | None = None
@@ -260,40 +313,19 @@ class World:
 
     def _start(self, name: str, request: Json, now_s: float, silent_s: float) -> WorldTask:
         del request
-        begin: dict[str, Callable[[float, float], WorldTask]] = {"save": self._save, "stop": self._stop}
-        if name not in begin:
+        if name not in ("save", "stop"):
             return WorldTask(now_s, TaskEnd(), now_s + silent_s)
-        return begin[name](now_s, silent_s)
-
-    def _kind(self, now_s: float, well: str, *others: str) -> str:
-        return self._random.choice((well, well, *others)) if now_s < self.story.trouble_to_s else well
-
-    def _save(self, now_s: float, silent_s: float) -> WorldTask:
-        kind, ends_s = self._kind(now_s, "ok", "fails", "hangs", "unstartable"), now_s + self._random.uniform(1, 240)
-        if kind == "unstartable":
+        fate = (self._fates.save if name == "save" else self._fates.stop)(now_s)
+        if name == "stop":
+            asked = self._actions.asked if self._actions else None
+            self.watcher.stop_called(asked.cause if asked else None, now_s)
+        if fate.unstartable:
             raise TaskError("can't be started: injected")
-        saved = TaskEnd(result={"snapshot": "s1", "text": "saved", "save_began_after_s": 0.0})
-        failed = TaskEnd(error=SnapshotError("no space left: injected"))
-        end = {"ok": saved, "fails": failed, "hangs": None}[kind]
-        task = WorldTask(ends_s, end, now_s + silent_s)
-        self.watcher.save_began(task, now_s, ends_s if kind == "ok" else None)
+        ends_s, well = now_s + fate.takes_s, fate.end is not None and fate.end.error is None
+        task = WorldTask(ends_s, fate.end, now_s + silent_s)
+        if name == "save":
+            self.watcher.save_began(task, now_s, ends_s if well else None)
+        elif well:
+            self.watcher.accepted(ends_s)
+            self._ends_at_s = None if fate.ends_pod_after_s is None else ends_s + fate.ends_pod_after_s
         return task
-
-    def _stop(self, now_s: float, silent_s: float) -> WorldTask:
-        asked = self._actions.asked if self._actions else None
-        self.watcher.stop_called(asked.cause if asked else None, now_s)
-        kind = self._kind(now_s, "ends", "lives on", "unavailable", "refused", "hangs", "unstartable")
-        if kind == "unstartable":
-            raise TaskError("can't be started: injected")
-        answers_s = now_s + self._random.uniform(0.5, 60.0)
-        errors: dict[str, IdlewatchError] = {
-            "unavailable": ProviderUnavailable("503: injected", retry_after_s=self._random.choice((None, 20.0))),
-            "refused": ProviderRefused("403: injected"),
-        }
-        if kind in ("ends", "lives on"):
-            self.watcher.accepted(answers_s)
-        if kind == "ends":
-            self._ends_at_s = answers_s + self._random.uniform(1.0, 100.0)
-        accepted = TaskEnd(result={"text": "accepted by REST v2"})
-        end = None if kind == "hangs" else TaskEnd(error=errors[kind]) if kind in errors else accepted
-        return WorldTask(answers_s, end, now_s + silent_s)
