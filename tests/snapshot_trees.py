@@ -45,6 +45,26 @@ def write(path: Path, content: bytes | str = b"x", mtime_ns: int | None = None) 
     return path
 
 
+def birth(root: Path) -> int:
+    """Return an instant after all that is under `root` and before all that follows, by that file system's clock."""
+    newest = max(os.lstat(f"{folder}/{name}").st_ctime_ns for folder, a, b in os.walk(root) for name in [*a, *b])
+    now_ns = _tick_after(root, newest)
+    _tick_after(root, now_ns)
+    return now_ns
+
+
+def _tick_after(root: Path, instant_ns: int) -> int:
+    """Wait until the clock that stamps files has passed an instant, and return what it shows then."""
+    marker = root / ".marker"
+    while True:
+        marker.write_bytes(b"x")
+        now_ns = marker.lstat().st_ctime_ns
+        marker.unlink()
+        if now_ns > instant_ns:
+            return now_ns
+        time.sleep(0.001)
+
+
 def hostile_tree(root: Path) -> Path:
     """Fill `root` with what breaks naive archives."""
     root.mkdir()

@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.excludes import Excludes, excludes_of
+from idlewatch.snapshot.image import known_image, note_image
 from idlewatch.snapshot.loss import Loss, measure_loss
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import container_birth_ns, read_mounts
@@ -19,7 +21,6 @@ from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.request import SaveRequest
 from idlewatch.snapshot.restore import restore
 from idlewatch.snapshot.save import save
-from idlewatch.snapshot.scan import Excludes
 from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps
 from idlewatch.snapshot.store import Store
 
@@ -37,8 +38,11 @@ __all__ = [
     "Snapshot",
     "be_gentle",
     "container_birth_ns",
+    "excludes_of",
     "find",
+    "known_image",
     "measure_loss",
+    "note_image",
     "read_mounts",
     "restore",
     "save",

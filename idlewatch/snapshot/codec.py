@@ -75,6 +75,24 @@ def new_digest() -> Any:
     return blake2b(digest_size=DIGEST_BYTES)
 
 
+def packed(data: bytes) -> bytes:
+    """Return small data as one zstd frame with a checksum."""
+    compressor = new_compressor(0)
+    return compressor.compress(data) + compressor.flush()
+
+
+def unpacked(data: bytes) -> bytes:
+    """Undo `packed`. Raises SnapshotError for damage."""
+    decompressor = _new_decompressor()
+    try:
+        found = decompressor.decompress(data)
+    except _damage() as error:
+        raise SnapshotError(f"packed data is damaged: {error}") from error
+    if not decompressor.eof or decompressor.unused_data:
+        raise SnapshotError("packed data is damaged: it is cut short, or more follows it")
+    return found
+
+
 def usable_workers() -> int:
     """Return how many threads may pack: the CPUs that this process may use, at most 4."""
     return min(_MOST_WORKERS, len(os.sched_getaffinity(0)))

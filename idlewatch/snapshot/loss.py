@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from idlewatch.snapshot.contents import Contents, Sorting
+from idlewatch.snapshot.excludes import Excludes
+from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.mounts import read_mounts, since_for
-from idlewatch.snapshot.scan import FOLDER, Entry, Excludes, Scan, new_scan
+from idlewatch.snapshot.scan import Entry, Scan, new_scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from idlewatch.model import Json
+    from idlewatch.snapshot.image import Image
 
 _SHOWN = 20
 
@@ -40,15 +44,23 @@ class Loss:
     """idlewatch's own folders and the volume: they are not part of what is lost."""
     mounts: tuple[str, ...]
     """Other file systems, which a stop does not wipe or which are made anew."""
+    deleted: tuple[str, ...]
+    """What the image held and is gone, the topmost paths only; empty also where that is not known (see `notes`)."""
+    altered: tuple[str, ...]
+    """Folders that are new or have another owner or mode than in the image; known only together with `deleted`."""
+    image: str | None
+    """Fingerprint of the image; None: its names were not noted."""
+    contents: Contents
+    """What it consists of, by kind."""
     errors: tuple[tuple[str, str], ...]
     """Path and reason of what could not be read: a save would not be whole."""
     notes: tuple[str, ...]
 
     @property
     def nothing(self) -> bool:
-        """Nothing would be lost: no file changed, and everything could be read."""
+        """Nothing would be lost: no file changed or went, and everything could be read."""
         empty = not self.files and (self.since_ns is not None or not self.folders)
-        return empty and not self.errors
+        return empty and not self.errors and not self.deleted and not self.altered
 
     def as_json(self) -> dict[str, Json]:
         """Return it as JSON values; the lists hold the top of each order, the totals all."""
@@ -65,6 +77,10 @@ class Loss:
             "excluded": [{"rule": r, "bytes": b, "entries": n} for r, b, n in self.excluded],
             "skipped": list(self.skipped),
             "mounts": list(self.mounts),
+            "deleted": list(self.deleted),
+            "altered": list(self.altered),
+            "image": self.image,
+            "contents": self.contents.as_json(),
             "errors": [{"path": p, "error": e} for p, e in self.errors],
             "notes": list(self.notes),
         }
@@ -76,26 +92,29 @@ def measure_loss(
     skip: Sequence[Path] = (),
     since_ns: int | None = None,
     excludes: Excludes | None = None,
+    image: Image | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> Loss:
     """
     Scan `root` and return what a stop now would destroy; seconds for hundreds of thousands of files.
 
     `skip` are the state folder and the volume. Without `since_ns` it is found: the birth of this container where
-    `root` is `/`, else everything counts. `pause` is called once a folder and may raise to end the scan. Raises
-    SnapshotError where the birth or the mounts can't be read; an unreadable file is in `errors`.
+    `root` is `/`, else everything counts. `image` tells what was deleted (see `known_image`). `pause` is called once
+    a folder and may raise to end the scan. Raises SnapshotError where the birth or the mounts can't be read; an
+    unreadable file is in `errors`.
     """
     mounts = read_mounts()
     since = since_ns if since_ns is not None else since_for(root, mounts)
-    scan = new_scan(root, since_ns=since, mounts=mounts, excludes=excludes, skip=skip)
+    scan = new_scan(root, since_ns=since, mounts=mounts, excludes=excludes, skip=skip, image=image)
     return summarize(scan, scan.entries(pause))
 
 
 def summarize(scan: Scan, entries: Iterable[Entry]) -> Loss:
     """Walk `entries` (an iterator of `scan`, or the list of one that has ended) and return the summary."""
-    tally = _Tally()
+    tally, sorting = _Tally(), Sorting(scan.root)
     for entry in entries:
         tally.add(entry)
+        sorting.add(entry)
     return Loss(
         root=scan.root or "/",
         since_ns=scan.since_ns,
@@ -108,6 +127,10 @@ def summarize(scan: Scan, entries: Iterable[Entry]) -> Loss:
         excluded=tuple(sorted((rule, a.disk_bytes, a.entries) for rule, a in scan.excluded.items())),
         skipped=tuple(sorted(f"{scan.root}/{path}" for path in scan.skipped)),
         mounts=tuple(sorted(f"{scan.root}/{path}" for path in scan.mounts)),
+        deleted=tuple(sorted(f"{scan.root}/{path}" for path in scan.deleted)),
+        altered=tuple(sorted(f"{scan.root}/{path}" for path in scan.altered)),
+        image=None if scan.image is None else scan.image.fingerprint,
+        contents=sorting.contents(scan.deleted),
         errors=tuple((f"{scan.root}/{path}", error) for path, error in sorted(scan.errors.items())),
         notes=scan.notes,
     )

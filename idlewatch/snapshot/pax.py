@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.scan import BLOCK, CHAR, FIFO, FILE, FOLDER, SYMLINK
+from idlewatch.snapshot.kinds import BLOCK, CHAR, FIFO, FILE, FOLDER, SYMLINK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

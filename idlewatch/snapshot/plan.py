@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
+from idlewatch.snapshot.excludes import NEVER_RESTORED
+from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.reader import shown
-from idlewatch.snapshot.scan import FOLDER, NEVER_RESTORED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

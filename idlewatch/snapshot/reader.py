@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.codec import Source, index_lines
-from idlewatch.snapshot.scan import FILE
+from idlewatch.snapshot.kinds import FILE
 from idlewatch.snapshot.writer import FILE_DIGEST_BYTES, index_line
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.scan import Excludes
+from idlewatch.snapshot.excludes import Excludes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ class SaveRequest:
             "keep": self.keep,
             "max_bytes": self.max_bytes,
             "began_s": self.began_s,
-            "excludes": {"trees": trees, "caches": caches},
+            "excludes": {"trees": trees, "caches": caches, "patterns": [*self.excludes.patterns]},
         }
 
     @classmethod
@@ -75,5 +75,7 @@ _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "volume": Path,
     "root": Path,
     "skip": lambda paths: tuple(Path(path) for path in paths),
-    "excludes": lambda raw: Excludes(trees=frozenset(raw["trees"]), caches=tuple(raw["caches"])),
+    "excludes": lambda raw: Excludes(
+        trees=frozenset(raw["trees"]), caches=tuple(raw["caches"]), patterns=tuple(raw.get("patterns", ()))
+    ),
 }

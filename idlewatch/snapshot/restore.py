@@ -15,11 +15,11 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SYMLINK
 from idlewatch.snapshot.mounts import points_below, read_mounts, since_for
 from idlewatch.snapshot.plan import Plan, Step, make_plan
 from idlewatch.snapshot.reader import Members, inspect, new_source, opened, shown
 from idlewatch.snapshot.report import RestoreReport
-from idlewatch.snapshot.scan import FILE, FOLDER, KINDS, SYMLINK
 from idlewatch.snapshot.steps import Progress, Steps
 from idlewatch.snapshot.target import TEMPORARY, InTheWayError, Target
 from idlewatch.snapshot.writer import FILE_DIGEST_BYTES

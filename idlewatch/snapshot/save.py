@@ -20,11 +20,12 @@ import idlewatch
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.codec import Sink, usable_workers
+from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.loss import Loss, summarize
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
 from idlewatch.snapshot.reader import prove, shown
-from idlewatch.snapshot.scan import FOLDER, Scan, new_scan
+from idlewatch.snapshot.scan import Scan, new_scan
 from idlewatch.snapshot.steps import Steps
 from idlewatch.snapshot.store import ARCHIVE, PART, Store
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter

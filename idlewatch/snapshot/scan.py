@@ -3,8 +3,9 @@ What a stop would destroy: every entry that changed since the container was made
 
 The change set is all that has ctime >= birth of the container. ctime can't be set back, so the scan needs no list
 of what the image held, and finds a write whose mtime was put back, a chmod and an xattr, too. What it can't see is
-what is gone: deletions lose nothing and are not part of a save. Mount points are left out by the kernel's own list,
-other things by the rules of `Excludes`; both are named in the result, so that nothing is dropped in silence.
+what is gone: that is told by the names of the image, where they were noted at the start. Mount points are left out by
+the kernel's own list, other things by the rules of `Excludes`; both are named in the result, so that nothing is
+dropped in silence.
 """
 
 from __future__ import annotations
@@ -15,54 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from idlewatch.snapshot.excludes import Excludes
+from idlewatch.snapshot.image import kind_of, sign, size_of
+from idlewatch.snapshot.kinds import FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
 from idlewatch.snapshot.mounts import points_below, root_mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from idlewatch.snapshot.image import Image
     from idlewatch.snapshot.mounts import Mount
 
-FILE: Final = "file"
-FOLDER: Final = "folder"
-SYMLINK: Final = "symlink"
-FIFO: Final = "fifo"
-CHAR: Final = "char"
-BLOCK: Final = "block"
-SOCKET: Final = "socket"
-KINDS: Final = {
-    stat.S_IFREG: FILE,
-    stat.S_IFDIR: FOLDER,
-    stat.S_IFLNK: SYMLINK,
-    stat.S_IFIFO: FIFO,
-    stat.S_IFCHR: CHAR,
-    stat.S_IFBLK: BLOCK,
-    stat.S_IFSOCK: SOCKET,
-}
-SPARSE_FROM_BYTES = 64 * 1024
-"""Below this a file that fills fewer blocks than its size is inlined or packed by the file system, not sparse."""
 
-NEVER_RESTORED: Final = frozenset(
-    {
-        ".dockerenv",
-        "etc/hostname",
-        "etc/hosts",
-        "etc/ld.so.cache",
-        "etc/mtab",
-        "etc/resolv.conf",
-        "etc/rp_environment",
-    }
-)
-"""Made anew by the runtime at each start, for this Pod and this host's driver: an old copy does harm."""
-
-_TREES: Final = (
-    *("proc", "sys", "dev", "run", "tmp", "var/tmp", "var/run", "var/lock"),
-    *("var/lib/apt/lists", "var/cache/apt/archives"),
-)
-_CACHES: Final = (
-    *(".cache/pip", ".cache/uv", ".conda/pkgs", "conda/pkgs", "miniconda3/pkgs", "anaconda3/pkgs"),
-    *("miniforge3/pkgs", "mambaforge/pkgs", "micromamba/pkgs"),
-)
-_PID_FILE_BYTES = 64
+_LATE_S: Final = 600.0
+"""By then an image's own start has long ended, and what a person deleted may be missing from the list."""
+_NOTED: Final = "the names of the image were noted"
+_NOT_KNOWN: Final = "what had been deleted before is not known"
 
 
 class Entry(NamedTuple):
@@ -83,27 +52,8 @@ class _Pending(NamedTuple):
     path: str
     rule: str | None
     entry: Entry | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Excludes:
-    """What is left out on purpose; paths are relative to the root, which stands for the container's `/`."""
-
-    trees: frozenset[str] = frozenset(_TREES) | NEVER_RESTORED
-    caches: tuple[str, ...] = _CACHES
-    """Ends of paths of folders with downloaded packages, wherever they lie."""
-
-    def rule(self, path: str, name: str, kind: str, size: int) -> str | None:
-        """Return the rule that leaves this entry out, for people; None where none does."""
-        if path in self.trees:
-            return "/" + path
-        if kind == FOLDER:
-            return next((cache for cache in self.caches if path == cache or path.endswith("/" + cache)), None)
-        if kind == SOCKET:
-            return "sockets"
-        if kind == FILE and size <= _PID_FILE_BYTES and name.endswith(".pid"):
-            return "pid files"
-        return None
+    whole: bool = False
+    """The image had no such folder: all that is in it is new, also what has an old ctime (a renamed folder)."""
 
 
 @dataclass(slots=True)
@@ -125,7 +75,13 @@ class Scan:
     """Relative to the root, as are all paths here."""
     skipped: frozenset[str]
     """Our own folders: not walked, because what lies on a volume may be large, slow, or not answer at all."""
+    image: Image | None = None
+    """The names that the image held; None: not known, and then nothing is known to be deleted."""
     notes: tuple[str, ...] = ()
+    deleted: list[str] = field(default_factory=list)
+    """What the image held and is gone, the topmost paths only; also its folders that are no folders any more."""
+    altered: list[str] = field(default_factory=list)
+    """Folders that are new, or have another owner or mode than in the image."""
     excluded: dict[str, Amount] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
@@ -141,29 +97,33 @@ class Scan:
         """
         stack: list[_Pending] = [_Pending("", None, None)]
         while stack:
-            folder, rule, entry = stack.pop()
-            if entry is not None:
-                yield entry
+            folder = stack.pop()
+            if folder.entry is not None:
+                yield folder.entry
             pause()
             try:
-                listing = os.scandir(f"{self.root}/{folder}")
+                listing = os.scandir(f"{self.root}/{folder.path}")
             except OSError as error:
-                self._unreadable(folder, rule, error)
+                self._unreadable(folder.path, folder.rule, error)
                 continue
+            present: dict[str, str | None] = {}
             with listing:
-                yield from self._folder(listing, folder, rule, stack)
+                yield from self._folder(listing, folder, stack, present)
+            if self.image is not None and (folder.entry is not None or not folder.path):
+                self._find_deleted(self.image, folder.path, present)
 
     def _folder(
         self,
         listing: Iterator[os.DirEntry[str]],
-        folder: str,
-        outer: str | None,
+        folder: _Pending,
         stack: list[_Pending],
+        present: dict[str, str | None],
     ) -> Iterator[Entry]:
-        since_ns = self.since_ns if self.since_ns is not None else -(1 << 63)
-        prefix = folder + "/" if folder else ""
+        since_ns = self.since_ns if self.since_ns is not None and not folder.whole else -(1 << 63)
+        prefix, outer = folder.path + "/" if folder.path else "", folder.rule
         for item in listing:
             path = prefix + item.name
+            present[item.name] = None
             if self._elsewhere(path):
                 continue
             try:
@@ -171,7 +131,7 @@ class Scan:
             except OSError as error:
                 self._unreadable(path, outer, error)
                 continue
-            kind = KINDS[stat.S_IFMT(status.st_mode)]
+            kind = present[item.name] = KINDS[stat.S_IFMT(status.st_mode)]
             rule = outer or self.excludes.rule(path, item.name, kind, status.st_size)
             if status.st_ctime_ns < since_ns:
                 if kind == FOLDER:
@@ -183,9 +143,29 @@ class Scan:
             if rule is not None:
                 self._leave_out(entry, rule, inside=outer is not None)
             if kind == FOLDER:
-                stack.append(_Pending(path, rule, entry if rule is None else None))
+                stack.append(self._walk_into(entry, rule, status))
             elif rule is None:
                 yield entry
+
+    def _walk_into(self, entry: Entry, rule: str | None, status: os.stat_result) -> _Pending:
+        if rule is not None or self.image is None:
+            return _Pending(entry.path, rule, entry if rule is None else None)
+        before = self.image.signature(entry.path)
+        if before != sign(status):
+            self.altered.append(entry.path)
+        return _Pending(entry.path, None, entry, whole=before is None)
+
+    def _find_deleted(self, image: Image, folder: str, present: dict[str, str | None]) -> None:
+        """Compare a folder that has changed with what the image held in it: a deletion moves the folder's ctime."""
+        for name, signature in image.children(folder).items():
+            path, kind = f"{folder}/{name}" if folder else name, kind_of(signature)
+            if name in present and (kind != FOLDER or present[name] in {FOLDER, None}):
+                continue
+            if self.excludes.rule(path, name, kind, size_of(signature)) is None and not self._is_ours(path):
+                self.deleted.append(path)
+
+    def _is_ours(self, path: str) -> bool:
+        return path in self.mount_points or path in self.skipped
 
     def _unreadable(self, path: str, rule: str | None, error: OSError) -> None:
         vanished = isinstance(error, FileNotFoundError | NotADirectoryError)
@@ -247,15 +227,6 @@ def _plain_bytes(status: os.stat_result) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def is_sparse(status: os.stat_result) -> bool:
-    """Tell whether a regular file fills clearly fewer blocks than its size."""
-    return (
-        stat.S_ISREG(status.st_mode)
-        and status.st_size >= SPARSE_FROM_BYTES
-        and status.st_blocks * 512 <= status.st_size - 4096
-    )
-
-
 def new_scan(
     root: Path,
     *,
@@ -263,21 +234,24 @@ def new_scan(
     mounts: Sequence[Mount],
     excludes: Excludes | None = None,
     skip: Sequence[Path] = (),
+    image: Image | None = None,
 ) -> Scan:
     """
     Return a scan of `root` that has not walked yet.
 
     `since_ns` is a wall clock instant in nanoseconds, None: everything counts. `skip` are absolute paths of our own:
-    the state folder and the volume.
+    the state folder and the volume. `image` counts only where it was noted in this very container.
     """
     real = os.path.realpath(root)
+    known = image if image is not None and image.since_ns == since_ns else None
     return Scan(
         root=real.rstrip("/"),
         since_ns=since_ns,
         excludes=excludes or Excludes(),
         mount_points=points_below(real, mounts),
         skipped=_below(real, skip),
-        notes=_blind_spots(mounts) if since_ns is not None else (),
+        image=known,
+        notes=_blind_spots(mounts, known) if since_ns is not None else (),
     )
 
 
@@ -287,9 +261,15 @@ def _below(real: str, paths: Sequence[Path]) -> frozenset[str]:
     return frozenset(path.removeprefix(prefix) for path in resolved if path.startswith(prefix) and path != prefix)
 
 
-def _blind_spots(mounts: Sequence[Mount]) -> tuple[str, ...]:
-    """Return what a ctime scan can't see here: overlays that rename folders of the image without copying them."""
+def _blind_spots(mounts: Sequence[Mount], image: Image | None) -> tuple[str, ...]:
+    """Return what can't be seen here, for people."""
+    if image is not None:
+        late = image.late_s > _LATE_S
+        return (f"{_NOTED} {image.late_s / 60:.0f} min after the start: {_NOT_KNOWN}",) if late else ()
     root = root_mount(mounts)
-    if root is None or "redirect_dir=on" not in root.options:
-        return ()
-    return ("/ is an overlay with redirect_dir=on: the files in a renamed folder of the image are not seen",)
+    renames = root is not None and "redirect_dir=on" in root.options
+    lost = ("/ is an overlay with redirect_dir=on: the files in a renamed folder of the image are not seen",)
+    return (
+        "the names of the image were not noted at the start: what has been deleted is not known",
+        *(lost if renames else ()),
+    )

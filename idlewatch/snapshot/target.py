@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.scan import FOLDER, SYMLINK
+from idlewatch.snapshot.kinds import FOLDER, SYMLINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.codec import CHUNK_BYTES, Bytes, Sink
-from idlewatch.snapshot.scan import FIFO, FILE, FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
+from idlewatch.snapshot.kinds import FIFO, FILE, FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
