@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from idlewatch import policy
+from idlewatch import policy, troubles
 from idlewatch.errors import SignalError
 from idlewatch.model import Action, Activity, Alarm, Clock, Decision, Finding, Limits, Outcome, Reading, Signal
 from idlewatch.policy import Moment, State
@@ -109,6 +109,7 @@ class Daemon:
         now_s = self._clock.now_s()
         readings = [read(signal, now_s) for signal in self._signals]
         findings = [judge(signal, reading) for signal, reading in zip(self._signals, readings, strict=True)]
+        findings = troubles.without_lonely(self.state.blind, findings, now_s)
         outcome = self._actions.poll(now_s)
         alarms: tuple[Alarm, ...] = ()
         if outcome:

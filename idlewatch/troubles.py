@@ -20,6 +20,12 @@ Troubles = Mapping[str, str]
 
 BLIND_ALARM_S = 15 * 60.0
 """A signal unseen for so long raises an alarm, and again at each doubling."""
+ALONE_S = 3 * 3600.0
+"""So long must nothing else have been in use before people are told that one job or transfer is all there is."""
+LONELY = frozenset({"jobs", "transfers"})
+"""Signals whose notice says just that of what they see; what others saw they can't know."""
+_SEES_THE_SAME = "host"
+"""It sees every job and every transfer, too."""
 CEILING_STEPS_S = (900.0, 3600.0, 6 * 3600.0)
 """A ceiling is announced so long before the warning that it brings; a step longer than half of it is left out."""
 _LONGEST_TICK_S = 60.0
@@ -30,7 +36,7 @@ PRICE_GRACE_S = 15 * 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blindness:
-    """What is remembered of signals that could not be read."""
+    """What is remembered of when signals could not be read, and of when they saw use."""
 
     looked_s: float = 0.0
     since_s: Mapping[str, float] = field(default_factory=dict)
@@ -39,6 +45,8 @@ class Blindness:
     """Refining signal -> how long it was unknown, in all, since it last proved activity."""
     due_s: Mapping[str, float] = field(default_factory=dict)
     """Signal -> the blind time at which the next alarm is due."""
+    used_s: Mapping[str, float] = field(default_factory=dict)
+    """Signal -> when it last saw use."""
 
 
 def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blindness:
@@ -53,7 +61,8 @@ def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blind
         elif one.signal in spent and one.activity is Activity.ACTIVE:
             spent[one.signal] = 0.0
     since = {f.signal: blind.since_s.get(f.signal, now_s) for f in unknown}
-    return replace(blind, looked_s=now_s, since_s=since, spent_s=spent)
+    used = {**blind.used_s, **{f.signal: now_s for f in findings if f.activity is Activity.ACTIVE}}
+    return replace(blind, looked_s=now_s, since_s=since, spent_s=spent, used_s=used)
 
 
 def still_waited_for(blind: Blindness, finding: Finding, connected_for_s: float) -> bool:
@@ -91,6 +100,15 @@ def _unseen_s(finding: Finding, clock: IdleClock, now_s: float) -> float:
     if finding.activity is Activity.ABSENT or finding.refines:
         return 0.0
     return idle_clock.unseen_s(clock, finding.signal, now_s)
+
+
+def without_lonely(blind: Blindness, findings: Iterable[Finding], now_s: float) -> list[Finding]:
+    """Return the findings; one job or transfer is not told to be all there is where another signal saw use lately."""
+    findings = list(findings)
+    lately = {signal for signal, used_s in blind.used_s.items() if now_s - used_s < ALONE_S}
+    lately |= {finding.signal for finding in findings if finding.activity is Activity.ACTIVE}
+    lately -= {_SEES_THE_SAME}
+    return [replace(f, notice=None) if f.signal in LONELY and lately - {f.signal} else f for f in findings]
 
 
 def of_notices(troubles: Troubles, findings: Iterable[Finding]) -> Troubles:

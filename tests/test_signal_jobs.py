@@ -591,6 +591,27 @@ def test_one_job_that_is_all_there_is_for_3_h_is_told_with_the_line_to_paste() -
     assert notice.endswith("IDLEWATCH_IGNORE=jobs,host")
 
 
+@pytest.mark.parametrize("command", ["claude", "node /opt/node_modules/@anthropic-ai/claude-code/cli.js"])
+def test_an_agent_that_works_for_hours_is_nothing_that_somebody_forgot(command: str) -> None:
+    machine = Machine()
+    machine.start(300, 1, command, since_s=300.0)
+    machine.start(301, 300, "python analyse.py", since_s=200.0)
+    found = watched(machine, 4 * 3600, busy(machine, 301))
+    assert found[-1].activity is Activity.ACTIVE
+    assert not any(each.notice for each in found)
+
+
+def test_what_an_agent_left_behind_is_a_job_like_any_other() -> None:
+    machine = Machine()
+    machine.start(300, 1, "claude", since_s=300.0)
+    machine.start(301, 300, "python miner.py", since_s=200.0)
+    signal = JobsSignal(kernel=machine)
+    watched(machine, 3600, busy(machine, 301), signal=signal)
+    machine.ends(300)
+    found = watched(machine, 4 * 3600, busy(machine, 301), signal=signal)
+    assert "miner.py (pid 301)" in (found[-1].notice or "")
+
+
 def test_two_jobs_are_not_one_alone() -> None:
     machine = Machine()
     machine.start(300, 1, "python a.py", since_s=300.0)

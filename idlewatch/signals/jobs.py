@@ -9,9 +9,10 @@ nothing. What rights deny is no reason not to know: then it says so, and the hos
 Facts of a reading:
 
     trees   list, those that used most: id, where (tmux, ssh, closed terminal, an agent's name …), name and pid of the
-            process that used most of it, cpu_s (CPU seconds in `covers_s`)
+            process that used most of it, agent (whether that is an AI coding agent or below one), cpu_s (CPU seconds
+            in `covers_s`)
     tools   list: id, where, name, pid, agent (an AI coding agent, not a batch tool), read_bytes and write_bytes
-            (through any read and write call), children (processes that it started)
+            (through any read or write call), children (processes that it started)
     unseen  what /proc does not show here, in words; None where it shows all
 """
 

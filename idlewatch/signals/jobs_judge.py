@@ -69,6 +69,8 @@ class JobsJudge:
         """Instant and length of each look."""
         self._trees: dict[str, _Tree] = {}
         self._tools: dict[str, _Tool] = {}
+        self._agents: set[str] = set()
+        """IDs of those trees and tools that are AI coding agents' by what they last did."""
         self._alone: tuple[str, float] | None = None
 
     def finding(self, facts: Facts, at_s: float, covers_s: float) -> Finding:
@@ -77,6 +79,7 @@ class JobsJudge:
         tools = {str(one["id"]): (_label(one), self._look(one, at_s, covers_s)) for one in objects(facts["tools"])}
         unseen = facts["unseen"]
         self._take_in(trees, tools, at_s, covers_s)
+        self._know_agents([*objects(facts["trees"]), *objects(facts["tools"])])
         used = [*self._cpu_in_use(), *self._progress()]
         busy = [] if used else list(self._busy_now())
         return replace(
@@ -128,6 +131,11 @@ class JobsJudge:
                 tool.looks.popleft()
         self._tools = {id_: tool for id_, tool in self._tools.items() if tool.looks}
         self._trees = {id_: tree for id_, tree in self._trees.items() if tree.window.mean_cores() > 0}
+
+    def _know_agents(self, told: Iterable[Facts]) -> None:
+        for one in told:
+            (self._agents.add if one.get("agent") else self._agents.discard)(str(one["id"]))
+        self._agents &= self._trees.keys() | self._tools.keys()
 
     # ---------------------------------------------------------------- proofs
 
@@ -186,9 +194,9 @@ class JobsJudge:
         return "no job uses CPU" if most is None else f"no job above its limit; most: {self._of_cpu(most)}"
 
     def _notice(self, used: list[_Clause], at_s: float) -> str | None:
-        """Return what people must hear of a job that is all there is for hours."""
+        """Return what people must hear of a job that is all there is for hours; nobody forgot an agent that works."""
         ids = {clause.id for clause in used}
-        if len(ids) != 1:
+        if len(ids) != 1 or ids & self._agents:
             self._alone = None
             return None
         clause = used[0]

@@ -83,7 +83,8 @@ class JobsLook:
         least_s = _LEAST_CORES * (now.at_s - before.at_s)
         most = sorted(trees.items(), key=lambda item: -item[1].cpu_s)[:_TREES_MAX]
         return [
-            _named(tree.by, places) | {"id": _id(key), "cpu_s": round(tree.cpu_s, 3)}
+            _named(tree.by, places)
+            | {"id": _id(key), "cpu_s": round(tree.cpu_s, 3), "agent": places.of(tree.by).is_agents}
             for key, tree in most
             if tree.by is not None and tree.cpu_s >= least_s
         ]

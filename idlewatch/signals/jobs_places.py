@@ -42,6 +42,8 @@ class Place:
     """Whether its CPU is anybody's work."""
     under_editor: bool
     """Started by an editor by itself, and in no terminal: what it does there is the editor's habit."""
+    is_agents: bool = False
+    """An AI coding agent, or started by one."""
 
 
 class Places:
@@ -74,7 +76,8 @@ class Places:
                 return Place(self.program(each).name, counts=False, under_editor=False)
             noise = noise or above is Role.NOISE
             if above in {Role.AGENT, Role.KERNEL}:
-                return Place(self._below(each, process), counts=True, under_editor=False)
+                where, is_agents = self._below(each, process), above is Role.AGENT
+                return Place(where, counts=True, under_editor=False, is_agents=is_agents)
             if above is Role.EDITOR:
                 return self._in_editor(process, each, role, noise=noise)
             if above is Role.HOUSE:
