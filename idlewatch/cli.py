@@ -7,24 +7,60 @@ Exit codes: 0 done · 1 failed · 2 bad settings or usage (named) · 3 refused, 
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TypeAlias
 
 from idlewatch import __version__, logs
 from idlewatch.durations import parse_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
+from idlewatch.verbs import output
+from idlewatch.verbs.faults import meaning
 
 DONE, FAILED, BAD_SETTINGS, REFUSED = 0, 1, 2, 3
+_TASK = "_task"
+_PURPOSE = "Stops the Pod that nobody uses, after saving what the stop would wipe."
+_MORE = "`idlewatch VERB --help` says more about one."
+_GROUPS = {
+    "Every day": ("run", "status", "why", "hold", "stop"),
+    "Holds": ("holds", "release"),
+    "What a stop wipes": ("loss", "save", "snapshots", "restore"),
+    "What was seen": ("history", "gpu", "record", "replay"),
+    "Proof and settings": ("doctor", "settings", "demo"),
+}
+"""How the help lists the verbs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code and prints one sentence a problem to stderr."""
-    options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [_TASK]:
+        logs.set_up()
+        return _outcome(lambda: _task(words[1:]))
+    with output.guarded():
+        try:
+            try:
+                return _run(words)
+            finally:
+                sys.stdout.flush()
+        except output.OutputError as error:
+            return output.given_up(error)
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments:
+        sys.stderr.write(_shortly())
+        return BAD_SETTINGS
+    options = _parsed(arguments)
     logs.set_up()
+    return _outcome(lambda: options.run(options))
+
+
+def _outcome(run: Callable[[], bool]) -> int:
     try:
-        return DONE if options.run(options) else FAILED
+        return DONE if run() else FAILED
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"idlewatch: {problem}\n")
@@ -35,46 +71,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except IdlewatchError as error:
         sys.stderr.write(f"idlewatch: {error}\n")
         return FAILED
+    except OSError as error:
+        sys.stderr.write(f"idlewatch: {meaning(error)}\n")
+        return FAILED
     except KeyboardInterrupt:
         sys.stderr.write("idlewatch: interrupted; nothing half done counts\n")
         return FAILED
 
 
-def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+def _parsed(arguments: list[str]) -> argparse.Namespace:
     """What follows `hold … --` is a command and none of ours to understand."""
     command: list[str] = []
-    if arguments and arguments[0] == "hold" and "--" in arguments:
-        at = list(arguments).index("--")
-        arguments, command = arguments[:at], list(arguments[at + 1 :])
+    if arguments[0] == "hold" and "--" in arguments:
+        at = arguments.index("--")
+        arguments, command = arguments[:at], arguments[at + 1 :]
         if not command:
             _parser().error("hold: there is no command after --")
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    _refuse_unknown(parser, arguments[0])
+    options = parser.parse_args(arguments)
+    if command and options.pid is not None:
+        parser.error("hold: --pid goes without a command: a hold with a command ends with that command")
     if command:
         options.command = command
     elif getattr(options, "then_stop", False):
-        _parser().error("hold: --then-stop needs a command: idlewatch hold --then-stop -- python train.py")
+        parser.error("hold: --then-stop needs a command: idlewatch hold --then-stop -- python train.py")
     return options
+
+
+def _refuse_unknown(parser: argparse.ArgumentParser, verb: str) -> None:
+    verbs = parser.get_default("verbs")
+    if verb.startswith("-") or verb in verbs:
+        return
+    near = difflib.get_close_matches(verb, verbs, n=1)
+    meant = f"did you mean {near[0]}?" if near else "`idlewatch --help` lists them all"
+    parser.exit(BAD_SETTINGS, f"idlewatch: there is no verb {verb!r}; {meant}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="idlewatch",
-        description="Stops the Pod that nobody uses, after saving what the stop would wipe.",
-        epilog="Exit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused with the reason.",
+        usage="idlewatch VERB [OPTION ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{_MORE}\nExit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused with the reason.",
     )
     parser.add_argument("--version", action="version", version=f"idlewatch {__version__}")
-    added = parser.add_subparsers(required=True, metavar="VERB")
+    added = parser.add_subparsers(required=True, metavar="VERB", help=argparse.SUPPRESS)
     _add_watching(added)
     _add_holds(added)
     _add_saving(added)
     _add_readings(added)
     _add_doctor(added)
-    _add(added, "settings", "showing.settings", "every setting, its value and where it came from", json=True)
+    settings = _add(added, "settings", "showing.settings", "every setting, its value and where it came from", json=True)
+    settings.set_defaults(strict=True)
     _add(added, "demo", "saving.demo", "the whole path on a simulated Pod: no GPU, no account")
-    task = added.add_parser("_task")
-    task.add_argument("name")
-    task.set_defaults(run=_task)
+    verbs = {name: verb.get_default("summary") for name, verb in added.choices.items()}
+    parser.set_defaults(verbs=verbs)
+    parser.description = "\n\n".join([_PURPOSE, *_grouped(verbs)])
     return parser
+
+
+def _grouped(verbs: Mapping[str, str]) -> list[str]:
+    """A paragraph for each group; verbs that are in none come last."""
+    named = {name for group in _GROUPS.values() for name in group}
+    groups = {**_GROUPS, "More": tuple(name for name in verbs if name not in named)}
+    width = max(map(len, verbs))
+    return [
+        "\n".join([f"{title}:", *(f"  {name:<{width}}  {verbs[name]}" for name in names)])
+        for title, names in groups.items()
+        if names
+    ]
+
+
+def _shortly() -> str:
+    """For somebody who wrote `idlewatch` and nothing else."""
+    first = _grouped(_parser().get_default("verbs"))[0]
+    return f"{_PURPOSE}\n\n{first}\n\nAll verbs: idlewatch --help. To see it at work: idlewatch demo.\n"
 
 
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (it has no public name)
@@ -83,23 +155,25 @@ _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noq
 def _add(added: _Verbs, name: str, target: str, text: str, *, json: bool = False) -> argparse.ArgumentParser:
     """`target`: module and function in `idlewatch.verbs`, loaded only where the verb is run: the daemon stays light."""
     verb = added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    verb.set_defaults(run=lambda options: _carried_out(target, options), target=target)
+    verb.set_defaults(run=lambda options: _carried_out(target, options), target=target, summary=text, strict=False)
     if json:
         verb.add_argument("--json", action="store_true", help="as JSON, for programs")
     return verb
 
 
 def _carried_out(target: str, options: argparse.Namespace) -> bool:
+    if options.strict:
+        import_module("idlewatch.verbs.words").loaded(strict=True)
     module, _, function = target.partition(".")
     done: bool = getattr(import_module(f"idlewatch.verbs.{module}"), function)(options)
     return done
 
 
-def _task(options: argparse.Namespace) -> bool:
-    """A slow effect of the daemon's, in this child process."""
+def _task(arguments: list[str]) -> bool:
+    """A slow effect of the daemon's, in this child process; no verb, because its words are for the daemon alone."""
     from idlewatch import tasks, work
 
-    return tasks.serve(work.TASKS[options.name]) == 0
+    return tasks.serve(work.TASKS[arguments[0]]) == 0
 
 
 def _add_watching(added: _Verbs) -> None:
@@ -109,7 +183,7 @@ def _add_watching(added: _Verbs) -> None:
     _add(added, "status", "showing.status", "what is true now: phase, quiet time, signals, troubles", json=True)
     _add(added, "why", "showing.why", "what keeps this Pod up, and what would have been without it", json=True)
     _add(added, "history", "showing.history", "what was decided and done since this start", json=True)
-    stop = _add(added, "stop", "holding.stop", "ask the daemon to save and stop this Pod now, in use or not")
+    stop = _add(added, "stop", "stopping.stop", "ask the daemon to save and stop this Pod now, in use or not")
     stop.add_argument(
         "--after", type=_span, default=30.0, metavar="DURATION", help="warn people for so long (default: 30s)"
     )
@@ -137,7 +211,8 @@ def _add_holds(added: _Verbs) -> None:
 
 def _add_saving(added: _Verbs) -> None:
     _add(added, "loss", "saving.loss", "what a stop now would destroy", json=True)
-    _add(added, "save", "saving.save", "save what a stop would wipe, now, to the volume")
+    save = _add(added, "save", "saving.save", "save what a stop would wipe, now, to the volume")
+    save.set_defaults(strict=True)
     _add(added, "snapshots", "saving.snapshots", "the saved copies of this Pod, the newest first", json=True)
     restore = _add(added, "restore", "saving.restore", "bring a saved copy back", json=True)
     restore.add_argument("id", nargs="?", help="the beginning of its id is enough (default: the newest)")
@@ -159,6 +234,7 @@ def _add_readings(added: _Verbs) -> None:
     gpu.add_argument("--once", action="store_true", help="one look, then end; also without a terminal")
     gpu.add_argument("--for", dest="for_s", type=_span, metavar="DURATION", help="end after so long")
     record = _add(added, "record", "replaying.record", "write all readings of this machine into a file for replay")
+    record.set_defaults(strict=True)
     record.add_argument("file", metavar="FILE", help="a new file; .gz is packed")
     record.add_argument(
         "--for", dest="for_s", type=_span, metavar="DURATION", help="end after so long (default: Ctrl-C)"

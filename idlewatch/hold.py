@@ -274,6 +274,7 @@ def _program() -> str:
 
 
 def _clean(text: str, longest: int) -> str:
-    """Return `text` on one line, without what could steer a terminal, cut at `longest` characters."""
+    """Return `text` on one line, without what could steer a terminal, cut with an ellipsis at `longest` characters."""
     spaced = "".join(" " if char.isspace() else char for char in text)
-    return "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs"})[:longest]
+    clean = "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs"})
+    return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"

@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import unicodedata
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,12 +99,20 @@ def read_holds(
     return HoldsRead(active=tuple(active), ended=tuple(ended), unreadable=tuple(unreadable))
 
 
-def remove(state_dir: Path, ids: Iterable[str]) -> None:
-    """Remove the files of these holds. One that can't be removed stays, and is found ended again."""
+def remove(state_dir: Path, ids: Iterable[str]) -> dict[str, OSError]:
+    """
+    Remove the files of these holds. Never raises.
+
+    Returns those that can't be removed, with the error: they stay, and are found again.
+    """
+    stayed = {}
     for id_ in ids:
         if _ID.fullmatch(id_):
-            with suppress(OSError):
-                (state_dir / "holds" / f"{id_}.json").unlink()
+            try:
+                (state_dir / "holds" / f"{id_}.json").unlink(missing_ok=True)
+            except OSError as error:
+                stayed[id_] = error
+    return stayed
 
 
 def _names(folder: Path, unreadable: list[UnreadableHold]) -> list[str]:
@@ -217,11 +224,14 @@ def _ended(hold: Hold, why: str) -> EndedHold:
 
 
 def _clean(value: object, longest: int) -> str:
-    """Return text of others on one line, without what could steer a terminal or can't be written down."""
+    """
+    Return text of others on one line, without what could steer a terminal or can't be written down.
+
+    What is longer than `longest` characters ends in an ellipsis there.
+    """
     text = value if isinstance(value, str) else ""
-    return "".join(char for char in text[:1000] if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"})[
-        :longest
-    ]
+    clean = "".join(char for char in text[:1000] if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"})
+    return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
 
 
 def _reason(error: Exception) -> str:

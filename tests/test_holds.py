@@ -228,7 +228,7 @@ def test_words_of_others_are_made_printable(folder: Folder) -> None:
     folder.put(who="\x1b[31mme", reason="a\ud800\u202eb" + "x" * 5000)
     hold = folder.read().active[0]
     assert hold.who == "[31mme"
-    assert hold.reason == "ab" + "x" * 198
+    assert hold.reason == "ab" + "x" * 197 + "…"
 
 
 def test_a_missing_folder_holds_nothing_and_one_that_is_none_is_reported(tmp_path: Path) -> None:

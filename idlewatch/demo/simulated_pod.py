@@ -99,11 +99,12 @@ class Narrator:
     def tell(self, text: str) -> None:
         """A notice as people in the Pod would see it on their terminals."""
         for line in text.splitlines():
-            self._console.print(f"              | {line}", highlight=False, markup=False)
+            self._console.print(f"              | {line}", highlight=False, markup=False, soft_wrap=True)
 
     def say(self, style: str, what: str, why: str) -> None:
         """One line of the story."""
-        self._console.print(f"{self._clock.wall():%a %H:%M:%S}  [{style}]{what:<7}[/{style}] {why}", highlight=False)
+        at = f"{self._clock.wall():%a %H:%M:%S}"
+        self._console.print(f"{at}  [{style}]{what:<7}[/{style}] {why}", highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,7 @@ def simulate(console: Console, folder: Path) -> Story:
     wiped = len(before)
     shutil.rmtree(disk)
     disk.mkdir()
-    after = stopped.is_set() and _start_again(console, here, disk) and _digests(disk) == before
+    after = stopped.is_set() and _start_again(console, here, disk, clock.wall()) and _digests(disk) == before
     return Story(
         stopped_at=clock.wall() if stopped.is_set() else None,
         why=why,
@@ -190,7 +191,9 @@ def _watch(console: Console, here: Assembly, clock: DemoClock, variables: dict[s
     )
     hours = format_duration(RecordedGpu(recorded_rows()).ends_s)
     console.print(
-        f"A simulated Pod; a developer's GPU as recorded over {hours}, then nobody comes back.\n", highlight=False
+        f"A simulated Pod; a developer's GPU as recorded over {hours}, then nobody comes back.\n",
+        highlight=False,
+        soft_wrap=True,
     )
     daemon.run(until=lambda: stopped.is_set() or clock.now_s() > 86400.0)
     daemon.close()
@@ -198,13 +201,19 @@ def _watch(console: Console, here: Assembly, clock: DemoClock, variables: dict[s
     return daemon.state.why
 
 
-def _start_again(console: Console, here: Assembly, disk: Path) -> bool:
-    """The next start: an empty disk, the same volume."""
+def _start_again(console: Console, here: Assembly, disk: Path, stopped: datetime) -> bool:
+    """
+    The next start: an empty disk, the same volume.
+
+    The note was written by a child process, whose clock is the real one; it is told at the simulated time.
+    """
     if here.volume is None:
         return False
     again = replace(here.pod, boot_key=f"{POD_ID}@second")
     console.print("\nThe machine is gone, its disk wiped. Started again with the same volume:", highlight=False)
-    said = notes.previous_stop(notes.stop_note(here.volume, POD_ID), again.boot_key)
+    note = notes.stop_note(here.volume, POD_ID)
+    told_at = note and {**note, "at": f"{stopped:%a %H:%M:%S}"}
+    said = notes.previous_stop(told_at, again.boot_key)
     console.print(f"  {said}", highlight=False, soft_wrap=True)
     report = restore(find(here.volume, POD_ID), disk)
     console.print(f"  restored {report.files} files and {report.folders} folders", highlight=False)

@@ -8,66 +8,131 @@ server without requests is then judged like anything else, and a hung job does n
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from idlewatch import hold as placing
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
+from idlewatch.verbs.faults import meaning
 
 _LOOK_EVERY_S = 10.0
 _PROGRESS_SHARE = 0.01
 """Of one core, over the time since the last progress began to be looked for."""
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_EXPECTED = frozenset({signal.SIGINT, signal.SIGPIPE, *_PASSED_ON})
+"""Ends of a command that whoever is at its terminal brought about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """How a held command ended."""
+
+    status: int
+    """As a shell would have it: 128 + n for a signal n, 127 or 126 where it could not be started."""
+    started: bool = True
 
 
 def run_held(
-    command: Sequence[str], *, reason: str, who: str, for_s: float, state_dir: Path, no_progress_s: float
-) -> int:
+    command: Sequence[str],
+    *,
+    reason: str,
+    who: str,
+    for_s: float,
+    state_dir: Path,
+    no_progress_s: float,
+    placed: Callable[[], None] = lambda: None,
+) -> Held:
     """
-    Run `command` under a hold of at most `for_s`; returns its exit status as a shell would (128 + n for a signal n).
+    Run `command` under a hold of at most `for_s`; `placed` is called once that is there.
 
     Raises Refused where no hold can be placed; then nothing is started.
     """
     try:
         path = placing.place(reason, for_s=for_s, pid=os.getpid(), who=who, state_dir=state_dir)
     except OSError as error:
-        raise Refused(f"can't place a hold, so nothing was started: {error}") from error
+        raise Refused(f"can't place a hold, so nothing was started: {no_hold(error, state_dir)}") from error
     try:
-        return _status(command, lambda: _let_go(path, no_progress_s), no_progress_s)
+        placed()
+        return _run(command, lambda: _let_go(path, no_progress_s), no_progress_s)
     finally:
-        placing.release(path)
+        _release(path)
 
 
-def _status(command: Sequence[str], let_go: Callable[[], None], no_progress_s: float) -> int:
+def no_hold(error: OSError, state_dir: Path) -> str:
+    """Why a hold could not be placed, and what helps."""
+    if isinstance(error, placing.NoDaemonError):
+        return f"no idlewatch daemon runs here (there is no folder {state_dir}); start it with `idlewatch run`"
+    if isinstance(error, ProcessLookupError):
+        return f"there is no process {error.filename}"
+    return meaning(error, state_dir / "holds")
+
+
+def _run(command: Sequence[str], let_go: Callable[[], None], no_progress_s: float) -> Held:
     with _shutdown_requests() as requests:
         try:
             process = subprocess.Popen(command)
-        except OSError as error:
-            sys.stderr.write(f"idlewatch: can't start {command[0]}: {error.strerror}\n")
-            return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"idlewatch: can't start {command[0]}: {_not_started(command[0], error)}\n")
+            return Held(status=_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE, started=False)
         requests.pass_to(process)
-        progress = _Progress(process.pid, no_progress_s)
-        while True:
-            try:
-                status = process.wait(_LOOK_EVERY_S)
-            except subprocess.TimeoutExpired:
-                if progress.over():
-                    let_go()
-                continue
-            return status if status >= 0 else 128 - status
+        status = _ended(process, _Progress(process.pid, no_progress_s), let_go)
+    if status >= 0:
+        return Held(status=status)
+    if -status not in _EXPECTED:
+        sys.stderr.write(f"idlewatch: {command[0]} was ended by {_name(-status)}\n")
+    return Held(status=128 - status)
+
+
+def _ended(process: subprocess.Popen[bytes], progress: _Progress, let_go: Callable[[], None]) -> int:
+    while True:
+        try:
+            return process.wait(_LOOK_EVERY_S)
+        except subprocess.TimeoutExpired:
+            if progress.over():
+                let_go()
+
+
+def _not_started(name: str, error: OSError | ValueError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOENT and os.path.lexists(name) and "/" in name:
+        return "the interpreter that its first line names is not there, or the link leads nowhere"
+    if number == errno.ENOENT:
+        return "there is no such command"
+    if number == errno.EACCES:
+        return (
+            "it is a folder" if Path(name).is_dir() else f"it is not executable; chmod +x {name}, or name its program"
+        )
+    if number == errno.ENOEXEC:
+        return f"it is no program and its first line names none; write sh {name}, or whatever reads it"
+    return str(error.strerror if isinstance(error, OSError) else error).lower()
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _release(path: Path) -> None:
+    """Where that fails, the hold ends with this process: the command and its status are worth more than an error."""
+    with suppress(OSError):
+        placing.release(path)
 
 
 def _let_go(path: Path, no_progress_s: float) -> None:
     if path.exists():
-        placing.release(path)
+        _release(path)
         span = format_duration(no_progress_s)
         sys.stderr.write(f"idlewatch: no progress for {span}: the hold has ended, the command runs on\n")
 

@@ -19,6 +19,7 @@ from idlewatch.replay.story import Story, foreign_variables
 from idlewatch.settings import settings_record
 from idlewatch.show.replayed import Replayed, as_json, table
 from idlewatch.signals import SIGNALS
+from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded, say
 from idlewatch.watch import MachineClock
 
@@ -87,7 +88,7 @@ def _recorded(
         into = recorder.Recorder(file, _head(here), packed=options.file.endswith(".gz"))
         return recorder.record(into, signals, clock, interval_s, for_s)
     except OSError as error:
-        raise IdlewatchError(f"{options.file} can't be written: {error.strerror}") from error
+        raise IdlewatchError(f"the recording can't be written: {meaning(error, options.file)}") from error
 
 
 def _new_file(name: str) -> BinaryIO:
@@ -95,8 +96,10 @@ def _new_file(name: str) -> BinaryIO:
         return recorder.new_file(Path(name))
     except FileExistsError:
         raise Refused(f"{name} is there already; nothing is overwritten") from None
+    except FileNotFoundError:
+        raise Refused(f"there is no folder {Path(name).parent} for the recording; make it first") from None
     except OSError as error:
-        raise Refused(f"{name} can't be written: {error.strerror}") from error
+        raise Refused(f"the recording can't be written: {meaning(error, name)}") from error
 
 
 def _head(here: Assembly) -> dict[str, Json]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from idlewatch import assembly
-from idlewatch.errors import Refused
-from idlewatch.snapshot import RestoreReport, find, measure_loss
+from idlewatch.errors import Refused, SnapshotError
+from idlewatch.snapshot import Snapshot, measure_loss
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
+from idlewatch.verbs.faults import is_full
+from idlewatch.verbs.restored import NAMED, restored_lines
 from idlewatch.verbs.words import loaded, say, size, volume
 
 
@@ -40,7 +44,9 @@ def save(_options: argparse.Namespace) -> bool:
     here = assembly.assembled(loaded())
     if here.save_root is None:
         raise Refused("this machine keeps its disk over a stop; there is nothing to save")
-    made = save_now(assembly.save_request(here, volume(here), here.save_root), progress=_show_progress)
+    kept = volume(here)
+    with _progress_shown(), _room(kept):
+        made = save_now(assembly.save_request(here, kept, here.save_root), progress=_show_progress)
     say([f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."])
     return True
 
@@ -58,25 +64,66 @@ def snapshots(options: argparse.Namespace) -> bool:
 
 
 def restore(options: argparse.Namespace) -> bool:
-    """`idlewatch restore`."""
+    """`idlewatch restore`: done where everything that was asked for is back, but for what is newer here."""
     here = assembly.assembled(loaded())
-    snapshot = find(volume(here), here.pod_name, options.id)
-    target = Path(options.into) if options.into else here.save_root or Path(snapshot.root)
-    report = bring_back(snapshot, target, dry_run=options.dry_run, overwrite=options.overwrite, progress=_show_progress)
-    say([json.dumps(report.as_json())] if options.json else _restored(report))
-    return True
+    snapshot = _chosen(volume(here), here.pod_name, options.id)
+    target = _target(options.into, here.save_root or Path(snapshot.root))
+    with _progress_shown(), _room(target):
+        report = bring_back(
+            snapshot, target, dry_run=options.dry_run, overwrite=options.overwrite, progress=_show_progress
+        )
+    say([json.dumps(report.as_json())] if options.json else restored_lines(report))
+    return not report.in_the_way
 
 
-def _restored(report: RestoreReport) -> list[str]:
-    did = "Would bring back" if report.dry_run else "Brought back"
-    what = f"{report.files} files and {report.folders} folders ({size(report.disk_bytes)})"
-    return [f"{did} {what} from {report.snapshot}; {report.unchanged} were there already."]
+def _chosen(kept: Path, pod_name: str, wanted: str | None) -> Snapshot:
+    """Raises SnapshotError where none fits, or more than one, with the way out."""
+    found = listed(kept, pod_name)
+    if not found:
+        raise SnapshotError(f"there is no snapshot of {pod_name} on {kept}; `idlewatch save` makes one")
+    fitting = found[:1] if wanted is None else [one for one in found if one.id.startswith(wanted)]
+    if not fitting:
+        raise SnapshotError(f"no snapshot of {pod_name} begins with {wanted}; `idlewatch snapshots` lists them")
+    if len(fitting) > 1:
+        several = ", ".join(one.id for one in fitting[:NAMED])
+        raise SnapshotError(f"{len(fitting)} snapshots begin with {wanted}: {several}; write more of the one you mean")
+    return fitting[0]
+
+
+def _target(told: str | None, usual: Path) -> Path:
+    target = usual if told is None else Path(told)
+    if target.is_dir():
+        return target
+    if target.exists():
+        raise Refused(f"can't restore into {target}: it is no folder")
+    raise Refused(f"can't restore into {target}: there is no such folder; make it first: mkdir -p {target}")
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Say what helps where the disk of `folder` had no room for what the block writes."""
+    try:
+        yield
+    except SnapshotError as error:
+        if is_full(error.__cause__):
+            raise SnapshotError(f"{error}; free some space on the disk of {folder} first") from error
+        raise
+
+
+@contextmanager
+def _progress_shown() -> Iterator[None]:
+    """Progress is one line that is written over; the next one begins on an empty one."""
+    try:
+        yield
+    finally:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
 
 
 def _show_progress(progress: object) -> None:
     stage, done = getattr(progress, "stage", ""), getattr(progress, "done_bytes", 0)
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{stage} {size(done)}   ")
+        sys.stderr.write(f"\r\x1b[K{stage} {size(done)}")
 
 
 def demo(_options: argparse.Namespace) -> bool:

@@ -9,19 +9,34 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from idlewatch.assembly import Assembly
-from idlewatch.errors import IdlewatchError, Refused
+from idlewatch.errors import Refused
 from idlewatch.settings import Loaded, load, pod_sources, verb_sources
+from idlewatch.verbs.faults import person
 
 
-def loaded() -> Loaded:
-    """The settings of a verb: its own environment, then what the daemon was told, then the Pod's."""
-    return load(verb_sources(pod_sources()))
+def loaded(*, strict: bool = False) -> Loaded:
+    """
+    The settings of a verb: its own environment, then what the daemon was told, then the Pod's.
+
+    A name that is no setting is said and let pass: somebody who wants to hold the Pod must not be kept from it by what
+    a hold has no use for. Raises SettingsError where a value is wrong, and if `strict` also for such a name.
+    """
+    told = load(verb_sources(pod_sources()), unknown_names_ok=not strict)
+    for text in told.warnings:
+        warn(f"warning: {text}; left out here, and a daemon would refuse it")
+    return told
 
 
 def say(lines: Iterable[str]) -> None:
     """Print lines."""
     for line in lines:
         sys.stdout.write(f"{line}\n")
+
+
+def warn(text: str) -> None:
+    """Say a sentence that is no answer, beside the answer."""
+    sys.stdout.flush()
+    sys.stderr.write(f"idlewatch: {text}\n")
 
 
 def size(amount: float) -> str:
@@ -34,19 +49,22 @@ def size(amount: float) -> str:
 
 
 def who() -> str:
-    """The person at this terminal."""
+    """The person at this terminal; the number of a user who has no name here."""
     try:
         where = os.ttyname(0).removeprefix("/dev/")
     except OSError:
         where = "no terminal"
     try:
-        return f"{getpass.getuser()} ({where})"
-    except (KeyError, OSError) as error:
-        raise IdlewatchError(f"who are you? {error}") from error
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = person()
+    return f"{name} ({where})"
 
 
 def volume(here: Assembly) -> Path:
     """The volume. Raises Refused where there is none."""
     if here.volume is None:
         raise Refused(here.no_volume_because)
+    if not here.volume.is_dir():
+        raise Refused(f"the volume {here.volume} is not there; mount it, or name another one with IDLEWATCH_VOLUME")
     return here.volume

@@ -1,0 +1,53 @@
+"""What a restore did, for people: also what it left as it was, and how to have that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from idlewatch.snapshot import RestoreReport
+from idlewatch.snapshot.reader import shown
+from idlewatch.verbs.words import size
+
+NAMED = 10
+"""So many of each are named; `--json` has all."""
+
+
+def restored_lines(report: RestoreReport) -> list[str]:
+    """The lines of a restore; paths are relative to its target."""
+    did = "Would bring back" if report.dry_run else "Brought back"
+    what = f"{report.files} files and {report.folders} folders ({size(report.disk_bytes)})"
+    return [
+        f"{did} {what} from {report.snapshot} into {report.target}; {report.unchanged} were there already.",
+        *_paragraph(
+            len(report.kept_newer),
+            f"left as they are, because they are newer than the save; "
+            f"`idlewatch restore {report.snapshot} --overwrite` replaces them:",
+            map(_name, report.kept_newer),
+        ),
+        *_paragraph(
+            len(report.in_the_way),
+            "NOT brought back, because something stands in the way; move it away and run this again:",
+            _with_reasons(report.in_the_way),
+        ),
+        *_paragraph(len(report.skipped), "left out on purpose:", _with_reasons(report.skipped)),
+        *_paragraph(len(report.merged), "joined with the lines that are there:", map(_name, report.merged)),
+        *_paragraph(
+            len(report.attributes), "brought back without all of their attributes:", _with_reasons(report.attributes)
+        ),
+    ]
+
+
+def _with_reasons(reasons: dict[str, str]) -> list[str]:
+    return [f"{_name(path)}: {why}" for path, why in reasons.items()]
+
+
+def _name(path: str) -> str:
+    """A file's name may hold anything, also what steers a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown(path))
+
+
+def _paragraph(many: int, title: str, names: Iterable[str]) -> list[str]:
+    if not many:
+        return []
+    more = [f"  … and {many - NAMED} more; --json names them all"] if many > NAMED else []
+    return [f"{many} {title}", *(f"  {name}" for name in list(names)[:NAMED]), *more]

@@ -1,0 +1,77 @@
+"""`stop`: a request to the daemon, which does the whole end sequence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from idlewatch.durations import format_duration
+from idlewatch.errors import Refused
+from idlewatch.history import write_atomically
+from idlewatch.model import Json, Phase
+from idlewatch.verbs.daemon import only_observes, watching
+from idlewatch.verbs.faults import meaning
+from idlewatch.verbs.words import loaded, say, who
+from idlewatch.watch import MachineClock, request_file
+
+
+def stop(options: argparse.Namespace) -> bool:
+    """`idlewatch stop`."""
+    state_dir = loaded().settings.state_dir
+    if options.cancel:
+        _take_back(state_dir)
+    else:
+        ask_for_stop(state_dir, options.after)
+    return True
+
+
+def ask_for_stop(state_dir: Path, warn_for_s: float) -> None:
+    """Place the request. Raises Refused where nobody would carry it out, or where it can't be placed."""
+    said = require_daemon(state_dir)
+    request: Json = {
+        "who": who(),
+        "warn_for_s": warn_for_s,
+        "boot_key": said.get("boot_key"),
+        "asked_s": MachineClock().now_s(),
+    }
+    path = request_file(state_dir)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(request))
+    except OSError as error:
+        raise Refused(f"can't ask for a stop: {meaning(error, path.parent)}") from error
+    say(_asked(warn_for_s, observing=only_observes(said)))
+
+
+def require_daemon(state_dir: Path) -> dict[str, Json]:
+    """What the daemon says that would carry out a stop. Raises Refused where there is none."""
+    said = watching(state_dir)
+    if said is None:
+        raise Refused("no daemon is running here to carry out a stop; start it with `idlewatch run`")
+    return dict(said)
+
+
+def _asked(warn_for_s: float, *, observing: bool) -> list[str]:
+    if observing:
+        return [
+            "Asked, but the daemon only observes: it notes that it would save and stop this Pod, and does neither.",
+            "One that acts runs without --observe and with IDLEWATCH_MODE=stop.",
+        ]
+    return [
+        f"Asked: people are warned for {format_duration(warn_for_s)}, then what a stop would wipe is saved.",
+        "Follow it with `idlewatch status`; take it back with `idlewatch stop --cancel`.",
+    ]
+
+
+def _take_back(state_dir: Path) -> None:
+    path = request_file(state_dir)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise Refused("there is no request to take back") from None
+    except OSError as error:
+        raise Refused(f"can't take the request back: {meaning(error, path.parent)}") from error
+    said = watching(state_dir)
+    late = said is not None and said.get("phase") == Phase.STOPPING
+    say(["The request is taken back." + (" RunPod has been asked already: it may come too late." if late else "")])
