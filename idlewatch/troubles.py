@@ -112,14 +112,19 @@ def without_lonely(blind: Blindness, findings: Iterable[Finding], now_s: float) 
 
 
 def of_notices(troubles: Troubles, findings: Iterable[Finding]) -> Troubles:
-    """What a signal wants people to hear; its first words stand until it has nothing more to say."""
+    """What a signal wants people to hear; its first words stand until it has nothing more to say, or something else."""
     for finding in findings:
         name = f"notice:{finding.signal}"
         if finding.notice is None:
             troubles = without_trouble(troubles, name)
-        elif name not in troubles:
+        elif name not in troubles or _meaning(finding.notice) != _meaning(troubles[name]):
             troubles = with_trouble(troubles, name, finding.notice)
     return troubles
+
+
+def _meaning(notice: str) -> str:
+    """What a notice says, whatever its figures: the words after its last colon (`… W for 40 min: maybe hung`)."""
+    return "".join(letter for letter in notice.rpartition(": ")[2] if not letter.isdigit())
 
 
 def of_others(troubles: Troubles, told: Mapping[str, str | None]) -> Troubles:

@@ -74,6 +74,24 @@ def test_what_else_signals_have_to_say_is_told_beside_any_use() -> None:
     }
 
 
+def standing(*notices: str | None) -> list[str | None]:
+    """What stands after each of them."""
+    standing: troubles.Troubles = {}
+    stood = []
+    for notice in notices:
+        standing = troubles.of_notices(standing, [found("gpu", notice=notice)])
+        stood.append(standing.get("notice:gpu"))
+    return stood
+
+
+def test_figures_that_change_are_no_news_and_another_meaning_is() -> None:
+    hung = ["gpu0 100 % busy for 30 min: maybe hung", "gpu0 100 % busy for 31 min: maybe hung"]
+    waste = "gpu1 worked 3 % of the last hour, gpu0 90 %: all 2 are billed"
+    both = f"{waste}; {hung[1]}"
+    assert standing(*hung, None, hung[1]) == [hung[0], hung[0], None, hung[1]]
+    assert standing(waste, both, waste) == [waste, both, waste]
+
+
 # ---------------------------------------------------------------- in a daemon
 
 

@@ -48,6 +48,7 @@ from idlewatch.gpu.holders import Holders
 from idlewatch.gpu.judge import GpuJudge, Verdict
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader
+from idlewatch.gpu.waste import Waste
 from idlewatch.model import Activity, Finding, Reading
 from idlewatch.signals.gpu_proof import OpenFiles
 
@@ -125,6 +126,7 @@ class GpuSignal:
         self._judges: dict[str, GpuJudge] = {}
         self._judged: tuple[float, Finding] | None = None
         self._busy_s: float | None = None
+        self._waste = Waste()
         self.looks: tuple[GpuLook, ...] = ()
         """What the last `judge` said of each GPU."""
 
@@ -226,7 +228,8 @@ class GpuSignal:
         verdicts = [self._verdict(gpu, place, reading.at_s) for place, gpu in enumerate(gpus)]
         self.looks = tuple(self._look(gpu, place, *verdicts[place]) for place, gpu in enumerate(gpus))
         activity, reason = self._strongest(verdicts, reading.facts)
-        finding = Finding(signal=self.name, activity=activity, reason=reason, notice=_notice(verdicts))
+        notice = _notice(verdicts, self._waste.look(gpus, reading.at_s))
+        finding = Finding(signal=self.name, activity=activity, reason=reason, notice=notice)
         if activity is Activity.UNKNOWN:
             return finding
         active = activity is Activity.ACTIVE
@@ -296,8 +299,9 @@ def _proven(facts: Mapping[str, Any], blind: str) -> tuple[Activity, str]:
     return Activity.UNKNOWN, blind
 
 
-def _notice(verdicts: list[tuple[str, Verdict]]) -> str | None:
-    return "; ".join(f"{label} {verdict.notice}" for label, verdict in verdicts if verdict.notice) or None
+def _notice(verdicts: list[tuple[str, Verdict]], waste: str | None) -> str | None:
+    suspicions = [f"{label} {verdict.notice}" for label, verdict in verdicts if verdict.notice]
+    return "; ".join([waste, *suspicions] if waste else suspicions) or None
 
 
 def _ago(seconds: float) -> str:
