@@ -248,3 +248,12 @@ def test_one_supervisor_a_machine_which_leaves_its_caller(here: Running) -> None
     assert os.getsid(pid) == pid
     os.kill(pid, signal.SIGTERM)
     until(lambda: running(str(lock)) is None, "the supervisor's end")
+
+
+def test_a_hook_below_exec_starts_no_second_supervisor(here: Running) -> None:
+    code = "import sys; from idlewatch.host.exec_command import main; sys.exit(main(sys.argv[3:]))"
+    hook = [sys.executable, "-m", "idlewatch.host.beside", "lock"]
+    command = [sys.executable, "-c", code, "idlewatch", "exec", "--", "sh", "-c", '"$@"; echo "status $?"', "-", *hook]
+    started = here.start(command, IDLEWATCH_NO_SUCH="1")
+    assert started.communicate(timeout=DEADLINE_S)[0] == "status 0\n"
+    assert not (here.folder / "lock").exists()

@@ -20,10 +20,12 @@ LOCK = "/run/idlewatch-beside.lock"
 
 
 def main(lock: str = LOCK) -> int:
-    """Return 0 where all is well, which is also: another one runs, or this is a worker and needs none."""
+    """Return 0 where all is well; also where nobody is needed: another one runs, or `exec` does, or it is a worker."""
     worker = in_worker(children.variables())
     if worker:
         children.say(f"idlewatch: a Serverless worker ({worker} is set): RunPod scales it; idlewatch stays away")
+        return 0
+    if _below_exec(os.getppid()):
         return 0
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -39,6 +41,22 @@ def main(lock: str = LOCK) -> int:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
     return Supervisor(daemon_command(), None, name="idlewatch").run()
+
+
+def _below_exec(pid: int) -> bool:
+    """Whether a process, or one above it, is `idlewatch exec`, which keeps a daemon itself."""
+    while pid > 0:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as opened:  # noqa: PTH123  (pathlib costs a megabyte)
+                words = opened.read().split(b"\0")
+            with open(f"/proc/{pid}/stat", "rb") as opened:  # noqa: PTH123  (likewise)
+                pid = int(opened.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            return False
+        ours = [at for at, word in enumerate(words) if word.rpartition(b"/")[2] == b"idlewatch"]
+        if ours and words[ours[0] + 1 : ours[0] + 2] == [b"exec"]:
+            return True
+    return False
 
 
 def running(lock: str = LOCK) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from inspect import cleandoc
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -24,6 +25,16 @@ _HEAD = """\
 def rendered() -> str:
     """The whole file."""
     return "\n".join([_HEAD, *(_entry(name) for name in Settings.model_fields)])
+
+
+def read(path: Path) -> dict[str, str]:
+    """The variables that an environment file sets; none where it can't be read."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.strip().split("=", 1) for line in lines if "=" in line and not line.lstrip().startswith(("#", ";")))
+    return {name.strip(): value.strip().strip("\"'") for name, value in pairs}
 
 
 def _entry(name: str) -> str:

@@ -1,0 +1,46 @@
+"""What an install can't do by itself, told to the person who can: honestly, and with the line to paste."""
+
+from __future__ import annotations
+
+from idlewatch.host import archive
+from idlewatch.host.install import SETTINGS, Plan
+from idlewatch.host.machine import Kind, container_command
+
+
+def after_install(plan: Plan) -> list[str]:
+    """Lines to say at the end."""
+    if plan.kind is Kind.SYSTEMD:
+        return [f"Settings: {SETTINGS} (root only); then `systemctl restart idlewatch`."]
+    if archive.brought_back(plan.machine):
+        return ["The container's start command brings idlewatch back after a stop. There is nothing left to do."]
+    if plan.volume is None:
+        return [*_WITHOUT_VOLUME, "", *_NO_NOTICE]
+    line = archive.start_line(plan.volume / archive.ON_VOLUME, container_command(plan.machine))
+    return [*_TEMPLATE, "", line, "", *_LATER, "", *_NO_NOTICE]
+
+
+_TEMPLATE = """\
+ONE THING IS LEFT, and only you can do it. A stop wipes this container's disk, and idlewatch with it: after the
+next start nothing guards this Pod, until its start command brings idlewatch back from the volume. Set it once, as
+`Container Start Command` of the template (set on a Pod itself, RunPod resets that Pod and wipes its disk at once):\
+""".splitlines()
+_LATER = """\
+It waits a minute at most for the volume, and starts the Pod without idlewatch where the volume hangs. Whoever can
+write on the volume can change what it starts; idlewatch in a template image (see the Dockerfile) is safe from that.\
+""".splitlines()
+_WITHOUT_VOLUME = """\
+This Pod has no volume: a stop wipes its disk, idlewatch with it, and nothing can bring it back at the next start.
+Bake it into your template image (see the Dockerfile), or run this again after each start.\
+""".splitlines()
+_NO_NOTICE = """\
+Started like this, idlewatch is not told when RunPod ends the container from outside (an eviction, the console's
+Stop): docker-init tells its direct child only. As the container's command, `idlewatch exec` is told.\
+""".splitlines()
+
+
+def after_uninstall(plan: Plan) -> list[str]:
+    """What was left, and why."""
+    kept = [f"Kept: {SETTINGS}, and on the volume the history and the snapshots; they are yours."]
+    if archive.brought_back(plan.machine):
+        kept.append("The template's start command still asks for idlewatch; without the archive it goes on without it.")
+    return kept

@@ -1,0 +1,16 @@
+"""Where the program starts: `exec` stays in memory beside the user's programs, so it loads none of the other verbs."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Return the exit status."""
+    if sys.argv[1:2] == ["exec"] and sys.argv[2:3] not in (["-h"], ["--help"]):
+        from idlewatch.host import exec_command
+
+        return exec_command.main(sys.argv[2:])
+    from idlewatch import cli
+
+    return cli.main()

@@ -1,0 +1,84 @@
+"""The daemons and supervisors that run here: found, ended, started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+from idlewatch.errors import IdlewatchError
+from idlewatch.host import beside, tree
+from idlewatch.host.machine import Machine
+
+_ENDS_WITHIN_S = 70.0
+"""A supervisor gives its daemon a minute."""
+_CONTAINER_LOG = "1/fd/2"
+"""What PID 1 writes there is the container's log."""
+
+
+def exec_pid(machine: Machine) -> int | None:
+    """The PID of `idlewatch exec`, where that is the container's command."""
+    return next((pid for pid, words in machine.commands() if _follows(words, "exec")), None)
+
+
+def daemons(machine: Machine) -> list[int]:
+    """The PIDs of daemons, `idlewatch run`."""
+    return [pid for pid, words in machine.commands() if _follows(words, "run")]
+
+
+def _follows(words: Sequence[str], verb: str) -> bool:
+    """Whether a command line is `idlewatch VERB`, as a program or as a module."""
+    ours = [at for at, word in enumerate(words) if word.rpartition("/")[2] == "idlewatch"]
+    return bool(ours) and list(words[ours[0] + 1 : ours[0] + 2]) == [verb]
+
+
+def ask(pids: Sequence[int], number: int) -> None:
+    """Send a signal to those of them that are still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def end(pid: int | None) -> None:
+    """Ask a supervisor to end with its daemon, and wait for that. Raises IdlewatchError where it does not."""
+    if pid is None:
+        return
+    until_s = time.monotonic() + _ENDS_WITHIN_S
+    ask([pid], signal.SIGTERM)
+    while _lives(pid):
+        if time.monotonic() > until_s:
+            raise IdlewatchError(f"the supervisor (pid {pid}) does not end")
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def start_beside(machine: Machine) -> None:
+    """Start the supervisor with its daemon; what they say goes to the container's log where that can be had."""
+    command = [str(machine.at(f"{tree.PLACE}/bin/python")), "-I", "-m", "idlewatch.host.beside"]
+    log = _log(machine)
+    try:
+        done = subprocess.run(
+            [*command, str(machine.at(beside.LOCK))], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+        )
+    finally:
+        os.close(log)
+    if done.returncode:
+        raise IdlewatchError(f"{' '.join(command)} ended with {done.returncode}")
+
+
+def _log(machine: Machine) -> int:
+    try:
+        return os.open(machine.proc / _CONTAINER_LOG, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
