@@ -11,19 +11,13 @@ from __future__ import annotations
 import os
 import select
 import stat
-import textwrap
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from idlewatch.durations import format_duration
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-COLUMNS = 76
-"""The widest line of a notice."""
 
 _ROUNDS = 10
 _ROUND_MS = 50
@@ -166,46 +160,3 @@ def printable(line: str) -> str:
     """Return one line without control, format and surrogate characters; a reason may come from anyone in the Pod."""
     spaced = line.replace("\t", " ")
     return "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"})
-
-
-def warning_text(
-    *,
-    why: str,
-    begins_in_s: float,
-    saved_to: str | None,
-    lost: str | None,
-    ends: Sequence[str] = (),
-    usd_so_far: float | None = None,
-) -> str:
-    """
-    Return the warning before a stop, a few lines of at most 76 columns.
-
-    `saved_to` is where the save will go; `lost` is what nothing will save, in words; both None: nothing on disk would
-    be lost. `ends` names what lives in memory only (kernels, shells). `begins_in_s` is the time until the save begins.
-    """
-    spent = "" if usd_so_far is None else f" It has cost ${usd_so_far:.2f} so far."
-    parts = [
-        f"idlewatch: this Pod will be stopped in {format_duration(max(0.0, begins_in_s))}.{spent}",
-        f"Why: {_short(why)}",
-        _fate(saved_to, lost),
-        f"Ends with the stop: {_short(', '.join(ends))}" if ends else "",
-        "To keep it running: idlewatch hold 2h",
-    ]
-    return "\n".join(_wrapped(part) for part in parts if part)
-
-
-def _fate(saved_to: str | None, lost: str | None) -> str:
-    kept = f"Files outside the volume will be saved to {_short(saved_to)} first." if saved_to is not None else ""
-    gone = f"NOT SAVED and gone after the stop: {_short(lost)}" if lost is not None else ""
-    return "\n".join(part for part in (kept, gone) if part) or "No file would be lost."
-
-
-def _short(text: str) -> str:
-    """Return at most two lines' worth of `text`, printable."""
-    clean = " ".join(printable(text.replace("\n", " ")).split())
-    return clean if len(clean) <= 2 * COLUMNS else f"{clean[: 2 * COLUMNS - 1]}…"
-
-
-def _wrapped(text: str) -> str:
-    lines = (textwrap.fill(line, COLUMNS, subsequent_indent="  ") for line in text.splitlines())
-    return "\n".join(lines)

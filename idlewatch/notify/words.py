@@ -1,0 +1,181 @@
+"""
+The words of each notice: why, what is saved or lost, when, how to keep the Pod, dollars so far.
+
+Reasons come from anyone in the Pod, so each is made printable and short before it is put into a line.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from idlewatch.durations import format_duration
+from idlewatch.model import Alarm, Decision, Json, Outcome
+from idlewatch.notify.notice import Kind, Notice
+from idlewatch.notify.terminals import printable
+
+COLUMNS = 76
+"""The widest line of a notice."""
+KEEP = "idlewatch hold 2h"
+_MEANS = {
+    "save failed": "Nothing is lost and this Pod stays up, costing on: it is saved again later.",
+    "STOP NOT CONFIRMED": "It goes on costing. It is asked for again; look at the Pod in RunPod's console.",
+    "stop refused": "This Pod goes on costing until you stop it yourself.",
+    "cannot stop": "This Pod goes on costing until you stop it yourself.",
+    "stop failed": "It is asked for again, after another look at everything.",
+}
+"""What an alarm means for whoever reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """Puts what happens to this Pod into notices."""
+
+    pod_id: str | None
+    saved_to: str | None
+    """Where a save goes; None: nowhere."""
+    lost: str | None
+    """What nothing will save, in words; with `saved_to` None, too: nothing on disk would be lost."""
+    storage: str | None
+    """What this Pod goes on costing while it is stopped, in words; None: not known."""
+    stops_unsaved: bool
+    """IDLEWATCH_ON_SAVE_FAILURE=stop."""
+    started_s: float
+    """When this start began, CLOCK_BOOTTIME seconds."""
+    wall: Callable[[], datetime]
+    pod_name: Callable[[], str | None] = lambda: None
+    usd_per_hour: Callable[[], float | None] = lambda: None
+
+    def warning(self, decision: Decision, now_s: float) -> Notice:
+        """The notice before a stop."""
+        begins_in_s = max(0.0, (now_s if decision.acts_at_s is None else decision.acts_at_s) - now_s)
+        facts: dict[str, Json] = {"begins_in_s": begins_in_s, "lost": self.lost, **_decided(decision)}
+        text = warning_text(
+            why=decision.reason,
+            begins_in_s=begins_in_s,
+            begins_at=self.wall() + timedelta(seconds=begins_in_s),
+            saved_to=self.saved_to,
+            lost=self.lost,
+            usd_so_far=self._usd_so_far(now_s),
+        )
+        headline = f"this Pod will be stopped in {format_duration(begins_in_s)}; keep it up: {KEEP}"
+        return self._notice(Kind.WARNING, headline, text, facts, now_s)
+
+    def off(self, decision: Decision, now_s: float) -> Notice:
+        """The end sequence was called off."""
+        headline = f"the stop is off: {short(decision.reason)}"
+        return self._notice(Kind.OFF, headline, _lines(f"idlewatch: {headline}"), _decided(decision), now_s)
+
+    def saved(self, outcome: Outcome, now_s: float) -> Notice:
+        """A save succeeded, or there was nothing to save."""
+        headline = f"{short(outcome.reason)}; the stop is next"
+        text = _lines(f"idlewatch: {headline}.", f"Whatever is done in this Pod now keeps it up, and so does: {KEEP}")
+        facts: dict[str, Json] = {"reason": outcome.reason, "snapshot": outcome.snapshot}
+        return self._notice(Kind.SAVED, headline, text, facts, now_s)
+
+    def stop(self, decision: Decision, snapshot: str | None, now_s: float) -> Notice:
+        """The stop is asked for."""
+        usd = self._usd_so_far(now_s)
+        spent = "" if usd is None else f" It has cost ${usd:.2f} since its start."
+        text = _lines(
+            f"idlewatch: stopping this Pod now.{spent}",
+            f"Why: {short(decision.reason)}",
+            f"Saved as {snapshot}; after the next start: idlewatch restore {snapshot}" if snapshot else "",
+            f"While stopped: {self.storage}" if self.storage else "",
+        )
+        facts = {"snapshot": snapshot, "storage": self.storage, "lost": self.lost, **_decided(decision)}
+        return self._notice(Kind.STOP, f"stopping this Pod now: {short(decision.reason)}", text, facts, now_s)
+
+    def alarm(self, alarm: Alarm, left_out: int, now_s: float) -> Notice:
+        """Something that people must hear; `left_out`: how often it was kept to ourselves since they last did."""
+        means = _MEANS.get(alarm.name, "")
+        if alarm.name == "save failed" and self.stops_unsaved:
+            means = f"It is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop). To keep it running: {KEEP}"
+        again = f"The same was left out {left_out} times since it was last told." if left_out else ""
+        headline = f"{alarm.name}: {short(alarm.text)}"
+        text = _lines(f"idlewatch: {headline}", means, again)
+        return self._notice(Kind.ALARM, headline, text, {"reason": alarm.text}, now_s, alarm.name)
+
+    def ended(self, now_s: float) -> Notice:
+        """The daemon ends although no stop was asked for."""
+        headline = "nothing guards this Pod: the daemon was asked to end"
+        text = _lines(f"idlewatch: {headline}.", "While it runs on, nothing stops it; idlewatch run guards it again.")
+        return self._notice(Kind.ENDED, headline, text, {"reason": "the daemon was asked to end"}, now_s)
+
+    def test(self, who: str, now_s: float) -> Notice:
+        """A person wants to see that notices arrive."""
+        headline = f"a test, sent by {who}; nothing is being stopped"
+        return self._notice(Kind.TEST, headline, _lines(f"idlewatch: {headline}."), {"reason": headline}, now_s)
+
+    def _notice(
+        self,
+        kind: Kind,
+        headline: str,
+        text: str,
+        facts: dict[str, Json],
+        now_s: float,
+        alarm: str | None = None,
+    ) -> Notice:
+        common: dict[str, Json] = {
+            "pod_id": self.pod_id,
+            "pod_name": self.pod_name(),
+            "usd_so_far": self._usd_so_far(now_s),
+            "usd_per_hour": self.usd_per_hour(),
+        }
+        at = self.wall().isoformat(timespec="seconds")
+        return Notice(kind=kind, headline=headline, text=text, at=at, alarm=alarm, facts={**common, **facts})
+
+    def _usd_so_far(self, now_s: float) -> float | None:
+        price = self.usd_per_hour()
+        return None if price is None else round(max(0.0, now_s - self.started_s) / 3600 * price, 4)
+
+
+def _decided(decision: Decision) -> dict[str, Json]:
+    cause = None if decision.cause is None else decision.cause.value
+    return {"reason": decision.reason, "cause": cause, "idle_for_s": decision.idle_for_s}
+
+
+def warning_text(
+    *,
+    why: str,
+    begins_in_s: float,
+    saved_to: str | None,
+    lost: str | None,
+    begins_at: datetime | None = None,
+    ends: Sequence[str] = (),
+    usd_so_far: float | None = None,
+) -> str:
+    """
+    Return the warning before a stop, a few lines of at most 76 columns.
+
+    `saved_to` is where the save will go; `lost` is what nothing will save, in words; both None: nothing on disk would
+    be lost. `ends` names what lives in memory only (kernels, shells). `begins_in_s` is the time until the save begins,
+    `begins_at` the same on the wall clock, UTC.
+    """
+    spent = "" if usd_so_far is None else f" It has cost ${usd_so_far:.2f} so far."
+    at = "" if begins_at is None else f" ({begins_at:%H:%M} UTC)"
+    return _lines(
+        f"idlewatch: this Pod will be stopped in {format_duration(max(0.0, begins_in_s))}{at}.{spent}",
+        f"Why: {short(why)}",
+        *_fate(saved_to, lost),
+        f"Ends with the stop: {short(', '.join(ends))}" if ends else "",
+        f"To keep it running: {KEEP}",
+    )
+
+
+def _fate(saved_to: str | None, lost: str | None) -> list[str]:
+    kept = [f"Files outside the volume will be saved to {short(saved_to)} first."] if saved_to is not None else []
+    gone = [f"NOT SAVED and gone after the stop: {short(lost)}"] if lost is not None else []
+    return kept + gone or ["No file would be lost."]
+
+
+def short(text: str) -> str:
+    """Return at most two lines' worth of `text`, printable."""
+    clean = " ".join(printable(text.replace("\n", " ")).split())
+    return clean if len(clean) <= 2 * COLUMNS else f"{clean[: 2 * COLUMNS - 1]}…"
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(textwrap.fill(part, COLUMNS, subsequent_indent="  ") for part in parts if part)
