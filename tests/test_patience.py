@@ -1,0 +1,124 @@
+"""The learned wait: its bound holds whatever comes, and it gains where gaps have a pattern."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlewatch.patience import (
+    ENOUGH_GAPS,
+    Gap,
+    Patience,
+    Stakes,
+    cost_s,
+    hindsight_s,
+    patience,
+    restart_usd,
+    slack_s,
+)
+
+STAKES = Stakes(usd_per_hour=2.0, restart_usd=1.0, least_s=300.0, most_s=7200.0)
+HOUR_S, DAY_S = 3600.0, 86400.0
+
+
+def lived(lengths_s: list[float], stakes: Stakes = STAKES) -> tuple[list[Gap], list[Patience]]:
+    """Let one gap after the other come, and wait in each as was learned from those before it."""
+    gaps: list[Gap] = []
+    asked = []
+    now_s = 100 * DAY_S
+    for lasted_s in lengths_s:
+        chosen = patience(gaps, stakes, now_s)
+        asked.append(chosen)
+        gaps.append(Gap(began_s=now_s, lasted_s=lasted_s, waited_s=chosen.wait_s))
+        now_s += lasted_s + HOUR_S
+    return gaps, asked
+
+
+def paid_s(gaps: list[Gap], stakes: Stakes = STAKES) -> float:
+    return sum(cost_s(gap.lasted_s, gap.waited_s, stakes.break_even_s) for gap in gaps)
+
+
+def best_s(gaps: list[Gap], stakes: Stakes = STAKES) -> float:
+    return sum(hindsight_s(gap.lasted_s, stakes.break_even_s) for gap in gaps)
+
+
+lengths = st.lists(
+    st.one_of(st.floats(120.0, 40_000.0), st.sampled_from([121.0, 600.0, 1799.0, 1801.0, 7201.0])), max_size=120
+)
+
+
+@given(lengths)
+def test_whatever_gaps_come_no_more_is_paid_than_twice_hindsight(lengths_s: list[float]) -> None:
+    gaps, _ = lived(lengths_s)
+    assert paid_s(gaps) <= 2 * best_s(gaps) + 1e-6
+
+
+@given(st.integers(0, 10_000))
+def test_an_adversary_that_knows_the_wait_gets_no_more_either(seed: int) -> None:
+    random, now_s = Random(seed), 100 * DAY_S
+    gaps: list[Gap] = []
+    for _ in range(80):
+        chosen = patience(gaps, STAKES, now_s)
+        habit = random.random() < 0.6
+        lasted_s = random.uniform(150.0, 500.0) if habit else chosen.wait_s + 0.01
+        gaps.append(Gap(began_s=now_s, lasted_s=lasted_s, waited_s=chosen.wait_s))
+        now_s += lasted_s + HOUR_S
+    assert paid_s(gaps) <= 2 * best_s(gaps) + 1e-6
+
+
+@given(lengths, st.floats(300.0, 1800.0), st.floats(1800.0, 20_000.0))
+def test_the_owners_bounds_hold(lengths_s: list[float], least_s: float, most_s: float) -> None:
+    stakes = Stakes(usd_per_hour=2.0, restart_usd=5.0, least_s=least_s, most_s=most_s)
+    _, asked = lived(lengths_s, stakes)
+    assert all(least_s <= one.wait_s <= most_s for one in asked)
+
+
+def test_with_little_history_the_break_even_is_waited_for_and_said() -> None:
+    chosen = patience([], STAKES, 0.0)
+    assert chosen.wait_s == 1800.0
+    assert chosen.why.startswith(
+        "0 gaps on 0 days are too few to learn from; a restart costs as much as 30m of waiting"
+    )
+
+
+def minutes_or_morning(count: int, seed: int = 1) -> list[float]:
+    random = Random(seed)
+    return [
+        random.uniform(200.0, 700.0) if random.random() < 0.7 else random.uniform(8, 14) * HOUR_S for _ in range(count)
+    ]
+
+
+def test_who_comes_back_within_minutes_or_not_before_morning_pays_less_than_the_break_even() -> None:
+    gaps, asked = lived(minutes_or_morning(200))
+    even_s = STAKES.break_even_s
+    with_even_s = sum(cost_s(gap.lasted_s, even_s, even_s) for gap in gaps)
+    assert paid_s(gaps) < 0.85 * with_even_s
+    assert asked[-1].wait_s == pytest.approx(700.0, abs=60.0)
+    assert asked[-1].why.startswith("at this time of day you came back within 11m")
+
+
+def test_after_costly_guesses_it_falls_back() -> None:
+    gaps, _ = lived(minutes_or_morning(60))
+    spoiled = [*gaps, *(Gap(began_s=gaps[-1].began_s + i * HOUR_S, lasted_s=701.0, waited_s=700.0) for i in range(200))]
+    assert slack_s(spoiled, STAKES.break_even_s) < 0
+    chosen = patience(spoiled, STAKES, spoiled[-1].began_s)
+    assert (chosen.wait_s, "have cost too much" in chosen.why) == (1800.0, True)
+
+
+def test_pauses_in_the_work_are_no_gaps() -> None:
+    pauses = [Gap(began_s=i * HOUR_S, lasted_s=60.0, waited_s=1800.0) for i in range(10 * ENOUGH_GAPS)]
+    assert "0 gaps on 0 days" in patience(pauses, STAKES, 0.0).why
+
+
+def test_the_time_of_day_counts_around_midnight_too() -> None:
+    night = [Gap(began_s=d * DAY_S + 23.9 * HOUR_S, lasted_s=9 * HOUR_S, waited_s=1800.0) for d in range(100, 130)]
+    day = [Gap(began_s=d * DAY_S + 12 * HOUR_S, lasted_s=1500.0, waited_s=1800.0) for d in range(100, 130)]
+    assert patience(night + day, STAKES, 130 * DAY_S + 0.1 * HOUR_S).wait_s == 300.0
+    assert patience(night + day, STAKES, 130 * DAY_S + 12.0 * HOUR_S).wait_s == pytest.approx(1501.0)
+
+
+def test_a_restart_costs_the_pod_its_person_and_bad_luck() -> None:
+    assert restart_usd(usd_per_hour=2.0, takes_s=600.0, person_usd_per_hour=10.0, unlucky=0.05) == pytest.approx(2.5)
