@@ -9,7 +9,7 @@ that would have cost least over the gaps of this time of day is taken instead, b
 earlier gaps covers its worst case. Over all gaps together the bound of twice hindsight therefore still holds.
 
     gap       a stretch in which nothing used the Pod, until somebody did again
-    slack_s   twice what hindsight would have paid for all gaps so far, less what was paid; in seconds of the Pod's price
+    slack_s   twice what hindsight would have paid for all gaps so far, less what was paid; in seconds of its price
 """
 
 from __future__ import annotations
