@@ -214,11 +214,18 @@ def made_snapshot(volume: Path, members: Sequence[tuple[pax.Member, bytes]], **c
             sink.note(index_line(member, digest))
         sink.put(pax.END)
         index_at = sink.finish()
-    lists = ("excluded", "mounts", "skipped", "sockets", "changing", "changed_after", "gone", "notes")
+    lists = ("excluded", "mounts", "skipped", "sockets", "changing", "changed_after", "gone", "deleted", "notes")
     numbers = ("files", "folders", "total_bytes", "changed_after_files", "changed_after_bytes")
     values: dict[str, object] = dict.fromkeys(lists, ()) | dict.fromkeys(numbers, 0)
     values |= {"id": name, "pod_id": POD, "boot_key": "b", "created_at": "2026", "began_at": "2026", "root": "/x"}
-    values |= {"began_s": None, "since_ns": None, "members": sink.members, "tar_bytes": sink.tar_bytes}
+    values |= {
+        "image": None,
+        "base": None,
+        "began_s": None,
+        "since_ns": None,
+        "members": sink.members,
+        "tar_bytes": sink.tar_bytes,
+    }
     values |= {"archive": f"{name}.tar.zst", "archive_bytes": sink.packed_bytes, "archive_digest": sink.hexdigest()}
     values |= {"index_at": index_at, "version": "0", "folder": str(store.folder), **changes}
     snapshot = Snapshot(**values)  # type: ignore[arg-type]  # a table of fields

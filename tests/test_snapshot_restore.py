@@ -141,7 +141,7 @@ def test_a_damaged_or_foreign_manifest_is_not_listed(tmp_path: Path) -> None:
     snapshot = saved(tmp_path / "root", tmp_path / "volume")
     path = snapshot.archive_path.with_name(f"{snapshot.id}.json")
     raw = json.loads(path.read_text())
-    for change in ({"gone": ["a"]}, {"format": 2}, {"pod_id": 5}, {"archive": "../x"}):
+    for change in ({"gone": ["a"]}, {"format": 3}, {"pod_id": 5}, {"archive": "../x"}):
         path.write_text(json.dumps({**raw, **change}))
         assert snapshots(tmp_path / "volume", POD) == []
     path.write_text(json.dumps(raw))

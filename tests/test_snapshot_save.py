@@ -43,6 +43,10 @@ def folder_of(volume: Path) -> Path:
     return volume / ".idlewatch" / POD / "snapshots"
 
 
+ENDS = (".json", ".tar.zst", ".txt")
+"""Of the files of one snapshot."""
+
+
 def files_of(volume: Path) -> set[str]:
     folder = folder_of(volume)
     return {path.name for path in folder.iterdir()} - {"save.lock"} if folder.exists() else set()
@@ -63,7 +67,7 @@ def at_stage(name: str, act: Callable[[], object]) -> Callable[[Progress], None]
 def test_a_save_leaves_a_closed_pair_of_files_and_is_listed(tmp_path: Path) -> None:
     write(tmp_path / "root" / "a" / "file", "content")
     snapshot = saved(tmp_path / "root", tmp_path / "volume", began_s=12.5)
-    assert files_of(tmp_path / "volume") == {f"{snapshot.id}.tar.zst", f"{snapshot.id}.json"}
+    assert files_of(tmp_path / "volume") == {f"{snapshot.id}{end}" for end in ENDS}
     assert {path.stat().st_mode & 0o777 for path in folder_of(tmp_path / "volume").iterdir()} == {0o600}
     assert {p.stat().st_mode & 0o777 for p in (tmp_path / "volume" / ".idlewatch").rglob("*") if p.is_dir()} == {0o700}
     assert snapshots(tmp_path / "volume", POD) == [snapshot]
@@ -134,7 +138,7 @@ def test_the_volume_and_the_state_folder_are_never_part_of_it(tmp_path: Path) ->
     write(root / "work", "x"), write(root / "state" / "status.json", "{}")
     (root / "workspace").mkdir()
     first = saved(root, root / "workspace", skip=(root / "state",))
-    second = saved(root, root / "workspace", skip=(root / "state",))
+    second = saved(root, root / "workspace", skip=(root / "state",), incremental=False)
     assert first.members == second.members == 1
 
 
@@ -270,10 +274,10 @@ def test_a_second_save_refuses_while_one_runs(tmp_path: Path) -> None:
 
 def test_the_last_ones_are_kept_and_older_ones_go_after_the_commit(tmp_path: Path) -> None:
     write(tmp_path / "root" / "a", "x")
-    made = [saved(tmp_path / "root", tmp_path / "volume", keep=2) for _ in range(4)]
+    made = [saved(tmp_path / "root", tmp_path / "volume", keep=2, incremental=False) for _ in range(4)]
     listed = snapshots(tmp_path / "volume", POD)
     assert [s.id for s in listed] == [made[3].id, made[2].id]
-    assert len(files_of(tmp_path / "volume")) == 4
+    assert len(files_of(tmp_path / "volume")) == 2 * len(ENDS)
     assert find(tmp_path / "volume", POD).id == made[3].id
     assert find(tmp_path / "volume", POD, made[2].id).id == made[2].id
     with pytest.raises(SnapshotError, match="none found"):
@@ -282,7 +286,7 @@ def test_the_last_ones_are_kept_and_older_ones_go_after_the_commit(tmp_path: Pat
 
 def test_a_failed_save_prunes_nothing(tmp_path: Path) -> None:
     write(tmp_path / "root" / "a", "x")
-    made = [saved(tmp_path / "root", tmp_path / "volume", keep=2) for _ in range(2)]
+    made = [saved(tmp_path / "root", tmp_path / "volume", keep=2, incremental=False) for _ in range(2)]
     with pytest.raises(SaveCancelled):
         save(request(tmp_path / "root", tmp_path / "volume", keep=1), cancelled=cancel_after(2))
     assert {s.id for s in snapshots(tmp_path / "volume", POD)} == {s.id for s in made}
@@ -310,7 +314,7 @@ def test_leftovers_of_a_crash_go_with_the_next_save(tmp_path: Path) -> None:
     write(folder / "unreadable.json", "{"), write(folder / "unreadable.tar.zst", "not ours to judge")
     assert [s.id for s in snapshots(tmp_path / "volume", POD)] == [first.id]
     second = saved(tmp_path / "root", tmp_path / "volume")
-    kept = {f"{s.id}{end}" for s in (first, second) for end in (".json", ".tar.zst")}
+    kept = {f"{s.id}{end}" for s in (first, second) for end in ENDS}
     assert files_of(tmp_path / "volume") == kept | {"unreadable.json", "unreadable.tar.zst"}
 
 
@@ -394,7 +398,7 @@ def test_a_full_volume_fails_the_save_and_keeps_the_older_one(tmp_path: Path, li
     call = [sys.executable, "-c", FULL_DISK, str(tmp_path / "root"), str(tmp_path / "volume"), str(limit)]
     done = subprocess.run(call, check=True, capture_output=True, text=True)
     assert "File too large" in done.stdout
-    assert files_of(tmp_path / "volume") == {f"{older.id}.json", f"{older.id}.tar.zst"}
+    assert files_of(tmp_path / "volume") == {f"{older.id}{end}" for end in ENDS}
 
 
 SAVING = """
@@ -437,7 +441,7 @@ def test_a_killed_save_never_counts_and_the_next_one_clears_up(tmp_path: Path) -
     newest = saved(root, volume, keep=50)
     listed = snapshots(volume, POD)
     assert listed[0] == newest
-    assert files_of(volume) == {f"{s.id}{end}" for s in listed for end in (".json", ".tar.zst")}
+    assert files_of(volume) == {f"{s.id}{end}" for s in listed for end in ENDS}
     (target := tmp_path / "target").mkdir()
     restore(newest, target)
     assert state(target) == state(root)
@@ -452,7 +456,10 @@ def test_requests_and_snapshots_pass_through_json(tmp_path: Path) -> None:
         keep=7,
         max_bytes=9,
         began_s=1.5,
-        excludes=Excludes(trees=frozenset({"a"}), caches=("b",)),
+        keep_bytes=11,
+        state_dir=tmp_path / "s",
+        incremental=False,
+        excludes=Excludes(trees=frozenset({"a"}), caches=("b",), patterns=("c*",)),
     )
     assert SaveRequest.from_json(json.loads(json.dumps(full.as_json()))) == full
     least = SaveRequest.from_json({"volume": "/v", "pod_id": "p", "boot_key": "b"})

@@ -22,7 +22,7 @@ from idlewatch.snapshot.request import SaveRequest
 from idlewatch.snapshot.restore import restore
 from idlewatch.snapshot.save import save
 from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps
-from idlewatch.snapshot.store import Store
+from idlewatch.snapshot.store import Store, chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,9 +74,10 @@ def verify(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Read all of a snapshot again and compare it with its checksums. Raises SnapshotError unless it is whole."""
-    steps = Steps(progress, cancelled)
-    steps.stage("verify", snapshot.archive_bytes)
-    prove(snapshot, steps.add)
+    steps, parts = Steps(progress, cancelled), chain(snapshot)
+    steps.stage("verify", sum(part.archive_bytes for part in parts))
+    for part in parts:
+        prove(part, steps.add)
 
 
 def be_gentle() -> None:

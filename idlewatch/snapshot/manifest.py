@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from idlewatch.model import Json
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1 knew no deletions and no base."""
 _SEAL: Final = "seal"
 _FOLDER: Final = "folder"
 
@@ -49,7 +50,7 @@ class Snapshot:
     tar_bytes: int
     """Length of the unpacked stream."""
     archive: str
-    """File name in `folder`; `zstd -dc FILE | tar -x` unpacks it."""
+    """File name in `folder`; `zstd -dc FILE | tar -x` unpacks it, after that of its base."""
     archive_bytes: int
     archive_digest: str
     """BLAKE2b-256 of the file."""
@@ -68,6 +69,12 @@ class Snapshot:
     changed_after_bytes: int
     gone: tuple[str, ...]
     """In the archive, but removed or renamed before the save ended; a restore leaves them out."""
+    image: str | None
+    """Fingerprint of the image that it was saved over, whose names lie beside it; None: not known."""
+    deleted: tuple[str, ...]
+    """What the image held and was gone, the topmost paths only."""
+    base: str | None
+    """The snapshot that holds what is not in this archive; None: this one holds everything."""
     notes: tuple[str, ...]
     version: str
     """Of idlewatch."""
@@ -90,20 +97,25 @@ class Snapshot:
         """Return the snapshot of `as_json`. Raises SnapshotError for anything else."""
         values: dict[str, Any] = {}
         for name, types in _TYPES.items():
-            value = raw.get(name)
+            value = raw.get(name, _NOT_IN_FORMAT_1.get(name))
             if type(value) not in types:
                 raise SnapshotError(f"not a manifest of a snapshot: {name} is missing or of the wrong type")
             values[name] = tuple(value) if isinstance(value, list) else value
         snapshot = cls(**values)
-        if snapshot.format != FORMAT or not snapshot.complete or "/" in snapshot.archive:
+        if snapshot.format not in {1, FORMAT} or not snapshot.complete or "/" in snapshot.archive:
             raise SnapshotError(f"snapshot {snapshot.id} has format {snapshot.format}, unknown to this version")
-        if any(not isinstance(path, str) for path in (*snapshot.gone, *snapshot.changing, *snapshot.changed_after)):
+        if any("/" in name for name in (snapshot.image or "", snapshot.base or "")):
+            raise SnapshotError("not a manifest of a snapshot: a name leads out of its folder")
+        paths = (*snapshot.gone, *snapshot.deleted, *snapshot.changing, *snapshot.changed_after)
+        if any(not isinstance(path, str) for path in paths):
             raise SnapshotError("not a manifest of a snapshot: a list of paths holds something else")
         return snapshot
 
 
+_NOT_IN_FORMAT_1: Final[dict[str, Json]] = {"image": None, "deleted": [], "base": None}
 _ANNOTATED: Final = {
     "str": (str,),
+    "str | None": (str, type(None)),
     "int": (int,),
     "bool": (bool,),
     "int | None": (int, type(None)),

@@ -2,9 +2,9 @@
 The headers of a POSIX pax archive (IEEE Std 1003.1, "pax Interchange Format"), written and read.
 
 Any tar unpacks what this writes: a ustar header, before it an extended header where ustar is too narrow. Beside the
-standard's keywords it uses those that GNU tar and star agreed on: `SCHILY.xattr.*`, and `GNU.sparse.*` in version
-1.0 (GNU tar manual, "Storing Sparse Files"). Reading accepts what this writes and refuses the rest: an archive that
-needs guessing is not one of ours.
+standard's keywords it uses those that GNU tar and star agreed on: `ctime`, `SCHILY.xattr.*`, and `GNU.sparse.*` in
+version 1.0 (GNU tar manual, "Storing Sparse Files"). Reading accepts what this writes and refuses the rest: an
+archive that needs guessing is not one of ours.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Member:
     uid: int = 0
     gid: int = 0
     mtime_ns: int = 0
+    ctime_ns: int | None = None
+    """When it last changed in the container it was saved in; only for the next save, never restored."""
     size: int = 0
     """Of a regular file as it stands on disk, holes included."""
     target: str = ""
@@ -95,6 +97,8 @@ def _records(member: Member, path: bytes, target: bytes) -> bytes:
     seconds, ns = divmod(member.mtime_ns, _NS)
     if ns or not 0 <= seconds <= 0o77777777777:
         parts.append(_record(b"mtime", _decimal(member.mtime_ns)))
+    if member.ctime_ns is not None:
+        parts.append(_record(b"ctime", _decimal(member.ctime_ns)))
     if member.stored > 0o77777777777:
         parts.append(_record(b"size", b"%d" % member.stored))
     if member.uid > 0o7777777:
@@ -199,7 +203,8 @@ def decode(block: bytes, extended: bytes = b"") -> Member:
         mode=_octal(block[100:108]),
         uid=_number(records, b"uid", _octal(block[108:116])),
         gid=_number(records, b"gid", _octal(block[116:124])),
-        mtime_ns=_mtime_ns(records.get(b"mtime"), _octal(block[136:148])),
+        mtime_ns=_time_ns(records, b"mtime", _octal(block[136:148]) * _NS),
+        ctime_ns=_time_ns(records, b"ctime", 0) if b"ctime" in records else None,
         size=_number(records, b"GNU.sparse.realsize", stored) if sparse else stored,
         target=os.fsdecode(records.get(b"linkpath", _text(block[157:257]))),
         device=(_octal(block[329:337]), _octal(block[337:345])),
@@ -226,12 +231,13 @@ def _number(records: Mapping[bytes, bytes], keyword: bytes, default: int) -> int
     return int(value)
 
 
-def _mtime_ns(value: bytes | None, default_s: int) -> int:
+def _time_ns(records: Mapping[bytes, bytes], keyword: bytes, default_ns: int) -> int:
+    value = records.get(keyword)
     if value is None:
-        return default_s * _NS
+        return default_ns
     whole, _, fraction = value.removeprefix(b"-").partition(b".")
     if not whole.isdigit() or len(whole) > 12 or not (fraction.isdigit() and len(fraction) == 9):
-        raise SnapshotError("the archive is damaged: mtime is no number")
+        raise SnapshotError(f"the archive is damaged: {os.fsdecode(keyword)} is no number")
     magnitude = int(whole) * _NS + int(fraction)
     return -magnitude if value.startswith(b"-") else magnitude
 

@@ -106,7 +106,7 @@ def _upward(path: str) -> Iterable[str]:
 def _plan(found: _Found, only: Sequence[str] | None, mount_points: frozenset[str]) -> Plan:
     plan = Plan()
     for path, place in found.last.items():
-        if not _wanted(path, only):
+        if not is_wanted(path, only):
             if found.kinds.get(place) != FOLDER or not _leads_to(path, only):
                 continue
             plan.ways.add(path)
@@ -122,7 +122,8 @@ def _plan(found: _Found, only: Sequence[str] | None, mount_points: frozenset[str
     return plan
 
 
-def _wanted(path: str, only: Sequence[str] | None) -> bool:
+def is_wanted(path: str, only: Sequence[str] | None) -> bool:
+    """Tell whether a path is one of `only`, or below one of them; None: all are."""
     return only is None or any(path == wanted or path.startswith(wanted.rstrip("/") + "/") for wanted in only)
 
 

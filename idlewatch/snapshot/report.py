@@ -26,6 +26,11 @@ class RestoreReport:
     """`authorized_keys` whose lines were joined with those of the target."""
     kept_newer: list[str] = field(default_factory=list)
     """Files of the target that differ and are newer than the save's copy: left as they are."""
+    conflicts: dict[str, str] = field(default_factory=dict)
+    """Path and reason of what the image has changed, too: the image's own stays."""
+    deleted: list[str] = field(default_factory=list)
+    """What the image brings and had been deleted: removed again, the topmost paths only."""
+    notes: list[str] = field(default_factory=list)
     in_the_way: dict[str, str] = field(default_factory=dict)
     """Path and reason of what could not be put in its place."""
     skipped: dict[str, str] = field(default_factory=dict)
@@ -36,7 +41,7 @@ class RestoreReport:
     @property
     def whole(self) -> bool:
         """All that was asked for is back."""
-        return not self.kept_newer and not self.in_the_way
+        return not self.kept_newer and not self.in_the_way and not self.conflicts
 
     def as_json(self) -> dict[str, Json]:
         """Return it as JSON values."""
@@ -51,6 +56,9 @@ class RestoreReport:
             "unchanged": self.unchanged,
             "merged": [*self.merged],
             "kept_newer": [*self.kept_newer],
+            "conflicts": {**self.conflicts},
+            "deleted": [*self.deleted],
+            "notes": [*self.notes],
             "in_the_way": {**self.in_the_way},
             "skipped": {**self.skipped},
             "attributes": {**self.attributes},

@@ -32,6 +32,12 @@ class SaveRequest:
     """How many whole snapshots of this Pod to keep, this one among them."""
     max_bytes: int | None = None
     """A loss above this is not saved at all."""
+    keep_bytes: int | None = None
+    """How much all snapshots of this Pod may weigh on the volume; the newest stays in any case."""
+    state_dir: Path | None = None
+    """Where the names of the image were noted; None: deletions are not known."""
+    incremental: bool = True
+    """Whether it may build upon an earlier snapshot and write only what has changed since."""
     began_s: float | None = None
     """CLOCK_BOOTTIME instant at which the caller began; only recorded."""
     excludes: Excludes = field(default_factory=Excludes)
@@ -50,6 +56,9 @@ class SaveRequest:
             "since_ns": self.since_ns,
             "keep": self.keep,
             "max_bytes": self.max_bytes,
+            "keep_bytes": self.keep_bytes,
+            "state_dir": None if self.state_dir is None else str(self.state_dir),
+            "incremental": self.incremental,
             "began_s": self.began_s,
             "excludes": {"trees": trees, "caches": caches, "patterns": [*self.excludes.patterns]},
         }
@@ -74,6 +83,7 @@ def _as_it_is(value: Any) -> Any:
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "volume": Path,
     "root": Path,
+    "state_dir": lambda path: None if path is None else Path(path),
     "skip": lambda paths: tuple(Path(path) for path in paths),
     "excludes": lambda raw: Excludes(
         trees=frozenset(raw["trees"]), caches=tuple(raw["caches"]), patterns=tuple(raw.get("patterns", ()))

@@ -3,37 +3,40 @@ Brings a snapshot back, and never writes outside the target, never over what is 
 
 The whole archive is proven and planned before the first file is touched; afterwards what lies on the disk is
 compared with the checksums of the save. A restore that was interrupted, or that met a full disk, is run again: what
-is already there is not written twice. What the snapshot doesn't hold is left alone, deletions are not repeated.
+is already there is not written twice. What had been deleted of the image is deleted again. Over another image, what
+that image itself has changed stays and is named.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from hashlib import blake2b
+import subprocess
+import time
+from contextlib import ExitStack
+from itertools import chain as joined
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SYMLINK
+from idlewatch.snapshot.bringing import Restoring
+from idlewatch.snapshot.image import known_image, take_image
+from idlewatch.snapshot.images import Images, new_images, remove_deleted
 from idlewatch.snapshot.mounts import points_below, read_mounts, since_for
-from idlewatch.snapshot.plan import Plan, Step, make_plan
-from idlewatch.snapshot.reader import Members, inspect, new_source, opened, shown
+from idlewatch.snapshot.plan import Plan, is_wanted, make_plan
+from idlewatch.snapshot.reader import inspect, opened, shown
 from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.steps import Progress, Steps
-from idlewatch.snapshot.target import TEMPORARY, InTheWayError, Target
-from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
+from idlewatch.snapshot.store import chain, image_beside
+from idlewatch.snapshot.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from idlewatch.snapshot.manifest import Snapshot
-    from idlewatch.snapshot.pax import Member
+    from idlewatch.snapshot.mounts import Mount
 
-_CHUNK: Final = 1024 * 1024
-_MERGED_UP_TO_BYTES: Final = 1024 * 1024
-_NO_DEVICES: Final = frozenset({errno.EPERM, errno.EACCES})
+_LDCONFIG: Final = "/sbin/ldconfig"
+_LDCONFIG_TIMEOUT_S: Final = 60.0
 
 
 def restore(
@@ -44,6 +47,7 @@ def restore(
     only: Sequence[str] | None = None,
     overwrite: bool = False,
     since_ns: int | None = None,
+    state_dir: Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RestoreReport:
@@ -52,276 +56,75 @@ def restore(
 
     `only` are paths relative to the snapshot's root, with all below them. A file of the target that differs and is
     newer is left, unless `overwrite`; where `target` is `/` (or `since_ns` is given, wall clock nanoseconds) only a
-    file that changed since this container was made can be newer: an image's own files carry any date. Raises
-    SnapshotError before anything is written where the archive is not right in every part, and after an error of the
-    target or a file that does not match its checksum; then the restore is run again.
+    file that changed since this container was made can be newer: an image's own files carry any date. There the
+    image counts, too: what it has changed itself since the save is left (unless `overwrite`), what had been deleted
+    is deleted. `state_dir` is where its names were noted; otherwise they are read now, which takes seconds.
+
+    Raises SnapshotError before anything is written where an archive is not right in every part, or `only` names
+    nothing that is in it, and after an error of the target or a file that does not match its checksum; then the
+    restore is run again.
     """
-    mounts = read_mounts()
-    steps = Steps(progress, cancelled)
+    mounts, steps = read_mounts(), Steps(progress, cancelled)
     report = RestoreReport(snapshot=snapshot.id, target=str(target), dry_run=dry_run)
     since = since_ns if since_ns is not None else since_for(target, mounts)
     wanted = None if only is None else [path.strip("/") for path in only]
-    with opened(snapshot) as fd:
-        steps.stage("verify", snapshot.archive_bytes)
-        members = inspect(fd, snapshot, steps.add, hash_content=False)
+    with ExitStack() as stack:
+        parts = [(part, stack.enter_context(opened(part))) for part in chain(snapshot)]
+        size = sum(part.archive_bytes for part, _ in parts)
+        steps.stage("verify", size)
+        members = joined.from_iterable(inspect(fd, part, steps.add, hash_content=False) for part, fd in parts)
         points = points_below(os.path.realpath(target), mounts)
         plan = make_plan(members, gone=snapshot.gone, only=wanted, mount_points=points)
+        _refuse_nothing(plan, snapshot, wanted)
         report.skipped.update(plan.skipped)
-        place = Target(target)
-        try:
-            _Restoring(plan, place, report, steps, since_ns=since, overwrite=overwrite).run(fd, snapshot)
-        finally:
-            place.close()
+        place = stack.enter_context(Target(target))
+        images = _images(snapshot, place, plan, mounts, since_ns=since, state_dir=state_dir, steps=steps)
+        if images is not None:
+            deleted = [path for path in snapshot.deleted if is_wanted(path, wanted)]
+            remove_deleted(deleted, images, place, report, overwrite=overwrite)
+        steps.stage("restore", size)
+        restoring = Restoring(plan, place, report, steps, since_ns=since, overwrite=overwrite, images=images)
+        for part, fd in parts:
+            restoring.bring(fd, part)
+        restoring.finish()
+    _refresh_linker(report, target)
     return report
 
 
-class _Restoring:
-    def __init__(
-        self, plan: Plan, target: Target, report: RestoreReport, steps: Steps, *, since_ns: int | None, overwrite: bool
-    ) -> None:
-        self._plan = plan
-        self._target = target
-        self._report = report
-        self._steps = steps
-        self._since_ns = since_ns
-        self._overwrite = overwrite
-        self._folders: list[tuple[str, Member]] = []
-        self._files: list[tuple[str, bytes | None, list[tuple[int, int]]]] = []
-
-    def run(self, fd: int, snapshot: Snapshot) -> None:
-        self._steps.stage("restore", snapshot.archive_bytes)
-        members = Members(new_source(fd, snapshot, self._steps.add))
-        for place, member in enumerate(members):
-            step = self._plan.steps.get(place)
-            if step is not None:
-                self._apply(members, member, step)
-        if not self._report.dry_run:
-            self._finish_folders()
-            self._compare()
-
-    def _finish_folders(self) -> None:
-        """Give the folders their mtime once nothing is made in them any more, the innermost first."""
-        for path, member in reversed(self._folders):
-            try:
-                self._target.abandon(f"{path}/{TEMPORARY}")
-                self._dress(path, member)
-            except (OSError, InTheWayError) as error:
-                self._report.in_the_way[path] = f"changed meanwhile: {error}"
-        self._target.abandon(TEMPORARY)
-
-    def _apply(self, members: Members, member: Member, step: Step) -> None:
-        self._steps.add(0)
-        try:
-            if member.kind == FOLDER:
-                self._folder(step.names[0], member)
-            elif member.kind == FILE:
-                self._file(members, member, step)
-            else:
-                self._special(member, step)
-        except InTheWayError as error:
-            self._report.in_the_way.update(dict.fromkeys(step.names, str(error)))
-        except OSError as error:
-            path = shown(step.names[0])
-            raise SnapshotError(f"cannot restore {path}: {error.strerror}; what is back stays, run it again") from error
-
-    def _folder(self, path: str, member: Member) -> None:
-        status = self._target.status(path)
-        if status is not None and not stat.S_ISDIR(status.st_mode) and self._is_newer(status, member):
-            raise InTheWayError("something newer that is no folder stands there")
-        if status is not None and path in self._plan.ways:
-            return
-        if not self._report.dry_run:
-            self._target.make_folder(path)
-            self._folders.append((path, member))
-        self._report.folders += status is None
-
-    def _file(self, members: Members, member: Member, step: Step) -> None:
-        segments, pieces = members.content(member)
-        names = self._writable(step.names, member, lambda path: self._holds(path, member, segments, step.digest))
-        if not names:
-            return
-        first, same = names[0]
-        if same:
-            self._report.unchanged += 1
-            self._dress(first, member)
-        elif _is_key_list(first) and self._merge(first, member, pieces):
-            return
-        else:
-            self._write(first, member, segments, pieces)
-        self._files.append((first, step.digest, segments))
-        self._link(first, [path for path, _ in names[1:]])
-
-    def _writable(self, paths: list[str], member: Member, same: Callable[[str], bool]) -> list[tuple[str, bool]]:
-        """Return the names that may be written, each with whether it is right already, those first."""
-        found = []
-        for path in paths:
-            status = self._target.status(path)
-            right = status is not None and _kind(status) == member.kind and same(path)
-            own = status is not None and not right and _kind(status) != FOLDER and not _is_key_list(path)
-            if status is not None and own and self._is_newer(status, member):
-                self._report.kept_newer.append(path)
-            else:
-                found.append((path, right))
-        return sorted(found, key=lambda item: not item[1])
-
-    def _is_newer(self, status: os.stat_result, member: Member) -> bool:
-        own = self._since_ns is None or status.st_ctime_ns >= self._since_ns
-        return own and not self._overwrite and status.st_mtime_ns > member.mtime_ns
-
-    def _holds(self, path: str, member: Member, segments: list[tuple[int, int]], digest: bytes | None) -> bool:
-        status = self._target.status(path)
-        return status is not None and status.st_size == member.size and self._digest(path, segments) == digest
-
-    def _write(self, path: str, member: Member, segments: list[tuple[int, int]], pieces: Iterator[memoryview]) -> None:
-        self._report.files += 1
-        self._report.disk_bytes += sum(length for _, length in segments)
-        if self._report.dry_run:
-            return
-        with self._target.made(path):
-            fd = self._target.create(path)
-            try:
-                _fill(fd, segments, pieces)
-                os.ftruncate(fd, member.size)
-            finally:
-                os.close(fd)
-            self._dress(path, member, name=TEMPORARY)
-
-    def _link(self, first: str, others: list[str]) -> None:
-        for path in others:
-            if self._same_inode(first, path):
-                continue
-            self._report.files += 1
-            if not self._report.dry_run:
-                self._target.link(first, path)
-
-    def _same_inode(self, one: str, other: str) -> bool:
-        a, b = self._target.status(one), self._target.status(other)
-        return a is not None and b is not None and (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
-
-    def _special(self, member: Member, step: Step) -> None:
-        names = self._writable(step.names, member, lambda path: self._is_same_special(path, member))
-        if not names:
-            return
-        first, same = names[0]
-        if same:
-            self._report.unchanged += 1
-            self._dress(first, member)
-        elif not self._make_special(first, member):
-            return
-        self._link(first, [path for path, _ in names[1:]])
-
-    def _is_same_special(self, path: str, member: Member) -> bool:
-        if member.kind == SYMLINK:
-            return self._target.read_symlink(path) == member.target
-        status = self._target.status(path)
-        return status is not None and status.st_rdev == os.makedev(*member.device)
-
-    def _make_special(self, path: str, member: Member) -> bool:
-        if member.kind in {"char", "block"} and not self._target.root_user:
-            self._report.skipped[path] = "only root can make a device"
-            return False
-        self._report.files += 1
-        if self._report.dry_run:
-            return True
-        with self._target.made(path):
-            try:
-                self._create_special(path, member)
-            except OSError as error:
-                if member.kind == SYMLINK or error.errno not in _NO_DEVICES:
-                    raise
-                raise InTheWayError(f"a {member.kind} can't be made here: {error.strerror}") from error
-            self._dress(path, member, name=TEMPORARY)
-        return True
-
-    def _create_special(self, path: str, member: Member) -> None:
-        if member.kind == SYMLINK:
-            self._target.create_symlink(path, member.target)
-        else:
-            self._target.create_node(path, _MODES[member.kind] | 0o600, member.device)
-
-    def _merge(self, path: str, member: Member, pieces: Iterator[memoryview]) -> bool:
-        """
-        Add the saved lines to the `authorized_keys` of the target; False where it has none.
-
-        The image's start appends the owner's current key at each boot: an old copy in its place locks them out.
-        """
-        status = self._target.status(path)
-        if status is None or not stat.S_ISREG(status.st_mode) or max(status.st_size, member.size) > _MERGED_UP_TO_BYTES:
-            return False
-        self._report.merged.append(path)
-        if not self._report.dry_run:
-            self._target.replace_content(path, _joined(self._target.read(path), b"".join(pieces)), status)
-        return True
-
-    def _dress(self, path: str, member: Member, name: str | None = None) -> None:
-        if self._report.dry_run:
-            return
-        lacking = self._target.dress(path, member, name=name)
-        if lacking:
-            self._report.attributes[path] = "; ".join(lacking)
-
-    def _compare(self) -> None:
-        """Read back what was written. Raises SnapshotError naming what is not as it was saved."""
-        self._steps.stage("compare", self._report.disk_bytes)
-        wrong = [shown(path) for path, digest, segments in self._files if self._digest(path, segments) != digest]
-        if wrong:
-            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-            raise SnapshotError(f"restored, but not as saved: {', '.join(wrong[:5])}{more}; run it again")
-
-    def _digest(self, path: str, segments: list[tuple[int, int]]) -> bytes | None:
-        try:
-            fd = self._target.open(path)
-        except (OSError, InTheWayError):
-            return None
-        digest = blake2b(digest_size=FILE_DIGEST_BYTES)
-        try:
-            for piece in _read_segments(fd, segments):
-                digest.update(piece)
-                self._steps.add(len(piece))
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
-        return digest.digest()
+def _refuse_nothing(plan: Plan, snapshot: Snapshot, wanted: Sequence[str] | None) -> None:
+    for path in wanted or ():
+        there = any(is_wanted(name, [path]) for step in plan.steps.values() for name in step.names)
+        if not there and not any(is_wanted(name, [path]) for name in (*snapshot.deleted, *plan.skipped)):
+            raise SnapshotError(f"nothing lies at {shown(path)} in snapshot {snapshot.id}")
 
 
-_MODES: Final = {kind: mode for mode, kind in KINDS.items()}
+def _images(
+    snapshot: Snapshot,
+    place: Target,
+    plan: Plan,
+    mounts: tuple[Mount, ...],
+    *,
+    since_ns: int | None,
+    state_dir: Path | None,
+    steps: Steps,
+) -> Images | None:
+    """Return the image of then and that of now; None: the target is a folder, or the save knew of no image."""
+    if snapshot.image is None or since_ns is None:
+        return None
+    new = known_image(state_dir, since_ns) if state_dir is not None else None
+    if new is None:
+        root = Path(os.path.realpath(place.path))
+        new = take_image(root, since_ns=since_ns, now_ns=time.time_ns(), mounts=mounts, pause=steps.pause)
+    old = image_beside(Path(snapshot.folder), snapshot.image)
+    saved = {name for step in plan.steps.values() for name in step.names}
+    return new_images(snapshot.image, old, new, place, accounted=saved.union(snapshot.deleted, snapshot.gone))
 
 
-def _kind(status: os.stat_result) -> str:
-    return KINDS[stat.S_IFMT(status.st_mode)]
-
-
-def _is_key_list(path: str) -> bool:
-    return path.rpartition("/")[2] == "authorized_keys"
-
-
-def _joined(present: bytes, saved: bytes) -> bytes:
-    lines = [*present.splitlines(), *saved.splitlines()]
-    return b"".join(line + b"\n" for line in dict.fromkeys(lines))
-
-
-def _fill(fd: int, segments: list[tuple[int, int]], pieces: Iterator[memoryview]) -> None:
-    """Write the pieces, which follow each other without holes, into the segments."""
-    ends = iter(segments)
-    at = end = 0
-    for piece in pieces:
-        left = piece
-        while left:
-            while at == end:
-                at, length = next(ends)
-                end = at + length
-            written = os.pwrite(fd, left[: end - at], at)
-            at += written
-            left = left[written:]
-
-
-def _read_segments(fd: int, segments: list[tuple[int, int]]) -> Iterator[bytes]:
-    for offset, length in segments:
-        at = offset
-        while at < offset + length:
-            piece = os.pread(fd, min(_CHUNK, offset + length - at), at)
-            if not piece:
-                return
-            at += len(piece)
-            yield piece
+def _refresh_linker(report: RestoreReport, target: Path) -> None:
+    """Make the linker's cache anew: it is left to the machine, and knows nothing yet of the libraries brought back."""
+    if report.dry_run or os.path.realpath(target) != "/" or os.geteuid() != 0 or not Path(_LDCONFIG).exists():
+        return
+    try:
+        subprocess.run([_LDCONFIG], check=True, capture_output=True, timeout=_LDCONFIG_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        report.notes.append(f"the linker's cache could not be made anew ({error}): run ldconfig")

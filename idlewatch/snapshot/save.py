@@ -1,6 +1,7 @@
 """
 Saves what a stop would destroy: all of it, proven, or not at all.
 
+Where a whole snapshot of this container is there, only what has changed since is written (`differential.py`).
 Passes go on over the tree into the same archive until one finds less than 1 MiB changed since it was read; what
 changes after that is named. Then the file is synced, renamed, read back from the disk and compared, and only then
 the manifest is written. Every failure leaves the older snapshots as they were and removes what it wrote.
@@ -14,16 +15,19 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import idlewatch
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.codec import Sink, usable_workers
+from idlewatch.snapshot.differential import Base, fitting_base, is_worth_it, read_base
+from idlewatch.snapshot.image import known_image
 from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.loss import Loss, summarize
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
+from idlewatch.snapshot.notes import write_up
 from idlewatch.snapshot.reader import prove, shown
 from idlewatch.snapshot.scan import Scan, new_scan
 from idlewatch.snapshot.steps import Steps
@@ -33,6 +37,7 @@ from idlewatch.snapshot.writer import TICK_NS, TreeWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from idlewatch.snapshot.image import Image
     from idlewatch.snapshot.request import SaveRequest
     from idlewatch.snapshot.scan import Entry
     from idlewatch.snapshot.steps import Progress
@@ -40,8 +45,6 @@ if TYPE_CHECKING:
 PASSES: Final = 3
 ENOUGH_BYTES: Final = 1024 * 1024
 """A pass that finds less than this changed is the last."""
-Found: TypeAlias = tuple[str, str]
-"""Path and kind, as a scan found it."""
 _NAMED: Final = 1000
 _NAMED_IN_ERROR: Final = 5
 
@@ -67,8 +70,9 @@ def save(
 def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
     mounts = read_mounts()
     since_ns = request.since_ns if request.since_ns is not None else since_for(request.root, mounts)
-    origin = _Origin(request=request, mounts=mounts, since_ns=since_ns, began_ns=time.time_ns())
-    found: list[Found] = []
+    image = _noted_image(request, since_ns)
+    origin = _Origin(request=request, mounts=mounts, since_ns=since_ns, image=image, began_ns=time.time_ns())
+    found: list[Entry] = []
     loss = summarize(scan := origin.scan(), _noting(scan.entries(steps.pause), found))
     if loss.nothing:
         return None
@@ -78,10 +82,34 @@ def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
     store.make()
     with store.locked() as locked:
         store.sweep(locked=locked)
-        store.require_space(loss.total_bytes)
-        snapshot = _Saving(origin, store, scan, loss, steps).run(found)
-        store.prune(request.keep)
+        base = _base_for(origin, store, loss, found)
+        if base is not None:
+            found = base.changed(found)
+        store.require_space(sum(entry.disk_bytes for entry in found))
+        snapshot = _Saving(origin, store, scan, loss, base, steps).run(found)
+        store.prune(request.keep, request.keep_bytes)
     return snapshot
+
+
+def _noted_image(request: SaveRequest, since_ns: int | None) -> Image | None:
+    if request.state_dir is None or since_ns is None:
+        return None
+    return known_image(request.state_dir, since_ns)
+
+
+def _base_for(origin: _Origin, store: Store, loss: Loss, found: list[Entry]) -> Base | None:
+    """Return what to build upon; None: it is better to write everything, or what is there can't be trusted."""
+    if not origin.request.incremental:
+        return None
+    listed = store.snapshots()
+    snapshot = fitting_base(listed, root=loss.root, since_ns=origin.since_ns, now_ns=origin.began_ns)
+    if snapshot is None:
+        return None
+    try:
+        base = read_base(snapshot)
+    except SnapshotError:
+        return None
+    return base if is_worth_it(base.changed(found), found) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +117,26 @@ class _Origin:
     request: SaveRequest
     mounts: tuple[Mount, ...]
     since_ns: int | None
+    image: Image | None
     began_ns: int
 
     def scan(self) -> Scan:
         """Return a fresh scan; the volume itself is never part of what is saved."""
         request = self.request
         skip = (*request.skip, request.volume)
-        return new_scan(request.root, since_ns=self.since_ns, mounts=self.mounts, excludes=request.excludes, skip=skip)
+        return new_scan(
+            request.root,
+            since_ns=self.since_ns,
+            mounts=self.mounts,
+            excludes=request.excludes,
+            skip=skip,
+            image=self.image,
+        )
 
 
-def _noting(entries: Iterable[Entry], found: list[Found]) -> Iterator[Entry]:
+def _noting(entries: Iterable[Entry], found: list[Entry]) -> Iterator[Entry]:
     for entry in entries:
-        found.append((entry.path, entry.kind))
+        found.append(entry)
         yield entry
 
 
@@ -126,31 +162,34 @@ def _refuse_too_big(loss: Loss, max_bytes: int | None) -> None:
 class _Changes:
     """What a later look found against what the archive holds."""
 
-    found: list[Found]
+    found: list[Entry]
     files: list[str]
     disk_bytes: int
     gone: list[str]
+    deleted: list[str]
 
 
 class _Saving:
-    def __init__(self, origin: _Origin, store: Store, first: Scan, loss: Loss, steps: Steps) -> None:
+    def __init__(self, origin: _Origin, store: Store, first: Scan, loss: Loss, base: Base | None, steps: Steps) -> None:
         self._origin = origin
+        self._base = base
         self._store = store
         self._first = first
         self._loss = loss
         self._steps = steps
         stamp = datetime.fromtimestamp(origin.began_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
         self._id = f"{stamp}-{secrets.token_hex(3)}"
-        self._parents: set[str] = set()
-        self._changes = _Changes([], [], 0, [])
+        self._parents: set[str] = set() if base is None else set(base.ways)
+        self._changes = _Changes([], [], 0, [], [])
 
-    def run(self, found: list[Found]) -> Snapshot:
+    def run(self, found: list[Entry]) -> Snapshot:
         try:
             snapshot = self._written(found)
             self._steps.stage("verify", snapshot.archive_bytes)
             prove(snapshot, self._steps.add)
             self._steps.stage("commit", 0)
             snapshot = self._finished(snapshot)
+            self._add_notes(snapshot)
             self._store.commit(snapshot)
         except BaseException:
             with suppress(OSError):  # the first error says more; the next save sweeps
@@ -158,7 +197,7 @@ class _Saving:
             raise
         return snapshot
 
-    def _written(self, found: list[Found]) -> Snapshot:
+    def _written(self, found: list[Entry]) -> Snapshot:
         """Write the archive under its own name, and return its snapshot as far as it is known."""
         path = self._store.folder / f"{self._id}{ARCHIVE}"
         part = path.with_name(path.name + PART)
@@ -166,6 +205,7 @@ class _Saving:
         try:
             sink = Sink(fd, usable_workers())
             self._writer = TreeWriter(self._first.root, sink, self._steps.add)
+            self._writer.saved.update({} if self._base is None else self._base.states)
             self._passes(found)
             sink.put(pax.END)
             index_at = sink.finish()
@@ -176,8 +216,8 @@ class _Saving:
         self._store.sync()
         return self._snapshot(sink, index_at)
 
-    def _passes(self, found: list[Found]) -> None:
-        self._steps.stage("write", self._loss.total_bytes)
+    def _passes(self, found: list[Entry]) -> None:
+        self._steps.stage("write", sum(entry.disk_bytes for entry in found))
         for left in reversed(range(PASSES)):
             self._write(found)
             self._changes = self._look_again()
@@ -186,14 +226,15 @@ class _Saving:
             time.sleep(TICK_NS / 1e9)
             found = self._changes.found
 
-    def _write(self, found: list[Found]) -> None:
+    def _write(self, found: list[Entry]) -> None:
         self._writer.begin_pass()
-        for path, kind in found:
+        for entry in found:
+            path = entry.path
             for parent in _parents(path):
                 if parent not in self._writer.saved and parent not in self._parents:
                     self._parents.add(parent)
                     self._writer.add(parent, FOLDER)
-            self._writer.add(path, kind)
+            self._writer.add(path, entry.kind)
             self._steps.add(0)
         _refuse_unreadable(self._writer.errors)
 
@@ -201,17 +242,19 @@ class _Saving:
         """Scan once more and compare with what the archive holds: by state, so that no clock has to be trusted."""
         saved = self._writer.saved
         unseen = saved.keys() - self._parents
-        changes = _Changes([], [], 0, [])
+        changes = _Changes([], [], 0, [], [])
         scan = self._origin.scan()
         for entry in scan.entries(self._steps.pause):
             unseen.discard(entry.path)
-            if entry.path in self._writer.torn or saved.get(entry.path) != (entry.ctime_ns, entry.size):
-                changes.found.append((entry.path, entry.kind))
+            if entry.path in self._writer.torn or saved.get(entry.path) != entry.ctime_ns:
+                changes.found.append(entry)
                 changes.disk_bytes += entry.disk_bytes
                 if entry.kind != FOLDER:
                     changes.files.append(entry.path)
         _refuse_unreadable(scan.errors)
-        changes.gone = sorted(unseen)
+        changes.deleted = sorted(scan.deleted)
+        before = () if self._base is None else self._base.snapshot.gone
+        changes.gone = sorted(unseen.union(path for path in before if path not in saved))
         return changes
 
     def _finished(self, snapshot: Snapshot) -> Snapshot:
@@ -224,7 +267,16 @@ class _Saving:
             changed_after_files=len(changes.files),
             changed_after_bytes=changes.disk_bytes,
             gone=tuple(changes.gone),
+            deleted=tuple(changes.deleted),
         )
+
+    def _add_notes(self, snapshot: Snapshot) -> None:
+        image = self._origin.image
+        if image is not None:
+            self._store.keep_image(image)
+        sites = sorted({part.where for part in self._loss.contents.pip})
+        text = write_up(snapshot, root=self._first.root, sites=sites, live=not self._first.root)
+        self._store.add_notes(snapshot.id, text)
 
     def _snapshot(self, sink: Sink, index_at: int) -> Snapshot:
         request, loss = self._origin.request, self._loss
@@ -255,6 +307,9 @@ class _Saving:
             changed_after_files=0,
             changed_after_bytes=0,
             gone=(),
+            image=None if self._origin.image is None else self._origin.image.fingerprint,
+            deleted=(),
+            base=None if self._base is None else self._base.snapshot.id,
             notes=loss.notes,
             version=idlewatch.__version__,
             folder=str(self._store.folder),

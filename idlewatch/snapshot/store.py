@@ -1,5 +1,6 @@
 """
-Where snapshots lie: `VOLUME/.idlewatch/POD_ID/snapshots/`, a pair of files each, `ID.tar.zst` and `ID.json`.
+Where snapshots lie: `VOLUME/.idlewatch/POD_ID/snapshots/`, `ID.tar.zst`, `ID.txt` for people, and `ID.json`, which
+makes it count. Beside them lie the names of the images that they were saved over, `image-FINGERPRINT.names`.
 
 Every file is written under a `.part` name, synced and renamed; the manifest last. So whatever a crash leaves behind,
 what is listed is whole. The rest is removed by the next save, which alone holds the lock.
@@ -17,14 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import IdlewatchError, Refused, SnapshotError
+from idlewatch.snapshot.image import image_bytes, image_of
 from idlewatch.snapshot.manifest import Snapshot, from_manifest, to_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from idlewatch.snapshot.image import Image
 
 ARCHIVE: Final = ".tar.zst"
 MANIFEST: Final = ".json"
+NOTES: Final = ".txt"
 PART: Final = ".part"
+_IMAGE: Final = ("image-", ".names")
 _LOCK: Final = "save.lock"
 _POD_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PACKED_SHARE: Final = 0.6
@@ -87,7 +93,8 @@ class Store:
         """
         names = {path.name for path in self._names()}
         for path in self._names():
-            orphan = path.name.endswith(ARCHIVE) and path.name.removesuffix(ARCHIVE) + MANIFEST not in names
+            end = next((end for end in (ARCHIVE, NOTES) if path.name.endswith(end)), None)
+            orphan = end is not None and path.name.removesuffix(end) + MANIFEST not in names
             if (orphan or path.name.endswith(PART)) and (locked or _age_s(path) > _UNLOCKED_LEFTOVER_S):
                 path.unlink(missing_ok=True)
 
@@ -101,22 +108,38 @@ class Store:
             )
 
     def snapshots(self) -> list[Snapshot]:
-        """Return the whole ones, the newest first: manifest valid, archive there and of the right size."""
+        """Return the whole ones, the newest first: manifest valid, archive and that of its base there and as long."""
         found = [self._read(path) for path in self._names() if path.name.endswith(MANIFEST)]
-        whole = [snapshot for snapshot in found if snapshot is not None]
+        alone = {snapshot.id for snapshot in found if snapshot is not None and snapshot.base is None}
+        whole = [snapshot for snapshot in found if snapshot is not None and (snapshot.base or snapshot.id) in alone]
         return sorted(whole, key=lambda snapshot: (snapshot.created_at, snapshot.id), reverse=True)
 
     def commit(self, snapshot: Snapshot) -> None:
         """Write the manifest: from here on the snapshot counts."""
-        path = self.folder / f"{snapshot.id}{MANIFEST}"
+        self._put(f"{snapshot.id}{MANIFEST}", to_manifest(snapshot))
+        self.sync()
+
+    def add_notes(self, snapshot_id: str, text: str) -> None:
+        """Write the text for people; before the commit."""
+        self._put(f"{snapshot_id}{NOTES}", text.encode("utf-8", "backslashreplace"))
+
+    def keep_image(self, image: Image) -> None:
+        """Write the names of an image, where they aren't there; before the commit of the first snapshot over it."""
+        if not self._image_path(image.fingerprint).exists():
+            self._put(self._image_path(image.fingerprint).name, image_bytes(image))
+
+    def _image_path(self, fingerprint: str) -> Path:
+        return _image_path(self.folder, fingerprint)
+
+    def _put(self, name: str, content: bytes) -> None:
+        path = self.folder / name
         part = path.with_name(path.name + PART)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
-            file.write(to_manifest(snapshot))
+            file.write(content)
             file.flush()
             os.fsync(fd)
         part.rename(path)
-        self.sync()
 
     def sync(self) -> None:
         """Make renames last."""
@@ -129,15 +152,30 @@ class Store:
         finally:
             os.close(fd)
 
-    def prune(self, keep: int) -> None:
-        """Remove all but the newest `keep` whole ones, manifest first: half removed does not count."""
-        for snapshot in self.snapshots()[max(1, keep) :]:
-            self.remove(snapshot.id)
+    def prune(self, keep: int, keep_bytes: int | None = None) -> None:
+        """
+        Remove all but the newest `keep` whole ones and what they build upon, manifest first: half removed is none.
+
+        While those weigh more than `keep_bytes` together the oldest go, too, never the newest.
+        """
+        listed = self.snapshots()
+        kept = listed[: max(1, keep)]
+        while len(kept) > 1 and keep_bytes is not None and _weight(_needed(kept, listed)) > keep_bytes:
+            kept.pop()
+        needed = {snapshot.id for snapshot in _needed(kept, listed)}
+        for snapshot in listed:
+            if snapshot.id not in needed:
+                self.remove(snapshot.id)
+        images = {self._image_path(one.image).name for one in listed if one.image and one.id in needed}
+        for path in self._names():
+            if path.name.startswith(_IMAGE[0]) and path.name.endswith(_IMAGE[1]) and path.name not in images:
+                path.unlink(missing_ok=True)
 
     def remove(self, snapshot_id: str) -> None:
         """Remove all files of one id; those that aren't there are no error."""
-        for end in (MANIFEST, MANIFEST + PART, ARCHIVE, ARCHIVE + PART):
-            (self.folder / f"{snapshot_id}{end}").unlink(missing_ok=True)
+        for end in (MANIFEST, ARCHIVE, NOTES):
+            for name in (f"{snapshot_id}{end}", f"{snapshot_id}{end}{PART}"):
+                (self.folder / name).unlink(missing_ok=True)
 
     def _names(self) -> list[Path]:
         try:
@@ -155,6 +193,42 @@ class Store:
             return None
         fits = path.name == f"{snapshot.id}{MANIFEST}" and snapshot.archive == f"{snapshot.id}{ARCHIVE}"
         return snapshot if fits and size == snapshot.archive_bytes else None
+
+
+def image_beside(folder: Path, fingerprint: str) -> Image | None:
+    """Return the names of an image that a snapshot in `folder` was saved over; None: not there, or damaged."""
+    try:
+        found = image_of(_image_path(folder, fingerprint).read_bytes())
+    except (OSError, SnapshotError):
+        return None
+    return found if found.fingerprint == fingerprint else None
+
+
+def _image_path(folder: Path, fingerprint: str) -> Path:
+    return folder / fingerprint.join(_IMAGE)
+
+
+def chain(snapshot: Snapshot) -> tuple[Snapshot, ...]:
+    """Return the snapshots whose archives bring this one back, in order. Raises SnapshotError without its base."""
+    if snapshot.base is None:
+        return (snapshot,)
+    folder = Path(snapshot.folder)
+    try:
+        base = from_manifest((folder / f"{snapshot.base}{MANIFEST}").read_bytes(), folder)
+    except OSError as error:
+        raise SnapshotError(f"{snapshot.id} builds upon {snapshot.base}, which can't be read: {error}") from error
+    if base.base is not None or base.id != snapshot.base:
+        raise SnapshotError(f"{snapshot.id} builds upon {snapshot.base}, which is no whole snapshot")
+    return (base, snapshot)
+
+
+def _needed(kept: Sequence[Snapshot], listed: Sequence[Snapshot]) -> list[Snapshot]:
+    ids = {snapshot.id for snapshot in kept} | {snapshot.base for snapshot in kept}
+    return [snapshot for snapshot in listed if snapshot.id in ids]
+
+
+def _weight(snapshots: Sequence[Snapshot]) -> int:
+    return sum(snapshot.archive_bytes for snapshot in snapshots)
 
 
 def _age_s(path: Path) -> float:

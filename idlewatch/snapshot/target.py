@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.kinds import FOLDER, SYMLINK
@@ -41,9 +41,16 @@ class Target:
             root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise SnapshotError(f"cannot restore into {path}: {error.strerror}") from error
+        self.path = path
         self._names: list[str] = []
         self._fds = [root]
         self.root_user = os.geteuid() == 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close all that is open."""
@@ -176,6 +183,22 @@ class Target:
             status = None
         if status is None:
             os.mkdir(name, 0o700, dir_fd=folder)
+
+    def remove(self, path: str, *, folder: bool) -> None:
+        """Remove one entry; a folder only where it is empty. Raises OSError, InTheWayError."""
+        above, name = self.parent(path, make=False)
+        if not folder:
+            os.unlink(name, dir_fd=above)
+            return
+        self._leave(path)
+        os.rmdir(name, dir_fd=above)
+
+    def _leave(self, path: str) -> None:
+        """Close what is kept open below a folder that is about to go."""
+        depth = path.count("/") + 1
+        while len(self._names) >= depth and "/".join(self._names[:depth]) == path:
+            os.close(self._fds.pop())
+            self._names.pop()
 
     def dress(self, path: str, member: Member, *, name: str | None = None) -> list[str]:
         """

@@ -34,9 +34,10 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O
 
 
 def index_line(member: pax.Member, digest: bytes | None) -> bytes:
-    """Return the index line of a member: path, kind, size, mtime and the BLAKE2b of the bytes it stores."""
+    """Return the index line of a member: path, kind, size, mtime, the BLAKE2b of the bytes it stores, and ctime."""
     told = f'"{digest.hex()}"' if digest is not None else "null"
-    return f'[{json.dumps(member.path)},"{member.kind}",{member.size},{member.mtime_ns},{told}]\n'.encode()
+    ctime = "" if member.ctime_ns is None else f",{member.ctime_ns}"
+    return f'[{json.dumps(member.path)},"{member.kind}",{member.size},{member.mtime_ns},{told}{ctime}]\n'.encode()
 
 
 class TreeWriter:
@@ -52,8 +53,8 @@ class TreeWriter:
         self._each_step = each_step
         self._buffer = bytearray(CHUNK_BYTES)
         self._links: dict[tuple[int, int], str] = {}
-        self.saved: dict[str, tuple[int, int]] = {}
-        """Path to (ctime in ns, size) as written."""
+        self.saved: dict[str, int] = {}
+        """Path to ctime in nanoseconds as written: every change moves it, and nothing puts it back."""
         self.torn: set[str] = set()
         """What changed while it was read, or so shortly before that a further change could not be told."""
         self.errors: dict[str, str] = {}
@@ -188,7 +189,7 @@ class TreeWriter:
 
     def _head(self, member: pax.Member, status: os.stat_result, *content: Bytes) -> None:
         self._sink.put(b"".join((pax.encode(member), *content)))
-        self.saved[member.path] = (status.st_ctime_ns, status.st_size)
+        self.saved[member.path] = status.st_ctime_ns
         self.torn.discard(member.path)
 
 
@@ -200,6 +201,7 @@ def _member(path: str, kind: str, status: os.stat_result) -> pax.Member:
         uid=status.st_uid,
         gid=status.st_gid,
         mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
     )
 
 

@@ -1,0 +1,302 @@
+"""The writing half of a restore: member after member into the target, where it is safe, then all of it compared."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SYMLINK
+from idlewatch.snapshot.reader import Members, new_source, shown
+from idlewatch.snapshot.target import TEMPORARY, InTheWayError, Target
+from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from idlewatch.snapshot.images import Images
+    from idlewatch.snapshot.manifest import Snapshot
+    from idlewatch.snapshot.pax import Member
+    from idlewatch.snapshot.plan import Plan, Step
+    from idlewatch.snapshot.report import RestoreReport
+    from idlewatch.snapshot.steps import Steps
+
+_CHUNK: Final = 1024 * 1024
+_MERGED_UP_TO_BYTES: Final = 1024 * 1024
+_NO_DEVICES: Final = frozenset({errno.EPERM, errno.EACCES})
+
+
+class Restoring:
+    """Writes what a plan says, from one archive after the other, and compares it afterwards."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        target: Target,
+        report: RestoreReport,
+        steps: Steps,
+        *,
+        since_ns: int | None,
+        overwrite: bool,
+        images: Images | None,
+    ) -> None:
+        """`images`: None where both are known to be the same, or nothing is known of them."""
+        self._plan = plan
+        self._target = target
+        self._report = report
+        self._steps = steps
+        self._since_ns = since_ns
+        self._overwrite = overwrite
+        self._images = images
+        self._place = 0
+        self._folders: list[tuple[str, Member]] = []
+        self._files: list[tuple[str, bytes | None, list[tuple[int, int]]]] = []
+
+    def bring(self, fd: int, snapshot: Snapshot) -> None:
+        """Write what the plan wants of one archive; the places of the members go on where the last one ended."""
+        for member in (members := Members(new_source(fd, snapshot, self._steps.add))):
+            step = self._plan.steps.get(self._place)
+            self._place += 1
+            if step is not None:
+                self._apply(members, member, step)
+
+    def finish(self) -> None:
+        """Give the folders their times, and read back what was written. Raises SnapshotError for what differs."""
+        if not self._report.dry_run:
+            self._finish_folders()
+            self._compare()
+
+    def _finish_folders(self) -> None:
+        """Give the folders their mtime once nothing is made in them any more, the innermost first."""
+        for path, member in reversed(self._folders):
+            try:
+                self._target.abandon(f"{path}/{TEMPORARY}")
+                self._dress(path, member)
+            except (OSError, InTheWayError) as error:
+                self._report.in_the_way[path] = f"changed meanwhile: {error}"
+        self._target.abandon(TEMPORARY)
+
+    def _apply(self, members: Members, member: Member, step: Step) -> None:
+        self._steps.add(0)
+        try:
+            if member.kind == FOLDER:
+                self._folder(step.names[0], member)
+            elif member.kind == FILE:
+                self._file(members, member, step)
+            else:
+                self._special(member, step)
+        except InTheWayError as error:
+            self._report.in_the_way.update(dict.fromkeys(step.names, str(error)))
+        except OSError as error:
+            path = shown(step.names[0])
+            raise SnapshotError(f"cannot restore {path}: {error.strerror}; what is back stays, run it again") from error
+
+    def _folder(self, path: str, member: Member) -> None:
+        status = self._target.status(path)
+        if status is not None and not stat.S_ISDIR(status.st_mode) and self._is_newer(status, member):
+            raise InTheWayError("something newer that is no folder stands there")
+        if (status is not None and path in self._plan.ways) or self._is_images_own(path):
+            return
+        if not self._report.dry_run:
+            self._target.make_folder(path)
+            self._folders.append((path, member))
+        self._report.folders += status is None
+
+    def _file(self, members: Members, member: Member, step: Step) -> None:
+        segments, pieces = members.content(member)
+        names = self._writable(step.names, member, lambda path: self._holds(path, member, segments, step.digest))
+        if not names:
+            return
+        first, same = names[0]
+        if same:
+            self._report.unchanged += 1
+            self._dress(first, member)
+        elif _is_key_list(first) and self._merge(first, member, pieces):
+            return
+        else:
+            self._write(first, member, segments, pieces)
+        self._files.append((first, step.digest, segments))
+        self._link(first, [path for path, _ in names[1:]])
+
+    def _writable(self, paths: list[str], member: Member, same: Callable[[str], bool]) -> list[tuple[str, bool]]:
+        """Return the names that may be written, each with whether it is right already, those first."""
+        found = []
+        for path in paths:
+            status = self._target.status(path)
+            right = status is not None and _kind(status) == member.kind and same(path)
+            own = not right and not _is_key_list(path) and (status is None or _kind(status) != FOLDER)
+            if own and self._images is not None and not self._overwrite and (why := self._images.conflict(path)):
+                self._report.conflicts[path] = why
+            elif status is not None and own and self._is_newer(status, member):
+                self._report.kept_newer.append(path)
+            else:
+                found.append((path, right))
+        return sorted(found, key=lambda item: not item[1])
+
+    def _is_images_own(self, path: str) -> bool:
+        return self._images is not None and not self._overwrite and self._images.conflict(path) is not None
+
+    def _is_newer(self, status: os.stat_result, member: Member) -> bool:
+        own = self._since_ns is None or status.st_ctime_ns >= self._since_ns
+        return own and not self._overwrite and status.st_mtime_ns > member.mtime_ns
+
+    def _holds(self, path: str, member: Member, segments: list[tuple[int, int]], digest: bytes | None) -> bool:
+        status = self._target.status(path)
+        return status is not None and status.st_size == member.size and self._digest(path, segments) == digest
+
+    def _write(self, path: str, member: Member, segments: list[tuple[int, int]], pieces: Iterator[memoryview]) -> None:
+        self._report.files += 1
+        self._report.disk_bytes += sum(length for _, length in segments)
+        if self._report.dry_run:
+            return
+        with self._target.made(path):
+            fd = self._target.create(path)
+            try:
+                _fill(fd, segments, pieces)
+                os.ftruncate(fd, member.size)
+            finally:
+                os.close(fd)
+            self._dress(path, member, name=TEMPORARY)
+
+    def _link(self, first: str, others: list[str]) -> None:
+        for path in others:
+            if self._same_inode(first, path):
+                continue
+            self._report.files += 1
+            if not self._report.dry_run:
+                self._target.link(first, path)
+
+    def _same_inode(self, one: str, other: str) -> bool:
+        a, b = self._target.status(one), self._target.status(other)
+        return a is not None and b is not None and (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+
+    def _special(self, member: Member, step: Step) -> None:
+        names = self._writable(step.names, member, lambda path: self._is_same_special(path, member))
+        if not names:
+            return
+        first, same = names[0]
+        if same:
+            self._report.unchanged += 1
+            self._dress(first, member)
+        elif not self._make_special(first, member):
+            return
+        self._link(first, [path for path, _ in names[1:]])
+
+    def _is_same_special(self, path: str, member: Member) -> bool:
+        if member.kind == SYMLINK:
+            return self._target.read_symlink(path) == member.target
+        status = self._target.status(path)
+        return status is not None and status.st_rdev == os.makedev(*member.device)
+
+    def _make_special(self, path: str, member: Member) -> bool:
+        if member.kind in {"char", "block"} and not self._target.root_user:
+            self._report.skipped[path] = "only root can make a device"
+            return False
+        self._report.files += 1
+        if self._report.dry_run:
+            return True
+        with self._target.made(path):
+            try:
+                self._create_special(path, member)
+            except OSError as error:
+                if member.kind == SYMLINK or error.errno not in _NO_DEVICES:
+                    raise
+                raise InTheWayError(f"a {member.kind} can't be made here: {error.strerror}") from error
+            self._dress(path, member, name=TEMPORARY)
+        return True
+
+    def _create_special(self, path: str, member: Member) -> None:
+        if member.kind == SYMLINK:
+            self._target.create_symlink(path, member.target)
+        else:
+            self._target.create_node(path, _MODES[member.kind] | 0o600, member.device)
+
+    def _merge(self, path: str, member: Member, pieces: Iterator[memoryview]) -> bool:
+        """
+        Add the saved lines to the `authorized_keys` of the target; False where it has none.
+
+        The image's start appends the owner's current key at each boot: an old copy in its place locks them out.
+        """
+        status = self._target.status(path)
+        if status is None or not stat.S_ISREG(status.st_mode) or max(status.st_size, member.size) > _MERGED_UP_TO_BYTES:
+            return False
+        self._report.merged.append(path)
+        if not self._report.dry_run:
+            self._target.replace_content(path, _joined(self._target.read(path), b"".join(pieces)), status)
+        return True
+
+    def _dress(self, path: str, member: Member, name: str | None = None) -> None:
+        if self._report.dry_run:
+            return
+        lacking = self._target.dress(path, member, name=name)
+        if lacking:
+            self._report.attributes[path] = "; ".join(lacking)
+
+    def _compare(self) -> None:
+        """Read back what was written. Raises SnapshotError naming what is not as it was saved."""
+        self._steps.stage("compare", self._report.disk_bytes)
+        wrong = [shown(path) for path, digest, segments in self._files if self._digest(path, segments) != digest]
+        if wrong:
+            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise SnapshotError(f"restored, but not as saved: {', '.join(wrong[:5])}{more}; run it again")
+
+    def _digest(self, path: str, segments: list[tuple[int, int]]) -> bytes | None:
+        try:
+            fd = self._target.open(path)
+        except (OSError, InTheWayError):
+            return None
+        digest = blake2b(digest_size=FILE_DIGEST_BYTES)
+        try:
+            for piece in _read_segments(fd, segments):
+                digest.update(piece)
+                self._steps.add(len(piece))
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        return digest.digest()
+
+
+_MODES: Final = {kind: mode for mode, kind in KINDS.items()}
+
+
+def _kind(status: os.stat_result) -> str:
+    return KINDS[stat.S_IFMT(status.st_mode)]
+
+
+def _is_key_list(path: str) -> bool:
+    return path.rpartition("/")[2] == "authorized_keys"
+
+
+def _joined(present: bytes, saved: bytes) -> bytes:
+    lines = [*present.splitlines(), *saved.splitlines()]
+    return b"".join(line + b"\n" for line in dict.fromkeys(lines))
+
+
+def _fill(fd: int, segments: list[tuple[int, int]], pieces: Iterator[memoryview]) -> None:
+    """Write the pieces, which follow each other without holes, into the segments."""
+    ends = iter(segments)
+    at = end = 0
+    for piece in pieces:
+        left = piece
+        while left:
+            while at == end:
+                at, length = next(ends)
+                end = at + length
+            written = os.pwrite(fd, left[: end - at], at)
+            at += written
+            left = left[written:]
+
+
+def _read_segments(fd: int, segments: list[tuple[int, int]]) -> Iterator[bytes]:
+    for offset, length in segments:
+        at = offset
+        while at < offset + length:
+            piece = os.pread(fd, min(_CHUNK, offset + length - at), at)
+            if not piece:
+                return
+            at += len(piece)
+            yield piece

@@ -1,0 +1,91 @@
+"""
+Which snapshot a save may build upon, so that it writes only what has changed since.
+
+A differential builds upon a whole snapshot of the same container, never upon another differential: two archives bring
+everything back, and a lost one of them costs no more than itself. What has changed is told by ctime, path by path,
+from the index of the base.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.codec import index_lines
+from idlewatch.snapshot.kinds import FOLDER
+from idlewatch.snapshot.reader import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from idlewatch.snapshot.manifest import Snapshot
+    from idlewatch.snapshot.scan import Entry
+
+ENTRY_WEIGHT: Final = 8 * 1024
+"""Bytes whose copying takes about as long as the work around one entry."""
+_WORTH_IT: Final = 0.5
+"""Above this share of the whole a full save costs little more, and the next one costs less."""
+_FULL_EVERY_S: Final = 24 * 3600.0
+"""After that a full save proves all of it anew: a volume can lose bits of what has not been read for long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A whole snapshot, and what state of each path it holds."""
+
+    snapshot: Snapshot
+    states: dict[str, int]
+    """Path to ctime in nanoseconds; without what was gone, or changing while it was read."""
+    ways: frozenset[str]
+    """Folders that had not changed and are in it only because of what lies below them."""
+
+    def changed(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return the entries that it does not hold as they are now."""
+        return [entry for entry in entries if self.states.get(entry.path) != entry.ctime_ns]
+
+
+def fitting_base(listed: Iterable[Snapshot], *, root: str, since_ns: int | None, now_ns: int) -> Snapshot | None:
+    """Return the newest whole snapshot of this container, where it is young enough; `listed` has the newest first."""
+    for snapshot in listed:
+        if snapshot.base is None and snapshot.format > 1 and (snapshot.root, snapshot.since_ns) == (root, since_ns):
+            age_s = now_ns / 1e9 - datetime.fromisoformat(snapshot.began_at).timestamp()
+            return snapshot if 0 <= age_s < _FULL_EVERY_S else None
+    return None
+
+
+def read_base(snapshot: Snapshot) -> Base:
+    """Read the index of a snapshot, which alone is little. Raises SnapshotError for damage."""
+    states: dict[str, int] = {}
+    ways: set[str] = set()
+    with opened(snapshot) as fd:
+        if os.fstat(fd).st_size != snapshot.archive_bytes:
+            raise SnapshotError(f"the archive is damaged: {snapshot.archive_path} has another size than was written")
+        for line in index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes):
+            path, kind, ctime_ns = _state(line)
+            states[path] = ctime_ns
+            if kind == FOLDER and snapshot.since_ns is not None and ctime_ns < snapshot.since_ns:
+                ways.add(path)
+    for path in (*snapshot.gone, *snapshot.changing):
+        states.pop(path, None)
+    return Base(snapshot=snapshot, states=states, ways=frozenset(ways & states.keys()))
+
+
+def _state(line: bytes) -> tuple[str, str, int]:
+    try:
+        path, kind, _, _, _, ctime_ns = json.loads(line)
+    except ValueError as error:
+        raise SnapshotError("the archive is damaged: its index is no list of members with their ctimes") from error
+    return path, kind, ctime_ns
+
+
+def is_worth_it(changed: list[Entry], whole: list[Entry]) -> bool:
+    """Tell whether writing only what has changed saves enough."""
+    return _weight(changed) <= _WORTH_IT * _weight(whole)
+
+
+def _weight(entries: list[Entry]) -> int:
+    return sum(entry.disk_bytes for entry in entries) + len(entries) * ENTRY_WEIGHT
