@@ -116,3 +116,25 @@ def test_why_says_so_where_something_else_keeps_it_too() -> None:
     spans = [*busy_gpu(2), Span("jobs", 0.0, 2 * HOUR_S, "active", refines=True, reason="train.py")]
     lines = explained(STATUS, spans, LIMITS, 2 * HOUR_S, lambda: WALL).lines()
     assert sum("something else kept it up as well" in line for line in lines) == 2
+
+
+def unseen(signal: str, hours: float, *, refines: bool) -> list[Span]:
+    spans = [Span("host", 0.0, hours * HOUR_S, "quiet")]
+    return [*spans, Span(signal, 0.0, hours * HOUR_S, "unknown", refines=refines, reason="refuses its API")]
+
+
+def test_why_says_how_long_a_refining_signal_that_can_t_be_seen_is_waited_for() -> None:
+    told = explained(STATUS, unseen("jupyter", 2, refines=True), LIMITS, 2 * HOUR_S, lambda: WALL)
+    text = "\n".join(told.lines())
+    assert "Kept up because jupyter can't be seen, for 2h now: refuses its API." in text
+    assert "until jupyter is seen again, but for 3h at the most; then the other signals decide." in text
+    assert "IDLEWATCH_IGNORE=jupyter" in text
+    assert "GPU" not in text.partition("Kept up")[2]
+    assert told.as_json()["keepers"][0]["verdict"] == "unknown"  # type: ignore[index, call-overload]
+
+
+def test_a_refining_signal_that_is_waited_for_no_more_keeps_nothing() -> None:
+    told = explained(STATUS, unseen("jupyter", 3.1, refines=True), LIMITS, 3.1 * HOUR_S, lambda: WALL)
+    assert not told.keepers
+    still = explained(STATUS, unseen("gpu", 3.1, refines=False), LIMITS, 3.1 * HOUR_S, lambda: WALL)
+    assert [keeper.name for keeper in still.keepers] == ["gpu"]

@@ -9,12 +9,19 @@ from datetime import datetime, timedelta
 from idlewatch.durations import format_duration
 from idlewatch.model import Activity, Json, Limits
 from idlewatch.show.status import mapping, number
+
 from idlewatch.verdicts import HELD, HOLD, Span, would_have_stopped_s
 
 LOOK_BACK_S = 24 * 3600.0
 """How far back the policy is asked what it would have done."""
 _UP_NOW_S = 60.0
 """A verdict that stood at most so long ago still keeps the Pod up."""
+_WORDS = {
+    "GPU reader": "The GPU reader is a process of idlewatch's own that asks the driver; your programs do without it.",
+    "NVML": "NVML is the part of NVIDIA's driver that tells how busy a GPU is.",
+    "MIG": "MIG is a GPU cut into instances, each somebody's own.",
+}
+"""What words in a reason mean to somebody who reads them for the first time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +32,16 @@ class Keeper:
     reason: str
     stopped_s: float | None
     """When the Pod would have been stopped (CLOCK_BOOTTIME seconds); None: not by now either."""
+    verdict: str = Activity.ACTIVE
+    """An `Activity`, or `held`."""
+    since_s: float = 0.0
+    """Since when it says so."""
+    refines: bool = False
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether it keeps the Pod up because nothing is known of it."""
+        return self.verdict == Activity.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +52,8 @@ class Why:
     at: datetime
     status: Mapping[str, Json]
     keepers: Sequence[Keeper]
+    connected_for_s: float
+    """IDLEWATCH_CONNECTED_FOR: how long a signal that only refines is waited for."""
 
     def wall(self, at_s: float) -> datetime:
         """The wall time of an instant."""
@@ -52,6 +71,7 @@ class Why:
             "keepers": [
                 {
                     "name": keeper.name,
+                    "verdict": str(keeper.verdict),
                     "reason": keeper.reason,
                     "without_it_stopped_at": None
                     if keeper.stopped_s is None
@@ -73,13 +93,31 @@ class Why:
         return mapping(self.status.get("signals"))
 
     def _sentences(self, keeper: Keeper) -> list[str]:
-        kept = f"Kept up by {keeper.name}: {keeper.reason}."
+        kept = self._unseen(keeper) if keeper.is_unseen else [f"Kept up by {keeper.name}: {keeper.reason}."]
         if keeper.stopped_s is None:
-            return [kept, f"  Without it this Pod would not have been stopped yet: {self._still_to_pass()}."]
+            return [*kept, f"  Without it this Pod would not have been stopped yet: {self._still_to_pass()}."]
         spent = self._dollars_since(keeper.stopped_s)
         ago = format_duration(self.now_s - keeper.stopped_s)
         at = self.wall(keeper.stopped_s).astimezone()
-        return [kept, f"  Without it this Pod would have been stopped at {at:%a %H:%M}, {ago} ago{spent}."]
+        return [*kept, f"  Without it this Pod would have been stopped at {at:%a %H:%M}, {ago} ago{spent}."]
+
+    def _unseen(self, keeper: Keeper) -> list[str]:
+        """What is kept up because nothing is known of it, for somebody who knows neither signals nor NVML."""
+        name, for_ = keeper.name, format_duration(max(0.0, self.now_s - keeper.since_s))
+        until = f"until {name} is seen again"
+        if name == "gpu":
+            from idlewatch.signals.gpu_proof import LOOK_AFTER_S  # with it come all signals: only where it is told
+
+            until += f" or, after {format_duration(LOOK_AFTER_S)}, no program has a GPU open"
+        if keeper.refines:
+            until += f", but for {format_duration(self.connected_for_s)} at the most; then the other signals decide"
+        return [
+            f"Kept up because {name} can't be seen, for {for_} now: {keeper.reason}.",
+            f"  What can't be seen is never taken for idle: this Pod stays up {until}.",
+            *(f"  {meaning}" for word, meaning in _WORDS.items() if word in keeper.reason),
+            "  To find the cause: idlewatch doctor. To save and stop now all the same: idlewatch stop.",
+            f"  To have the other signals decide without it: set IDLEWATCH_IGNORE={name} and start the daemon anew.",
+        ]
 
     def _still_to_pass(self) -> str:
         return "the quiet time was not over" if len(self.keepers) == 1 else "something else kept it up as well"
@@ -100,14 +138,19 @@ def explained(
             name="a hold" if span.name == HOLD else span.name,
             reason=span.reason,
             stopped_s=would_have_stopped_s(spans, limits, started_s, span.name),
+            verdict=span.verdict,
+            since_s=span.from_s,
+            refines=span.refines,
         )
         for span in newest.values()
-        if _keeps_up(span) and now_s - span.to_s <= _UP_NOW_S
+        if _keeps_up(span, limits.connected_for_s) and now_s - span.to_s <= _UP_NOW_S
     ]
-    return Why(now_s=now_s, at=wall(), status=status, keepers=keepers)
+    return Why(now_s=now_s, at=wall(), status=status, keepers=keepers, connected_for_s=limits.connected_for_s)
 
 
-def _keeps_up(span: Span) -> bool:
+def _keeps_up(span: Span, connected_for_s: float) -> bool:
+    if span.verdict == Activity.UNKNOWN and span.refines and not span.bars:
+        return span.to_s - span.from_s < connected_for_s
     return span.bars or span.verdict in (Activity.ACTIVE, Activity.UNKNOWN, HELD)
 
 
