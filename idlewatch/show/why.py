@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from idlewatch.durations import format_duration
 from idlewatch.model import Activity, Json, Limits
 from idlewatch.show.status import mapping, number
-
 from idlewatch.verdicts import HELD, HOLD, Span, would_have_stopped_s
 
 LOOK_BACK_S = 24 * 3600.0
