@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "image.names"
 """In the state folder; it must outlive the daemon and fall with the container."""
 FORMAT: Final = 1
+LATE_S: Final = 600.0
+"""By then an image's own start has long ended, and what a person deleted may be missing from the list."""
 _CODES: Final = {FILE: b"f", FOLDER: b"d", SYMLINK: b"l", FIFO: b"p", CHAR: b"c", BLOCK: b"b", SOCKET: b"s"}
 _KINDS: Final = {code[0]: kind for kind, code in _CODES.items()}
 _FOLDERS_AT_HAND: Final = 512

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot.dpkg import DPKG_STATUS
-from idlewatch.snapshot.image import Image, kind_of, sign
+from idlewatch.snapshot.image import LATE_S, Image, kind_of, sign
 from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.target import InTheWayError
 
@@ -85,18 +85,29 @@ def new_images(noted: str, old: Image | None, new: Image, target: Target, *, acc
 
 
 def _agree(old: Image, new: Image, target: Target, accounted: set[str]) -> bool:
-    for raw, section in old.sections.items():
-        if new.sections.get(raw) == section:
+    """Tell whether nothing is known to differ: what both name is alike, and what one lacks is accounted for."""
+    for raw in old.sections.keys() | new.sections.keys():
+        if new.sections.get(raw) == old.sections.get(raw):
             continue
         folder = os.fsdecode(raw)
-        now = new.children(folder)
-        for name, before in old.children(folder).items():
+        then, now = old.children(folder), new.children(folder)
+        for name in then.keys() | now.keys():
             path = f"{folder}/{name}" if folder else name
-            if kind_of(before) == FOLDER or now.get(name) == before or _is_accounted(path, accounted):
-                continue
-            if now.get(name) is not None or not _stands(target, path):
+            if not _alike(path, then.get(name), now.get(name), target, accounted, late=old.late_s > LATE_S):
                 return False
     return True
+
+
+def _alike(
+    path: str, then: bytes | None, now: bytes | None, target: Target, accounted: set[str], *, late: bool
+) -> bool:
+    if then is not None and now is not None:
+        return then == now or kind_of(then) == kind_of(now) == FOLDER
+    if kind_of(then or now or b"?") == FOLDER:
+        return True
+    if then is None:
+        return late or _is_accounted(path, accounted)
+    return _is_accounted(path, accounted) or _stands(target, path)
 
 
 def _is_accounted(path: str, accounted: set[str]) -> bool:
@@ -124,9 +135,9 @@ def remove_deleted(
         if there is None:
             report.conflicts[path] = "it had been deleted, but the image has changed it: its own stays"
             continue
-        for below in sorted(there, key=lambda name: (name.count("/"), name), reverse=True):
-            _remove(below, there[below], target, report)
-        if there and _is_free(target, path):
+        innermost_first = sorted(there, key=lambda name: (name.count("/"), name), reverse=True)
+        removed = [below for below in innermost_first if _remove(below, there[below], target, report)]
+        if removed and (report.dry_run or _is_free(target, path)):
             report.deleted.append(path)
 
 
@@ -137,17 +148,22 @@ def _is_free(target: Target, path: str) -> bool:
         return True
 
 
-def _remove(path: str, signature: bytes, target: Target, report: RestoreReport) -> None:
+def _remove(path: str, signature: bytes, target: Target, report: RestoreReport) -> bool:
+    """Remove one entry where it is still the image's; with `dry_run` only tell so."""
+    is_folder = kind_of(signature) == FOLDER
     try:
         status = target.status(path)
-        if status is None or (kind_of(signature) == FOLDER and not stat.S_ISDIR(status.st_mode)):
-            return
-        if kind_of(signature) != FOLDER and sign(status) != signature:
+        if status is None or (is_folder and not stat.S_ISDIR(status.st_mode)):
+            return False
+        if not is_folder and sign(status) != signature:
             report.kept_newer.append(path)
-        elif not report.dry_run:
-            target.remove(path, folder=kind_of(signature) == FOLDER)
+            return False
+        if not report.dry_run:
+            target.remove(path, folder=is_folder)
     except InTheWayError:
-        return  # the way leads elsewhere now: what the image held there is hidden already
+        return False  # the way leads elsewhere now: what the image held there is hidden already
     except OSError as error:
         what = "something else lies in it" if error.errno in _NOT_EMPTY else error.strerror
         report.in_the_way[path] = f"it had been deleted, but can't be: {what}"
+        return False
+    return True

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from idlewatch.snapshot.excludes import Excludes
-from idlewatch.snapshot.image import kind_of, sign, size_of
+from idlewatch.snapshot.image import LATE_S, kind_of, sign, size_of
 from idlewatch.snapshot.kinds import FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
 from idlewatch.snapshot.mounts import points_below, root_mount
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.mounts import Mount
 
 
-_LATE_S: Final = 600.0
-"""By then an image's own start has long ended, and what a person deleted may be missing from the list."""
 _NOTED: Final = "the names of the image were noted"
 _NOT_KNOWN: Final = "what had been deleted before is not known"
 
@@ -264,7 +262,7 @@ def _below(real: str, paths: Sequence[Path]) -> frozenset[str]:
 def _blind_spots(mounts: Sequence[Mount], image: Image | None) -> tuple[str, ...]:
     """Return what can't be seen here, for people."""
     if image is not None:
-        late = image.late_s > _LATE_S
+        late = image.late_s > LATE_S
         return (f"{_NOTED} {image.late_s / 60:.0f} min after the start: {_NOT_KNOWN}",) if late else ()
     root = root_mount(mounts)
     renames = root is not None and "redirect_dir=on" in root.options
