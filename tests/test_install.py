@@ -15,7 +15,7 @@ import pytest
 
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
 from idlewatch.host import advice, archive, marked, tree
-from idlewatch.host.install import HOOK, LINK, PROGRAM, SETTINGS, START, UNIT, Plan
+from idlewatch.host.install import HOOK, PROGRAM, SETTINGS, START, UNIT, Plan
 from idlewatch.host.machine import Kind, Machine, container_command, kind_of
 from idlewatch.host.steps import Step, carried_out
 from idlewatch.verbs import installing
@@ -103,7 +103,7 @@ def test_with_systemd_unit_and_settings_are_written_and_it_is_started(fake: Fake
     assert fake.at(SETTINGS).stat().st_mode & 0o7777 == 0o600
     assert "#IDLEWATCH_IDLE_AFTER=30m" in fake.at(SETTINGS).read_text()
     assert [command.split()[1] for command in fake.commands] == ["daemon-reload", "enable", "restart"]
-    assert fake.at(LINK).is_symlink()
+    assert fake.at(tree.LINK).is_symlink()
 
 
 def test_what_a_person_set_is_never_overwritten(fake: Fake) -> None:
@@ -155,7 +155,7 @@ def test_everything_of_ours_goes_and_what_is_the_owner_s_stays(fake: Fake) -> No
     done(but_the_daemon(fake.plan(Kind.POD, fake.volume).install()))
     assert fake.at(HOOK).exists()
     done(fake.plan(Kind.POD, fake.volume).uninstall())
-    assert not any(fake.at(path).exists() for path in (HOOK, LINK, tree.PLACE))
+    assert not any(fake.at(path).exists() for path in (HOOK, tree.LINK, tree.PLACE))
     assert [path.name for path in (fake.volume / ".idlewatch").iterdir()] == ["p1"]
     done(fake.plan(Kind.POD, fake.volume).uninstall())
 
@@ -177,10 +177,10 @@ def test_a_step_that_fails_is_named_and_ends_it(fake: Fake) -> None:
 
 
 def test_a_command_of_that_name_that_is_not_ours_stays(fake: Fake) -> None:
-    fake.put(LINK, "pip's own")
+    fake.put(tree.LINK, "pip's own")
     done(fake.plan(Kind.SYSTEMD).install())
     done(fake.plan(Kind.SYSTEMD).uninstall())
-    assert fake.at(LINK).read_text() == "pip's own"
+    assert fake.at(tree.LINK).read_text() == "pip's own"
 
 
 def test_below_exec_the_daemon_is_started_anew_by_it(fake: Fake) -> None:
@@ -285,6 +285,7 @@ def test_the_start_command_brings_the_tool_back_and_starts_the_pod_with_it(tmp_p
     archive.pack(laid(tmp_path), packed, name="opt/idlewatch")
     line = archive.start_line(packed, "echo started", place=f"{disk}/opt/idlewatch", into=str(disk))
     assert started(line) == ["guarded: exec -- echo started", "started"]
+    assert (disk / "usr/local/bin/idlewatch").readlink() == Path("/opt/idlewatch/bin/idlewatch")
     packed.unlink()
     assert started(line) == ["guarded: exec -- echo started", "started"]
 

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from idlewatch.daemon import Tick
+from idlewatch.host.announced import Announced
 from idlewatch.host.envfile import rendered
 from idlewatch.host.notify_socket import NotifySocket
+from idlewatch.policy import Moment, decide, started
 from idlewatch.settings import Settings, Source, load, secret_variables, variable
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +109,47 @@ def test_the_daemon_says_that_it_is_ready_alive_and_ending(systemd: tuple[socket
     assert listening.recv(1000) == b"READY=1\nWATCHDOG_USEC=120000000"
     assert listening.recv(1000) == b"STATUS=idle for 3m: the warning is in 27m\nWATCHDOG=1"
     assert listening.recv(1000) == b"STOPPING=1"
+
+
+class Kept:
+    """A record that notes what it was given; a failing one keeps nothing."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.ticks, self._fails = 0, fails
+
+    def tick(self, report: Tick) -> None:
+        if self._fails:
+            raise OSError("no space")
+        self.ticks += 1
+
+
+def looked() -> Tick:
+    moment = Moment(now_s=5.0, uptime_s=5.0)
+    state, decision = decide(started(0.0), (), moment, Settings().limits())
+    return Tick(moment=moment, readings=(), findings=(), decision=decision, state=state, outcome=None, alarms=())
+
+
+def test_each_look_is_kept_and_told(systemd: tuple[socket.socket, dict[str, str]]) -> None:
+    listening, variables = systemd
+    record = Kept()
+    announced = Announced(record, NotifySocket(variables), 5.0)
+    announced.tick(looked())
+    announced.tick(looked())
+    assert record.ticks == 2
+    assert listening.recv(1000).startswith(b"READY=1")
+    for _ in range(2):
+        said = listening.recv(1000)
+        assert said.startswith(b"STATUS=watching: ")
+        assert said.endswith(b"\nWATCHDOG=1")
+
+
+def test_a_look_that_could_not_be_kept_is_no_sign_of_life(systemd: tuple[socket.socket, dict[str, str]]) -> None:
+    listening, variables = systemd
+    with pytest.raises(OSError, match="no space"):
+        Announced(Kept(fails=True), NotifySocket(variables), 5.0).tick(looked())
+    listening.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.recv(1000)
 
 
 def test_one_that_looks_rarely_is_not_taken_for_frozen(systemd: tuple[socket.socket, dict[str, str]]) -> None:

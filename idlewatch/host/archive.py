@@ -17,7 +17,7 @@ from pathlib import Path
 from idlewatch.errors import IdlewatchError
 from idlewatch.host.machine import Machine
 from idlewatch.host.running import exec_pid
-from idlewatch.host.tree import PLACE, WHOLE
+from idlewatch.host.tree import LINK, PLACE, WHOLE
 
 ON_VOLUME = ".idlewatch/idlewatch.tar.gz"
 """Below the volume; for all Pods that share it."""
@@ -72,6 +72,7 @@ def pack(folder: Path, archive: Path, name: str = PLACE.lstrip("/")) -> int:
     try:
         with new.open("xb") as raw, tarfile.open(fileobj=raw, mode="w:gz", compresslevel=6) as packed:
             packed.add(folder, name, filter=lambda info: _taken(info, name))
+            packed.addfile(_link())
             packed.add(folder / WHOLE, f"{name}/{WHOLE}")
         with new.open("rb") as written:
             os.fsync(written.fileno())
@@ -79,6 +80,14 @@ def pack(folder: Path, archive: Path, name: str = PLACE.lstrip("/")) -> int:
     finally:
         new.unlink(missing_ok=True)
     return archive.stat().st_size
+
+
+def _link() -> tarfile.TarInfo:
+    """The command's name in everybody's PATH: on a wiped disk there is none."""
+    link = tarfile.TarInfo(LINK.lstrip("/"))
+    link.type, link.linkname, link.mode = tarfile.SYMTYPE, f"{PLACE}/bin/idlewatch", 0o777
+    link.uname = link.gname = "root"
+    return link
 
 
 def _taken(info: tarfile.TarInfo, name: str) -> tarfile.TarInfo | None:

@@ -23,7 +23,6 @@ UNIT = "/etc/systemd/system/idlewatch.service"
 SETTINGS = "/etc/idlewatch/idlewatch.env"
 PROGRAM = "/etc/supervisor/conf.d/idlewatch.conf"
 HOOK, START = "/post_start.sh", "/start.sh"
-LINK = "/usr/local/bin/idlewatch"
 _HOOK_LINES = f"""\
 # Added by `idlewatch install`, taken out by `idlewatch uninstall`. It returns at once, and never fails.
 if [ -x {tree.PLACE}/bin/idlewatch-beside ]; then {tree.PLACE}/bin/idlewatch-beside </dev/null || true; fi
@@ -71,8 +70,8 @@ class Plan:
             steps.append(_command(machine, ["supervisorctl", "update"]))
         if self.volume:
             steps.append(remove(self.volume / archive.ON_VOLUME))
-        if _is_ours(machine.at(LINK)):
-            steps.append(remove(machine.at(LINK)))
+        if _is_ours(machine.at(tree.LINK)):
+            steps.append(remove(machine.at(tree.LINK)))
         place = machine.at(tree.PLACE)
         gone = Step(says=f"remove {place}", act=lambda: shutil.rmtree(place), needed=place.exists())
         return [*steps, gone]
@@ -88,7 +87,7 @@ class Plan:
             )
 
     def _tool(self) -> list[Step]:
-        place, link = self.machine.at(tree.PLACE), self.machine.at(LINK)
+        place, link = self.machine.at(tree.PLACE), self.machine.at(tree.LINK)
         interpreter, carried = tree.interpreter_here()
         words = "the tool, with its interpreter" if carried else f"the tool, for {interpreter}"
         laid = Step(says=f"lay {words}, into {place}", act=lambda: self.lay(place), needed=not tree.runs_from(place))

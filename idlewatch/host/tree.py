@@ -19,6 +19,7 @@ from idlewatch import __version__
 from idlewatch.errors import Refused
 
 PLACE = "/opt/idlewatch"
+LINK = "/usr/local/bin/idlewatch"
 WHOLE = ".whole"
 """Written last: a folder without it is half of one."""
 _OF_THE_IMAGE = (Path("/usr"), Path("/opt"))
