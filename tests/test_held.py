@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from idlewatch.cli import main
+from idlewatch.model import Json
 from idlewatch.settings import environment_with
-from idlewatch.watch import request_file
+from idlewatch.watch import MachineClock, only_daemon, request_file
 
 
 def run(state_dir: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -45,12 +47,46 @@ def test_the_pod_is_held_while_the_command_runs_and_its_status_is_ours(tmp_path:
     assert holds(tmp_path) == []
 
 
-@pytest.mark.parametrize(("command", "status"), [("no-such-command", 127), ("/etc/passwd", 126)])
-def test_a_command_that_cannot_be_started_leaves_no_hold(tmp_path: Path, command: str, status: int) -> None:
+SCRIPTS = {
+    "no program": ("echo", 0o755, 126, "it is no program and its first line names none"),
+    "no interpreter": ("#!/no/such/interpreter", 0o755, 127, "the interpreter"),
+    "not executable": ("#!/bin/sh", 0o644, 126, "chmod +x"),
+}
+
+
+@pytest.mark.parametrize("row", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_script_that_cannot_be_started_is_told_why(tmp_path: Path, row: tuple[str, int, int, str]) -> None:
+    text, mode, status, says = row
+    script = tmp_path / "train"
+    script.write_text(f"{text}\n")
+    script.chmod(mode)
+    held = run(tmp_path, "--", str(script))
+    _, error = held.communicate()
+    assert held.returncode == status
+    assert says in error
+    assert str(script) in error
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [("no-such-command", 127, "there is no such command"), ("/etc", 126, "it is a folder")],
+)
+def test_a_command_that_cannot_be_started_leaves_no_hold(tmp_path: Path, command: str, status: int, says: str) -> None:
     held = run(tmp_path, "--", command)
     _, error = held.communicate()
     assert held.returncode == status
-    assert f"can't start {command}" in error
+    assert f"can't start {command}: {says}" in error
+    assert holds(tmp_path) == []
+
+
+@pytest.mark.parametrize(("name", "told"), [("KILL", True), ("SEGV", True), ("PIPE", False), ("INT", False)])
+def test_a_command_that_a_signal_ended_has_its_status_and_an_unexpected_one_is_told(
+    tmp_path: Path, name: str, *, told: bool
+) -> None:
+    held = run(tmp_path, "--", "sh", "-c", f"kill -{name} $$")
+    _, error = held.communicate()
+    assert held.returncode == 128 + signal.Signals[f"SIG{name}"]
+    assert (f"sh was ended by SIG{name}" in error) is told
     assert holds(tmp_path) == []
 
 
@@ -85,12 +121,51 @@ def test_without_a_daemon_nothing_is_started(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_then_stop_without_a_daemon_says_that_nobody_stops_the_pod(tmp_path: Path) -> None:
-    held = run(tmp_path, "--then-stop", "--", "true")
+def test_then_stop_without_a_daemon_says_at_once_that_nobody_would_stop_the_pod(tmp_path: Path) -> None:
+    held = run(tmp_path, "--then-stop", "--", "touch", str(tmp_path / "made"))
     _, error = held.communicate()
     assert held.returncode == 3
     assert "no daemon is running here to carry out a stop" in error
     assert not request_file(tmp_path).exists()
+    assert not (tmp_path / "made").exists()
+
+
+def watched(state_dir: Path, **more: Json) -> None:
+    """As a daemon leaves it that watches."""
+    said: dict[str, Json] = {"at_s": MachineClock().now_s(), "interval_s": 3600.0, "phase": "watching", **more}
+    (state_dir / "status.json").write_text(json.dumps(said))
+
+
+def test_then_stop_asks_for_a_stop_when_the_command_has_ended_well_or_not(tmp_path: Path) -> None:
+    with only_daemon(tmp_path):
+        watched(tmp_path)
+        held = run(tmp_path, "--then-stop", "--", "sh", "-c", "exit 7")
+        out, _ = held.communicate()
+    assert held.returncode == 7
+    assert "Asked" in out
+    assert request_file(tmp_path).exists()
+
+
+def test_then_stop_does_not_stop_a_pod_for_a_command_that_was_not_there(tmp_path: Path) -> None:
+    with only_daemon(tmp_path):
+        watched(tmp_path)
+        held = run(tmp_path, "--then-stop", "--", "pyhton", "train.py")
+        _, error = held.communicate()
+    assert held.returncode == 127
+    assert "no stop is asked for" in error
+    assert not request_file(tmp_path).exists()
+
+
+@pytest.mark.parametrize(("exits", "status"), [(0, 3), (7, 7)])
+def test_a_daemon_that_has_gone_meanwhile_hides_no_status_of_the_command(
+    tmp_path: Path, exits: int, status: int
+) -> None:
+    with only_daemon(tmp_path):
+        watched(tmp_path)
+        held = run(tmp_path, "--then-stop", "--", "sh", "-c", f"rm {tmp_path}/status.json; exit {exits}")
+        _, error = held.communicate()
+    assert held.returncode == status
+    assert "no daemon is running here to carry out a stop" in error
 
 
 @pytest.mark.parametrize("arguments", [["hold", "--"], ["hold", "--then-stop", "2h"]])

@@ -239,7 +239,7 @@ def test_a_recording_never_overwrites_and_needs_a_place(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="is there already"):
         record(argparse.Namespace(file=str(path), for_s=None))
     assert path.read_text() == "precious"
-    with pytest.raises(Refused, match="there is no folder .*/no for the recording"):
+    with pytest.raises(Refused, match=r"there is no folder .*/no for the recording"):
         record(argparse.Namespace(file=str(tmp_path / "no" / "x.jsonl"), for_s=None))
 
 

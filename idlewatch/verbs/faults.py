@@ -43,9 +43,14 @@ def person(uid: int | None = None) -> str:
         return f"user {number}"
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether a disk or a quota had no room."""
-    return isinstance(error, OSError) and error.errno in _FULL
+def remedy(error: BaseException | None, folder: Path) -> str | None:
+    """What helps against what was met below `folder`; None where nothing is known to."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL:
+        return f"free some space on the disk of {folder} first"
+    if number in _CLOSED:
+        return _closed(folder)
+    return None
 
 
 def _named(error: OSError) -> str | None:
@@ -54,6 +59,8 @@ def _named(error: OSError) -> str | None:
 
 def _closed(path: Path) -> str:
     owner = _owner(path)
+    if os.geteuid() == 0:
+        return f"{path} is closed even to root: its file system, or the server behind it, allows no more"
     if owner == os.geteuid():
         return f"{path} is closed to its own user {person()}; open it with chmod u+rwX"
     others = "" if owner == 0 else f", or as {person(owner)}, whose it is"

@@ -55,7 +55,7 @@ def given_up(error: OutputError) -> int:
     if isinstance(error.cause, BrokenPipeError):
         return BROKEN_PIPE
     closed = error.cause.errno == errno.EBADF
-    why = "it is closed; run this with an output" if closed else meaning(error.cause, "where it goes to")
+    why = "it is closed; run this with an output" if closed else meaning(error.cause)
     sys.stderr.write(f"idlewatch: the answer can't be written to standard output: {why}\n")
     return FAILED
 

@@ -20,20 +20,28 @@ def restored_lines(report: RestoreReport) -> list[str]:
         f"{did} {what} from {report.snapshot} into {report.target}; {report.unchanged} were there already.",
         *_paragraph(
             len(report.kept_newer),
-            f"left as they are, because they are newer than the save; "
-            f"`idlewatch restore {report.snapshot} --overwrite` replaces them:",
+            "left as they are, because they are newer than the save; with --overwrite they are replaced:",
             map(_name, report.kept_newer),
+        ),
+        *_paragraph(
+            len(report.conflicts),
+            "left as they are, because the image has changed them, too; with --overwrite they are replaced:",
+            _with_reasons(report.conflicts),
         ),
         *_paragraph(
             len(report.in_the_way),
             "NOT brought back, because something stands in the way; move it away and run this again:",
             _with_reasons(report.in_the_way),
         ),
+        *_paragraph(
+            len(report.deleted), "deleted again, as they had been before the save:", map(_name, report.deleted)
+        ),
         *_paragraph(len(report.skipped), "left out on purpose:", _with_reasons(report.skipped)),
         *_paragraph(len(report.merged), "joined with the lines that are there:", map(_name, report.merged)),
         *_paragraph(
             len(report.attributes), "brought back without all of their attributes:", _with_reasons(report.attributes)
         ),
+        *report.notes,
     ]
 
 

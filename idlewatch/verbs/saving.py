@@ -15,7 +15,7 @@ from idlewatch.snapshot import Snapshot, measure_loss
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
-from idlewatch.verbs.faults import is_full
+from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, restored_lines
 from idlewatch.verbs.words import loaded, say, size, volume
 
@@ -45,7 +45,7 @@ def save(_options: argparse.Namespace) -> bool:
     if here.save_root is None:
         raise Refused("this machine keeps its disk over a stop; there is nothing to save")
     kept = volume(here)
-    with _progress_shown(), _room(kept):
+    with _progress_shown(), _helped(kept):
         made = save_now(assembly.save_request(here, kept, here.save_root), progress=_show_progress)
     say([f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."])
     return True
@@ -68,7 +68,7 @@ def restore(options: argparse.Namespace) -> bool:
     here = assembly.assembled(loaded())
     snapshot = _chosen(volume(here), here.pod_name, options.id)
     target = _target(options.into, here.save_root or Path(snapshot.root))
-    with _progress_shown(), _room(target):
+    with _progress_shown(), _helped(target):
         report = bring_back(
             snapshot, target, dry_run=options.dry_run, overwrite=options.overwrite, progress=_show_progress
         )
@@ -83,10 +83,12 @@ def _chosen(kept: Path, pod_name: str, wanted: str | None) -> Snapshot:
         raise SnapshotError(f"there is no snapshot of {pod_name} on {kept}; `idlewatch save` makes one")
     fitting = found[:1] if wanted is None else [one for one in found if one.id.startswith(wanted)]
     if not fitting:
-        raise SnapshotError(f"no snapshot of {pod_name} begins with {wanted}; `idlewatch snapshots` lists them")
+        raise SnapshotError(f"no snapshot of {pod_name} begins with {wanted!r}; `idlewatch snapshots` lists them")
     if len(fitting) > 1:
         several = ", ".join(one.id for one in fitting[:NAMED])
-        raise SnapshotError(f"{len(fitting)} snapshots begin with {wanted}: {several}; write more of the one you mean")
+        raise SnapshotError(
+            f"{len(fitting)} snapshots begin with {wanted!r}: {several}; write more of the one you mean"
+        )
     return fitting[0]
 
 
@@ -100,13 +102,14 @@ def _target(told: str | None, usual: Path) -> Path:
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
-    """Say what helps where the disk of `folder` had no room for what the block writes."""
+def _helped(folder: Path) -> Iterator[None]:
+    """Say what helps where `folder` had no room for what the block writes, or was closed to it."""
     try:
         yield
     except SnapshotError as error:
-        if is_full(error.__cause__):
-            raise SnapshotError(f"{error}; free some space on the disk of {folder} first") from error
+        help_ = remedy(error.__cause__, folder)
+        if help_:
+            raise SnapshotError(f"{error}; {help_}") from error
         raise
 
 

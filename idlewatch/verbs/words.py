@@ -23,7 +23,7 @@ def loaded(*, strict: bool = False) -> Loaded:
     """
     told = load(verb_sources(pod_sources()), unknown_names_ok=not strict)
     for text in told.warnings:
-        warn(f"warning: {text}; left out here, and a daemon would refuse it")
+        warn(f"warning: left out here, and refused by a daemon: {text}")
     return told
 
 

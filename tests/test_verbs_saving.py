@@ -1,0 +1,138 @@
+"""`save`, `snapshots`, `restore`: what is left as it was is told, and every refusal has a remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from idlewatch.cli import main
+from idlewatch.snapshot import RestoreReport, snapshots
+from idlewatch.verbs.restored import restored_lines
+
+POD = "no-pod"
+Said = pytest.CaptureFixture[str]
+HOUR_NS = 3600 * 10**9
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for name in ("disk", "volume", "state"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(tmp_path / "disk"))
+    monkeypatch.setenv("IDLEWATCH_VOLUME", str(tmp_path / "volume"))
+    monkeypatch.delenv("RUNPOD_POD_ID", raising=False)
+    (tmp_path / "disk/root").mkdir()
+    return tmp_path / "disk"
+
+
+def write(path: Path, text: str, *, hours_later: int = 0) -> None:
+    path.write_text(text)
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + hours_later * HOUR_NS))
+
+
+def test_files_that_are_newer_are_named_and_how_to_have_them(disk: Path, capsys: Said) -> None:
+    for number in range(12):
+        write(disk / f"root/{number:02}.txt", "old")
+    assert main(["save"]) == 0
+    for number in range(12):
+        write(disk / f"root/{number:02}.txt", "newer", hours_later=1)
+    capsys.readouterr()
+    assert main(["restore"]) == 0
+    said = capsys.readouterr().out
+    assert "12 left as they are" in said
+    assert "--overwrite" in said
+    assert "root/09.txt" in said
+    assert "root/10.txt" not in said
+    assert "and 2 more" in said
+    assert main(["restore", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["kept_newer"]) == 12
+    assert main(["restore", "--overwrite"]) == 0
+    assert "left as they are" not in capsys.readouterr().out
+    assert (disk / "root/11.txt").read_text() == "old"
+
+
+def test_what_stands_in_the_way_makes_it_a_failure(disk: Path, capsys: Said) -> None:
+    write(disk / "root/a", "work")
+    assert main(["save"]) == 0
+    (disk / "root/a").unlink()
+    (disk / "root/a/b").mkdir(parents=True)
+    assert main(["restore"]) == 1
+    said = capsys.readouterr().out
+    assert "1 NOT brought back" in said
+    assert "root/a: a folder stands there" in said
+
+
+def test_all_that_a_restore_did_not_do_is_told_without_steering_the_terminal() -> None:
+    report = RestoreReport(
+        snapshot="s1",
+        target="/",
+        dry_run=True,
+        merged=["root/.ssh/authorized_keys"],
+        skipped={"dev/x\x1b[2J": "only root can make a device"},
+        attributes={os.fsdecode(b"a\xff"): "security.x"},
+        conflicts={"etc/x": "the image has another"},
+        deleted=["usr/share/doc"],
+        notes=["a note"],
+    )
+    lines = restored_lines(report)
+    assert lines[0].startswith("Would bring back 0 files")
+    assert "  dev/x\\x1b[2J: only root can make a device" in lines
+    assert "  root/.ssh/authorized_keys" in lines
+    assert "  a\\xff: security.x" in lines
+    assert "  etc/x: the image has another" in lines
+    assert "  usr/share/doc" in lines
+    assert lines[-1] == "a note"
+
+
+def test_a_whole_restore_is_one_line() -> None:
+    assert len(restored_lines(RestoreReport(snapshot="s1", target="/", dry_run=False, files=3))) == 1
+
+
+def test_an_id_that_names_no_snapshot_or_several_is_told_the_way_out(disk: Path, capsys: Said) -> None:
+    assert main(["restore"]) == 1
+    assert "`idlewatch save` makes one" in capsys.readouterr().err
+    for text in ("one", "two"):
+        write(disk / "root/a", text)
+        assert main(["save"]) == 0
+    first, second = snapshots(disk.parent / "volume", POD)
+    assert second.id.startswith(first.id[:2]), "ids begin with the century"
+    assert main(["restore", first.id[:2]]) == 1
+    said = capsys.readouterr().err
+    assert first.id in said
+    assert second.id in said
+    assert "write more" in said
+    assert main(["restore", "xyz"]) == 1
+    assert "`idlewatch snapshots` lists them" in capsys.readouterr().err
+    assert main(["restore", second.id]) == 0
+
+
+def test_a_target_that_is_no_folder_is_refused_with_the_remedy(disk: Path, capsys: Said) -> None:
+    write(disk / "root/a", "work")
+    assert main(["save"]) == 0
+    missing, file = disk.parent / "back", disk / "root/a"
+    assert main(["restore", "--into", str(missing)]) == 3
+    assert f"mkdir -p {missing}" in capsys.readouterr().err
+    assert not missing.exists()
+    assert main(["restore", "--into", str(file)]) == 3
+    assert "it is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["snapshots"], ["snapshots", "--json"], ["restore"], ["save"]])
+def test_a_volume_that_is_not_there_is_refused(
+    disk: Path, verb: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.setenv("IDLEWATCH_VOLUME", str(disk.parent / "unmounted"))
+    assert main(verb) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"{disk.parent}/unmounted is not there; mount it" in said.err
+
+
+def test_no_snapshots_on_a_volume_that_is_there_are_none(disk: Path, capsys: Said) -> None:
+    assert main(["snapshots"]) == 0
+    assert f"no snapshot of {POD}" in capsys.readouterr().out
