@@ -1,5 +1,5 @@
 """
-Carries out one decision: tells people, saves, stops. Slow ones run as tasks; nothing here blocks a tick.
+Carries out one decision: has people told, saves, stops. Slow ones run as tasks; nothing here blocks a tick.
 
 `PodActions` acts; `ObservedActions` answers at once that it only observes. That is the whole of `observe`.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
+from idlewatch.announcing import Announcer
+from idlewatch.daemon import Tick
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
 from idlewatch.tasks import Task, TaskEnd
@@ -18,14 +19,6 @@ SAVE_SILENT_S = 600.0
 """A save that says nothing for so long hangs: on a network volume one file can take minutes, not ten."""
 STOP_SILENT_S = 120.0
 """Above the provider's own deadline for the whole ladder of calls."""
-
-
-class Tells(Protocol):
-    """Whoever passes a text on to people; best effort, never raises, never blocks."""
-
-    def tell(self, text: str) -> object:
-        """Pass it on."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +41,15 @@ class PodActions:
         *,
         start_task: Callable[[str, Json, float, float], Task],
         save: SavePlan,
-        people: Tells,
-        warning: Callable[[Decision, float], str],
+        announcer: Announcer,
         drill: bool = False,
     ) -> None:
         """
-        `start_task(name, request, now_s, silent_limit_s)` starts one; `warning` words the notice before a stop.
+        `start_task(name, request, now_s, silent_limit_s)` starts one; the `announcer` tells people.
 
         In a `drill` hooks are told so, and no program is asked or ended.
         """
-        self._start_task, self._save, self._people, self._warning = start_task, save, people, warning
+        self._start_task, self._save, self._announcer = start_task, save, announcer
         self._task: tuple[Action, Task] | None = None
         self._ending: list[Task] = []
         self._ready: Outcome | None = None
@@ -66,14 +58,18 @@ class PodActions:
         self._events: list[Json] = []
         self._saved: dict[str, Json] = {}
 
+    def hear(self, report: Tick) -> None:
+        """Have people told what a tick raised; to be called before its decision is carried out."""
+        self._announcer.hear(report)
+
     def carry_out(self, decision: Decision, now_s: float) -> None:
         """Begin what `decision` asks for; CANCEL ends what is under way."""
+        self._announcer.decided(decision, now_s, self._snapshot)
         match decision.action:
             case Action.WARN:
-                self._asked = False
-                self._people.tell(self._warning(decision, now_s))
+                self._asked, self._saved = False, {}
             case Action.CANCEL:
-                self._call_off(decision, now_s)
+                self._call_off(now_s)
             case Action.SAVE:
                 self._saved, wanted = {}, self._wanted(decision)
                 self._ready = self._begin(Action.SAVE, "save", wanted, now_s)
@@ -82,6 +78,13 @@ class PodActions:
 
     def poll(self, now_s: float) -> Outcome | None:
         """Return the outcome of what was begun, once."""
+        self._announcer.poll(now_s)
+        outcome = self._outcome(now_s)
+        if outcome and not self._drill:
+            self._announcer.came(outcome, now_s)
+        return outcome
+
+    def _outcome(self, now_s: float) -> Outcome | None:
         self._ending = [task for task in self._ending if self._end_of(task, now_s) is None]
         ready, self._ready = self._ready, None
         if ready or not self._task:
@@ -97,8 +100,20 @@ class PodActions:
 
     def told(self) -> list[Json]:
         """What the tasks have to say for the timeline since the last call: `kind`, `text` and `facts` each."""
-        told, self._events = self._events, []
+        told, self._events = [*self._events, *self._announcer.told()], []
         return told
+
+    def troubles(self) -> dict[str, str | None]:
+        """Ways to tell people that don't work, by the name of the trouble; None: it does."""
+        return self._announcer.troubles()
+
+    def ended(self, why: str, now_s: float) -> None:
+        """Have people told that the daemon ends; not where the Pod ends by its own stop."""
+        self._announcer.ended(why, now_s)
+
+    def finish(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
+        """Wait for notices that are under way, for `within_s` seconds at the most."""
+        self._announcer.close(now_s, sleep, within_s)
 
     def _end_of(self, task: Task, now_s: float) -> TaskEnd | None:
         end = task.poll(now_s)
@@ -121,10 +136,20 @@ class PodActions:
         """What the task under way last said of itself; None where there is none."""
         return self._task[1].progress if self._task else None
 
+    @property
+    def _snapshot(self) -> str | None:
+        snapshot = self._saved.get("snapshot")
+        return None if snapshot is None else str(snapshot)
+
     def _why(self, decision: Decision) -> Json:
         """What the note on the volume says of this stop."""
-        snapshot, done = self._saved.get("snapshot"), self._saved.get("done")
-        return {"reason": decision.reason, "idle_for_s": decision.idle_for_s, "snapshot": snapshot, "done": done}
+        return {
+            "reason": decision.reason,
+            "cause": decision.cause.value if decision.cause else None,
+            "idle_for_s": decision.idle_for_s,
+            "snapshot": self._snapshot,
+            "done": self._saved.get("done"),
+        }
 
     def _wanted(self, decision: Decision) -> Json:
         """What the task that saves is asked for; programs are asked for a checkpoint once an end sequence."""
@@ -149,12 +174,11 @@ class PodActions:
             return Outcome(action=action, ok=False, reason=str(error))
         return None
 
-    def _call_off(self, decision: Decision, now_s: float) -> None:
+    def _call_off(self, now_s: float) -> None:
         if self._task:
             self._task[1].cancel(now_s, "called off")
             self._ending.append(self._task[1])
         self._task = self._ready = None
-        self._people.tell(f"idlewatch: the stop is off: {decision.reason}")
 
 
 def _outcome(action: Action, end: TaskEnd, began_s: float) -> Outcome:
@@ -180,6 +204,19 @@ class ObservedActions:
     def __init__(self) -> None:
         """Nothing under way."""
         self._ready: Outcome | None = None
+
+    def hear(self, report: Tick) -> None:
+        """Nobody is told."""
+
+    def troubles(self) -> dict[str, str | None]:
+        """None of telling."""
+        return {}
+
+    def ended(self, why: str, now_s: float) -> None:
+        """Nobody is told."""
+
+    def finish(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
+        """Nothing is under way."""
 
     def carry_out(self, decision: Decision, now_s: float) -> None:
         """Answer a save and a stop as observed; tell nobody anything."""

@@ -10,21 +10,26 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from idlewatch import places, pod
-from idlewatch.actions import ObservedActions, PodActions, SavePlan, Tells
+from idlewatch.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.announcing import Announcer, Tells
 from idlewatch.checkpoints import asked_processes
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
 from idlewatch.login import SCRIPT
-from idlewatch.model import Decision, Json, PodIdentity, Provider, Question, Signal, Surroundings
-from idlewatch.notify import Terminals, warning_text
-from idlewatch.settings import Loaded, Mode
+from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
+from idlewatch.notify import Terminals
+from idlewatch.notify.channel import Channel
+from idlewatch.notify.words import PodNow, Words
+from idlewatch.settings import Loaded, Mode, OnSaveFailure
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
 from idlewatch.signals.servers import ServersSignal
 from idlewatch.snapshot import SaveRequest, read_mounts
+from idlewatch.storage import while_stopped
 from idlewatch.tasks import Task
 
 
@@ -179,17 +184,57 @@ def actions(here: Assembly) -> PodActions | ObservedActions:
     """What carries decisions out: nothing at all where it only observes."""
     if here.loaded.settings.mode is Mode.OBSERVE:
         return ObservedActions()
-    return pod_actions(here, Terminals(), None)
+    return pod_actions(here, Terminals(), None, tmux=True)
 
 
-def pod_actions(here: Assembly, people: Tells, environment: Mapping[str, str] | None) -> PodActions:
+def pod_actions(
+    here: Assembly,
+    people: Tells,
+    environment: Mapping[str, str] | None,
+    *,
+    tmux: bool = False,
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> PodActions:
     """Real actions on this Pod; their child processes get `environment`, or this process's own.
 
-    Where IDLEWATCH_DRILL is set in `environment` they are a drill: no program is asked for anything.
+    `people` are those in the Pod, `tmux` whether its tmux clients are told, too; `wall` the clock that they go by.
+    Where IDLEWATCH_DRILL is set in `environment` they are a drill: no program is asked for anything, no channel told.
     """
     plan, drill = save_plan(here), bool(environment and environment.get("IDLEWATCH_DRILL"))
     start_task = task_starter(environment)
-    return PodActions(start_task=start_task, save=plan, people=people, warning=_warning(here), drill=drill)
+    ways = [] if drill else channels(here, start_task, tmux=tmux)
+    announcer = Announcer(words=words(here, wall), people=people, channels=ways)
+    return PodActions(start_task=start_task, save=plan, announcer=announcer, drill=drill)
+
+
+def channels(
+    here: Assembly, start_task: Callable[[str, Json, float, float], Task], *, tmux: bool = False
+) -> list[Channel]:
+    """The ways out of the Pod: tmux, and the addresses of IDLEWATCH_NOTIFY."""
+    del here
+
+    def channel(label: str, task: str) -> Channel:
+        return Channel(
+            label,
+            lambda notice, now_s, within_s: start_task(task, {"channel": label, "notice": notice}, now_s, within_s),
+        )
+
+    return [channel("tmux", "tmux")] if tmux else []
+
+
+def words(here: Assembly, wall: Callable[[], datetime]) -> Words:
+    """What is said of this Pod; `wall` is the clock that people go by."""
+    plan, settings = save_plan(here), here.loaded.settings
+    network = here.loaded.pod_variable("RUNPOD_VOLUME_ID") is not None
+    return Words(
+        pod_id=here.pod.pod_id,
+        saved_to=str(here.volume) if plan.request is not None else None,
+        lost=plan.impossible,
+        storage=while_stopped(here.pod.pod_id, here.volume, network=network),
+        stops_unsaved=settings.on_save_failure is OnSaveFailure.STOP,
+        wall=wall,
+        now=PodNow(),
+    )
 
 
 def task_starter(
@@ -202,21 +247,6 @@ def task_starter(
         return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
 
     return start_task
-
-
-def _warning(here: Assembly) -> Callable[[Decision, float], str]:
-    plan = save_plan(here)
-
-    def worded(decision: Decision, now_s: float) -> str:
-        begins_s = now_s if decision.acts_at_s is None else decision.acts_at_s
-        return warning_text(
-            why=decision.reason,
-            begins_in_s=begins_s - now_s,
-            saved_to=str(here.volume) if plan.request is not None else None,
-            lost=plan.impossible,
-        )
-
-    return worded
 
 
 def started_text(here: Assembly) -> str:

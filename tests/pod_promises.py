@@ -89,7 +89,7 @@ class Promises:
             self._break(now_s, f"no reason is given: {decision}")
         if decision.action is Action.WARN:
             self._warned = now_s, decision.cause
-            if "warning" not in told:
+            if not any("will be stopped in" in text for text in told):
                 self._break(now_s, "nobody was told the warning")
         if decision.action is Action.CANCEL:
             self._called_off(now_s, told)

@@ -14,6 +14,7 @@ from random import Random
 from typing import Protocol
 
 from idlewatch.actions import PodActions, SavePlan
+from idlewatch.announcing import Announcer
 from idlewatch.daemon import Daemon, Tick
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
 from idlewatch.history import History
@@ -30,6 +31,7 @@ from idlewatch.model import (
     PodIdentity,
     Reading,
 )
+from idlewatch.notify.words import PodNow, Words
 from idlewatch.policy import Moment, StopRequest
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, load
@@ -258,7 +260,7 @@ class World:
         record = DaemonRecord(history, self.clock, self._loaded, self._pod)
         plan = SavePlan(request={"to": "the volume"})
         self._actions = NotingActions(
-            PodActions(start_task=self._start, save=plan, people=self, warning=lambda _decision, _now_s: "warning")
+            PodActions(start_task=self._start, save=plan, announcer=Announcer(words=self._words(), people=self))
         )
         told = self.story
         daemon = Daemon(
@@ -302,6 +304,17 @@ class World:
             uptime_s=now_s - BORN_S,
             holds=[Hold(id=f"h{i}", who="ada", reason="work", until_s=to_s) for i, to_s in enumerate(standing)],
             request=StopRequest(who="ada", warn_for_s=REQUEST_WARN_S) if asked else None,
+        )
+
+    def _words(self) -> Words:
+        return Words(
+            pod_id="abc",
+            saved_to="/workspace",
+            lost=None,
+            storage=None,
+            stops_unsaved=False,
+            wall=self.clock.wall,
+            now=PodNow(),
         )
 
     def tell(self, text: str) -> object:

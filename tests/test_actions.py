@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
 from idlewatch.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.announcing import Announcer
 from idlewatch.errors import TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
+from idlewatch.notify.words import PodNow, Words
 from idlewatch.tasks import Task
 
 PRELUDE = "import sys,time\nfrom idlewatch.tasks import serve\nfrom idlewatch.errors import *\ndef work(r, p):\n    "
@@ -46,12 +49,19 @@ class Pod:
         return self.tasks[-1]
 
     def actions(self, start: Callable[[str, Json, float, float], Task] | None = None) -> PodActions:
-        return PodActions(
-            start_task=start or self.start,
-            save=self.save,
-            people=self.people,
-            warning=lambda d, _: f"warned: {d.reason}",
+        return PodActions(start_task=start or self.start, save=self.save, announcer=self.announcer())
+
+    def announcer(self) -> Announcer:
+        words = Words(
+            pod_id="p1",
+            saved_to=None,
+            lost=None,
+            storage=None,
+            stops_unsaved=False,
+            wall=lambda: datetime(2026, 11, 24, 17, 0, tzinfo=UTC),
+            now=PodNow(),
         )
+        return Announcer(words=words, people=self.people)
 
 
 def outcome(actions: PodActions) -> Outcome:
@@ -67,7 +77,8 @@ def test_a_warning_is_told_to_people_and_gives_no_outcome() -> None:
     pod = Pod()
     actions = pod.actions()
     actions.carry_out(decision(Action.WARN), 0.0)
-    assert pod.people.texts == ["warned: quiet for 30m"]
+    assert len(pod.people.texts) == 1
+    assert "Why: quiet for 30m" in pod.people.texts[0]
     assert actions.poll(1.0) is None
 
 
@@ -104,11 +115,10 @@ def test_programs_are_asked_for_a_checkpoint_once_an_end_sequence() -> None:
 def test_a_drill_is_said_to_be_one_and_nothing_else_is() -> None:
     for drill in (False, True):
         pod = Pod()
-        actions = PodActions(
-            start_task=pod.start, save=pod.save, people=pod.people, warning=lambda d, _: d.reason, drill=drill
-        )
+        actions = PodActions(start_task=pod.start, save=pod.save, announcer=pod.announcer(), drill=drill)
         actions.carry_out(decision(Action.SAVE), 0.0)
         outcome(actions)
+        assert bool(pod.people.texts) is not drill
         assert isinstance(pod.asked[0], dict)
         assert pod.asked[0]["drill"] is drill
 

@@ -198,7 +198,7 @@ def test_the_warning_says_why_when_where_and_how_to_keep() -> None:
         "Why: everything quiet for 30m",
         "Files outside the volume will be saved to /workspace/.idlewatch first.",
         "Ends with the stop: 2 kernels, tmux 0",
-        "To keep it running: idlewatch hold 2h",
+        "Keep it up: idlewatch hold 2h",
     ]
 
 
@@ -214,4 +214,4 @@ def test_the_warning_stays_short_and_narrow(why: str, begins_in_s: float, place:
     text = warning_text(why=why, begins_in_s=begins_in_s, saved_to=place, lost=place, ends=ends, usd_so_far=1.0)
     assert max(len(line) for line in text.splitlines()) <= COLUMNS
     assert len(text.splitlines()) <= 16
-    assert text.splitlines()[-1] == "To keep it running: idlewatch hold 2h"
+    assert text.splitlines()[-1] == "Keep it up: idlewatch hold 2h"

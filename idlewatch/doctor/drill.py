@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from idlewatch import assembly
-from idlewatch.actions import PodActions, Tells
+from idlewatch.actions import PodActions
+from idlewatch.announcing import Tells
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.examine import API, VOLUME, Examined

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from idlewatch.durations import format_duration
-from idlewatch.model import Alarm, Decision, Json, Outcome
+from idlewatch.model import Alarm, Cause, Decision, Json, Outcome
 from idlewatch.notify.notice import Kind, Notice
 from idlewatch.notify.terminals import printable
+from idlewatch.remedies import to_keep_up
 
 COLUMNS = 76
 """The widest line of a notice."""
-KEEP = "idlewatch hold 2h"
 _MEANS = {
     "save failed": "Nothing is lost and this Pod stays up, costing on: it is saved again later.",
     "STOP NOT CONFIRMED": "It goes on costing. It is asked for again; look at the Pod in RunPod's console.",
@@ -26,7 +26,21 @@ _MEANS = {
     "cannot stop": "This Pod goes on costing until you stop it yourself.",
     "stop failed": "It is asked for again, after another look at everything.",
 }
-"""What an alarm means for whoever reads it."""
+"""What an alarm means for whoever reads it, by its name."""
+_GRACE_S = 60.0
+_SAVED_USEFUL_S = 600.0
+
+
+@dataclass(slots=True, kw_only=True)
+class PodNow:
+    """What is known of the Pod by now."""
+
+    pod_name: str | None = None
+    spent_usd: float | None = None
+    """Since this start."""
+    usd_per_hour: float | None = None
+    ends: tuple[str, ...] = ()
+    """What lives in memory only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,72 +56,81 @@ class Words:
     """What this Pod goes on costing while it is stopped, in words; None: not known."""
     stops_unsaved: bool
     """IDLEWATCH_ON_SAVE_FAILURE=stop."""
-    started_s: float
-    """When this start began, CLOCK_BOOTTIME seconds."""
     wall: Callable[[], datetime]
-    pod_name: Callable[[], str | None] = lambda: None
-    usd_per_hour: Callable[[], float | None] = lambda: None
+    now: PodNow
 
     def warning(self, decision: Decision, now_s: float) -> Notice:
         """The notice before a stop."""
         begins_in_s = max(0.0, (now_s if decision.acts_at_s is None else decision.acts_at_s) - now_s)
-        facts: dict[str, Json] = {"begins_in_s": begins_in_s, "lost": self.lost, **_decided(decision)}
+        begins_at = self.wall() + timedelta(seconds=begins_in_s)
+        facts: dict[str, Json] = {
+            "begins_in_s": begins_in_s,
+            "begins_at": begins_at.isoformat(timespec="seconds"),
+            "lost": self.lost,
+            **_decided(decision),
+        }
+        keep = to_keep_up(decision.cause, decision.reason)
         text = warning_text(
             why=decision.reason,
             begins_in_s=begins_in_s,
-            begins_at=self.wall() + timedelta(seconds=begins_in_s),
+            begins_at=begins_at,
             saved_to=self.saved_to,
             lost=self.lost,
-            usd_so_far=self._usd_so_far(now_s),
+            ends=self.now.ends,
+            usd_so_far=self.now.spent_usd,
+            keep=keep,
         )
-        headline = f"this Pod will be stopped in {format_duration(begins_in_s)}; keep it up: {KEEP}"
-        return self._notice(Kind.WARNING, headline, text, facts, now_s)
+        headline = f"this Pod will be stopped in {format_duration(begins_in_s)}; {keep}"
+        return self._notice(Kind.WARNING, headline, text, facts, useful_for_s=begins_in_s + _GRACE_S)
 
-    def off(self, decision: Decision, now_s: float) -> Notice:
+    def off(self, decision: Decision) -> Notice:
         """The end sequence was called off."""
         headline = f"the stop is off: {short(decision.reason)}"
-        return self._notice(Kind.OFF, headline, _lines(f"idlewatch: {headline}"), _decided(decision), now_s)
+        return self._notice(Kind.OFF, headline, _lines(f"idlewatch: {headline}"), _decided(decision))
 
-    def saved(self, outcome: Outcome, now_s: float) -> Notice:
+    def saved(self, outcome: Outcome, cause: Cause | None, why: str) -> Notice:
         """A save succeeded, or there was nothing to save."""
         headline = f"{short(outcome.reason)}; the stop is next"
-        text = _lines(f"idlewatch: {headline}.", f"Whatever is done in this Pod now keeps it up, and so does: {KEEP}")
+        use = "Whatever is done in this Pod now keeps it up." if cause in (None, Cause.IDLE) else ""
+        text = _lines(f"idlewatch: {headline}.", use, _sentence(to_keep_up(cause, why)))
         facts: dict[str, Json] = {"reason": outcome.reason, "snapshot": outcome.snapshot}
-        return self._notice(Kind.SAVED, headline, text, facts, now_s)
+        return self._notice(Kind.SAVED, headline, text, facts, useful_for_s=_SAVED_USEFUL_S)
 
-    def stop(self, decision: Decision, snapshot: str | None, now_s: float) -> Notice:
+    def stop(self, decision: Decision, snapshot: str | None) -> Notice:
         """The stop is asked for."""
-        usd = self._usd_so_far(now_s)
+        usd = self.now.spent_usd
         spent = "" if usd is None else f" It has cost ${usd:.2f} since its start."
         text = _lines(
             f"idlewatch: stopping this Pod now.{spent}",
             f"Why: {short(decision.reason)}",
             f"Saved as {snapshot}; after the next start: idlewatch restore {snapshot}" if snapshot else "",
-            f"While stopped: {self.storage}" if self.storage else "",
+            f"NOT SAVED: {short(self.lost)}" if self.lost and not snapshot else "",
+            f"While stopped it costs {self.storage}." if self.storage else "",
+            "A restart may get no GPU." if self.pod_id else "",
         )
         facts = {"snapshot": snapshot, "storage": self.storage, "lost": self.lost, **_decided(decision)}
-        return self._notice(Kind.STOP, f"stopping this Pod now: {short(decision.reason)}", text, facts, now_s)
+        return self._notice(Kind.STOP, f"stopping this Pod now: {short(decision.reason)}", text, facts)
 
-    def alarm(self, alarm: Alarm, left_out: int, now_s: float) -> Notice:
+    def alarm(self, alarm: Alarm, left_out: int) -> Notice:
         """Something that people must hear; `left_out`: how often it was kept to ourselves since they last did."""
         means = _MEANS.get(alarm.name, "")
         if alarm.name == "save failed" and self.stops_unsaved:
-            means = f"It is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop). To keep it running: {KEEP}"
-        again = f"The same was left out {left_out} times since it was last told." if left_out else ""
+            means = f"It is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop); {to_keep_up(None)}"
+        again = f"Left out since it was last told: {left_out}." if left_out else ""
         headline = f"{alarm.name}: {short(alarm.text)}"
         text = _lines(f"idlewatch: {headline}", means, again)
-        return self._notice(Kind.ALARM, headline, text, {"reason": alarm.text}, now_s, alarm.name)
+        return self._notice(Kind.ALARM, headline, text, {"reason": alarm.text}, alarm=alarm.name)
 
-    def ended(self, now_s: float) -> Notice:
-        """The daemon ends although no stop was asked for."""
-        headline = "nothing guards this Pod: the daemon was asked to end"
+    def ended(self, why: str) -> Notice:
+        """The daemon ends although it has not stopped the Pod."""
+        headline = f"nothing guards this Pod: {short(why)}"
         text = _lines(f"idlewatch: {headline}.", "While it runs on, nothing stops it; idlewatch run guards it again.")
-        return self._notice(Kind.ENDED, headline, text, {"reason": "the daemon was asked to end"}, now_s)
+        return self._notice(Kind.ENDED, headline, text, {"reason": why})
 
-    def test(self, who: str, now_s: float) -> Notice:
+    def test(self, who: str) -> Notice:
         """A person wants to see that notices arrive."""
-        headline = f"a test, sent by {who}; nothing is being stopped"
-        return self._notice(Kind.TEST, headline, _lines(f"idlewatch: {headline}."), {"reason": headline}, now_s)
+        headline = f"a test, sent by {short(who)}; nothing is being stopped"
+        return self._notice(Kind.TEST, headline, _lines(f"idlewatch: {headline}."), {"reason": "a test"})
 
     def _notice(
         self,
@@ -115,21 +138,19 @@ class Words:
         headline: str,
         text: str,
         facts: dict[str, Json],
-        now_s: float,
+        *,
         alarm: str | None = None,
+        useful_for_s: float | None = None,
     ) -> Notice:
         common: dict[str, Json] = {
             "pod_id": self.pod_id,
-            "pod_name": self.pod_name(),
-            "usd_so_far": self._usd_so_far(now_s),
-            "usd_per_hour": self.usd_per_hour(),
+            "pod_name": self.now.pod_name,
+            "usd_so_far": None if self.now.spent_usd is None else round(self.now.spent_usd, 4),
+            "usd_per_hour": self.now.usd_per_hour,
         }
         at = self.wall().isoformat(timespec="seconds")
-        return Notice(kind=kind, headline=headline, text=text, at=at, alarm=alarm, facts={**common, **facts})
-
-    def _usd_so_far(self, now_s: float) -> float | None:
-        price = self.usd_per_hour()
-        return None if price is None else round(max(0.0, now_s - self.started_s) / 3600 * price, 4)
+        made = Notice(kind=kind, headline=headline, text=text, at=at, alarm=alarm, facts={**common, **facts})
+        return made if useful_for_s is None else replace(made, useful_for_s=useful_for_s)
 
 
 def _decided(decision: Decision) -> dict[str, Json]:
@@ -146,13 +167,14 @@ def warning_text(
     begins_at: datetime | None = None,
     ends: Sequence[str] = (),
     usd_so_far: float | None = None,
+    keep: str = to_keep_up(None),
 ) -> str:
     """
     Return the warning before a stop, a few lines of at most 76 columns.
 
     `saved_to` is where the save will go; `lost` is what nothing will save, in words; both None: nothing on disk would
     be lost. `ends` names what lives in memory only (kernels, shells). `begins_in_s` is the time until the save begins,
-    `begins_at` the same on the wall clock, UTC.
+    `begins_at` the same on the wall clock, UTC; `keep` is what keeps the Pod up, as `remedies.to_keep_up` words it.
     """
     spent = "" if usd_so_far is None else f" It has cost ${usd_so_far:.2f} so far."
     at = "" if begins_at is None else f" ({begins_at:%H:%M} UTC)"
@@ -161,7 +183,7 @@ def warning_text(
         f"Why: {short(why)}",
         *_fate(saved_to, lost),
         f"Ends with the stop: {short(', '.join(ends))}" if ends else "",
-        f"To keep it running: {KEEP}",
+        _sentence(keep),
     )
 
 
@@ -175,6 +197,10 @@ def short(text: str) -> str:
     """Return at most two lines' worth of `text`, printable."""
     clean = " ".join(printable(text.replace("\n", " ")).split())
     return clean if len(clean) <= 2 * COLUMNS else f"{clean[: 2 * COLUMNS - 1]}…"
+
+
+def _sentence(clause: str) -> str:
+    return clause[:1].upper() + clause[1:]
 
 
 def _lines(*parts: str) -> str:
