@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
@@ -21,12 +21,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from idlewatch.database import Database, Mark, StateFolderError
 from idlewatch.model import Json, Reading
 from idlewatch.policy import State
 from idlewatch.verdicts import Span
 
 STATUS_FILE = "status.json"
 DATABASE_FILE = "history.db"
+STATE_MARK = "state.newest"
 FORMAT = 3
 """Of the database; another format is put aside, never guessed at."""
 _FULL_DETAIL_S = 3 * 86400.0
@@ -45,109 +47,123 @@ _SPAN_FIELDS = ", ".join(field.name for field in fields(Span))
 
 
 class History:
-    """The daemon's side: writes. Each call is kept at once, or all of a `together` block in one go."""
+    """
+    The daemon's side: writes. Each call is kept at once, or all of a `together` block in one go.
+
+    Each raises StateFolderError where it can't be kept now; the next one tries anew.
+    """
 
     def __init__(self, state_dir: Path) -> None:
-        """Open or make the history; a damaged or foreign database is put aside as `history.db.bad`."""
+        """Touches nothing yet; a damaged or foreign database is put aside as `history.db.bad`."""
         self._state_dir = state_dir
-        self._database = _opened(state_dir / DATABASE_FILE)
+        self._database = Database(state_dir / DATABASE_FILE, _TABLES, FORMAT)
+        self._under_way: sqlite3.Connection | None = None
+        self._state_is_newest = False
+        self._mark = Mark(state_dir / STATE_MARK)
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """All that is kept in the block, or nothing of it."""
-        self._database.execute("BEGIN")
+        self._state_is_newest = False
         try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
+            with self._database.transaction() as self._under_way:
+                yield
+        except StateFolderError:
+            self._mark.remove()
             raise
-        self._database.execute("COMMIT")
+        finally:
+            self._under_way = None
+        if self._state_is_newest:
+            self._mark.put()
 
     def remembered(self, boot_key: str, settings: str) -> State | None:
-        """The state of this very start of the container, if the same settings wrote it; else None."""
-        row = self._database.execute("SELECT boot_key, settings, state FROM state").fetchone()
-        if not row or row[:2] != (boot_key, settings):
+        """
+        The state of this very start of the container, if the same settings wrote it; else None.
+
+        None also where the newest state could not be written: of what came after an older one nothing is known.
+        """
+        rows = self._found("SELECT boot_key, settings, state FROM state") if self._mark.is_there() else []
+        if not rows or rows[0][:2] != (boot_key, settings):
             return None
         try:
-            return _STATE.validate_json(row[2])
+            return _STATE.validate_json(rows[0][2])
         except ValidationError:
             return None
 
     def remember(self, boot_key: str, settings: str, state: State) -> None:
         """Keep `state`; called before what it stands for is begun."""
         values = (boot_key, settings, _STATE.dump_json(state).decode())
-        self._database.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?)", values)
+        self._write("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?)", [values], of_state=True)
 
     def saw(self, readings: Iterable[Reading], wall: datetime) -> None:
         """Keep what was read."""
         rows = [(r.at_s, wall.isoformat(), r.signal, _packed(r)) for r in readings]
-        self._database.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
+        self._write("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
 
     def judged(self, spans: Iterable[Span]) -> None:
         """Keep the verdicts that stand now; a span that was kept before is made longer."""
         marks = ", ".join("?" * len(fields(Span)))
         query = f"INSERT OR REPLACE INTO verdicts ({_SPAN_FIELDS}) VALUES ({marks})"  # noqa: S608  (our own names)
-        self._database.executemany(query, [astuple(span) for span in spans])
+        self._write(query, [astuple(span) for span in spans])
 
     def happened(self, kind: str, text: str, *, at_s: float, wall: datetime, facts: Mapping[str, Json]) -> None:
         """Keep one event of the timeline."""
         row = (at_s, wall.isoformat(), kind, text, json.dumps(dict(facts)))
-        self._database.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+        self._write("INSERT INTO events VALUES (?, ?, ?, ?, ?)", [row])
 
     def thin(self, now_s: float) -> None:
         """Of readings older than three days keep one a minute of each signal."""
-        self._database.execute(
+        query = (
             "DELETE FROM readings WHERE at_s < :old AND rowid NOT IN "
-            "(SELECT max(rowid) FROM readings WHERE at_s < :old GROUP BY signal, CAST(at_s / :thin AS INTEGER))",
-            {"old": now_s - _FULL_DETAIL_S, "thin": _THIN_S},
+            "(SELECT max(rowid) FROM readings WHERE at_s < :old GROUP BY signal, CAST(at_s / :thin AS INTEGER))"
         )
+        self._write(query, [{"old": now_s - _FULL_DETAIL_S, "thin": _THIN_S}])
 
     def readings_since(self, at_s: float) -> list[Reading]:
-        """The readings from `at_s` on, oldest first, for judges that need what came before a restart."""
-        query = "SELECT reading FROM readings WHERE at_s >= ? ORDER BY rowid"
-        return [_unpacked(row[0]) for row in self._database.execute(query, (at_s,))]
+        """The readings from `at_s` on, oldest first, for judges that need what came before a restart; none where they
+        can't be read.
+        """
+        found = self._found("SELECT reading FROM readings WHERE at_s >= ? ORDER BY rowid", at_s)
+        return [reading for row in found if (reading := _unpacked_or_none(row[0]))]
 
     def show(self, status: Mapping[str, Json]) -> None:
-        """Replace `status.json`."""
+        """Replace `status.json`. Raises OSError."""
         write_atomically(self._state_dir / STATUS_FILE, json.dumps(dict(status)))
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
+    def _write(self, query: str, rows: Sequence[Any], *, of_state: bool = False) -> None:
+        if self._under_way is None:
+            with self.together():
+                self._write(query, rows, of_state=of_state)
+            return
+        self._under_way.executemany(query, rows)
+        self._state_is_newest |= of_state
 
-def _opened(path: Path) -> sqlite3.Connection:
-    try:
-        return _with_tables(path)
-    except sqlite3.DatabaseError:
-        path.replace(path.with_suffix(".db.bad"))
-        return _with_tables(path)
-
-
-def _with_tables(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = OFF")
-        written = database.execute("PRAGMA user_version").fetchone()[0]
-        if written not in (0, FORMAT):
-            raise sqlite3.DatabaseError(f"format {written}")
-        database.executescript(_TABLES)
-        database.execute(f"PRAGMA user_version = {FORMAT}")
-    except sqlite3.DatabaseError:
-        database.close()
-        raise
-    return database
+    def _found(self, query: str, *values: float) -> list[tuple[Any, ...]]:
+        with suppress(StateFolderError):
+            return self._database.rows(query, values)
+        return []
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace `path` in one rename, so that a reader sees the old text or the new one."""
+    """
+    Replace `path` in one rename, so that a reader sees the old text or the new one. Raises OSError.
+
+    Where that fails nothing is left of the new one: on a full disk it would take up room.
+    """
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    part.replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _packed(reading: Reading) -> bytes:
@@ -157,6 +173,13 @@ def _packed(reading: Reading) -> bytes:
 
 def _unpacked(packed: bytes) -> Reading:
     return reading_from_json(json.loads(zlib.decompress(packed)))
+
+
+def _unpacked_or_none(packed: bytes) -> Reading | None:
+    """None where it is damaged: a daemon does without."""
+    with suppress(zlib.error, ValueError, TypeError):
+        return _unpacked(packed)
+    return None
 
 
 def reading_to_json(reading: Reading) -> dict[str, Json]:
@@ -194,10 +217,25 @@ def reading_from_json(said: Mapping[str, Json]) -> Reading:
 def status_of(state_dir: Path) -> dict[str, Json] | None:
     """What the daemon last showed; None where there is nothing or it can't be read."""
     try:
-        said = json.loads((state_dir / STATUS_FILE).read_text())
-    except (OSError, ValueError):
+        return read_status(state_dir)
+    except StateFolderError:
         return None
-    return said if isinstance(said, dict) else None
+
+
+def read_status(state_dir: Path) -> dict[str, Json] | None:
+    """What the daemon last showed; None where there is nothing. Raises StateFolderError where it can't be read."""
+    path = state_dir / STATUS_FILE
+    try:
+        said = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StateFolderError(f"{path} can't be read: {error.strerror}", error.errno) from error
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise StateFolderError(f"{path} is damaged; a daemon that watches writes it anew with its next look")
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +249,28 @@ class Kept:
 
 def events_of(state_dir: Path, after: int = 0) -> list[dict[str, Json]]:
     """The timeline of this boot, oldest first; empty where there is none. `after`: without so many of the first."""
-    rows = _rows_if_any(
-        state_dir, "SELECT at_s, wall, kind, text, facts FROM events WHERE rowid > ? ORDER BY rowid", after
-    )
-    return [{"at_s": r[0], "at": r[1], "kind": r[2], "text": r[3], "facts": json.loads(r[4])} for r in rows]
+    query = "SELECT at_s, wall, kind, text, facts FROM events WHERE rowid > ? ORDER BY rowid"
+    return [_event(row) for row in _rows_if_any(state_dir, query, after)]
+
+
+def read_events(state_dir: Path) -> list[dict[str, Json]]:
+    """As `events_of`. Raises StateFolderError where there is a timeline that can't be read."""
+    path = state_dir / DATABASE_FILE
+    query = "SELECT at_s, wall, kind, text, facts FROM events ORDER BY rowid"
+    try:
+        path.stat()
+        with closing(_connected(path)) as database:
+            return [_event(row) for row in database.execute(query)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StateFolderError(f"{path} can't be read: {error.strerror}", error.errno) from error
+    except (sqlite3.Error, ValueError) as error:
+        raise StateFolderError(f"{path} can't be read: {error}") from error
+
+
+def _event(row: tuple[Any, ...]) -> dict[str, Json]:
+    return {"at_s": row[0], "at": row[1], "kind": row[2], "text": row[3], "facts": json.loads(row[4])}
 
 
 def spans_of(state_dir: Path, since_s: float = 0.0) -> list[Span]:
@@ -246,7 +302,7 @@ def _rows(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ..
     path = state_dir / DATABASE_FILE
     if not path.exists():
         return
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database, suppress(sqlite3.DatabaseError):
+    with closing(_connected(path)) as database, suppress(sqlite3.DatabaseError):
         yield from database.execute(query, values)
 
 
@@ -254,3 +310,7 @@ def _rows_if_any(state_dir: Path, query: str, *values: float) -> Iterator[tuple[
     """As `_rows`, and nothing where the file can't even be opened."""
     with suppress(sqlite3.DatabaseError):
         yield from _rows(state_dir, query, *values)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)

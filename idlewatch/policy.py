@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from idlewatch import clock as idle_clock
 from idlewatch import troubles as trouble
@@ -59,6 +60,8 @@ STOP_REFUSED = "stop refused"
 SAVE_FAILED = "save failed"
 CANNOT_STOP = "cannot stop"
 STOP_FAILED = "stop failed"
+_FAILURES = (SAVE_FAILED, STOP_FAILED, STOP_REFUSED, NOT_CONFIRMED)
+"""Troubles after which it is tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,8 @@ class StopRequest:
 
     who: str
     warn_for_s: float
+    asked_s: float = 0.0
+    """When it was asked for, CLOCK_BOOTTIME seconds; tells two requests of one person apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,8 @@ class Moment:
     """The newest span in which programs in the Pod were asked for a checkpoint, CLOCK_BOOTTIME; None: never."""
     troubles: Mapping[str, str | None] = field(default_factory=dict)
     """Troubles that others found, name -> text; None: that one is over."""
+    observing: bool = False
+    """Whether nothing of what is decided is done; then it is said as what would be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +106,8 @@ class State:
     cause: Cause | None = None
     why: str = ""
     """Why the end sequence runs, as the warning said."""
+    forced: str = ""
+    """Name of the ceiling or request that it runs for; empty: none."""
     warned_s: float = 0.0
     warn_for_s: float = 0.0
     idle_at_warning_s: float = 0.0
@@ -120,6 +129,8 @@ class State:
     """Nothing is begun, and no stop is asked for, before this instant."""
     observed_zero_s: float | None = None
     """The clock's zero of the idle stretch in which `observe` would have stopped the Pod."""
+    observed: tuple[str, ...] = ()
+    """Names of the ceilings and requests that stand, and for which `observe` would have stopped the Pod already."""
     blind: Blindness = field(default_factory=Blindness)
     troubles: Mapping[str, str] = field(default_factory=dict)
     """Alarms that still hold, by name."""
@@ -154,7 +165,9 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     state = _troubled(state, findings, moment, limits)
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
-    state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, _forced(moment, limits)))
+    standing = _standing(moment, limits)
+    state = replace(state, observed=tuple(one.name for one in standing if one.name in state.observed))
+    state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, standing, state.observed))
     alarms = trouble.news(before.troubles, state.troubles)
     idle_s = idle_clock.idle_for_s(state.clock)
     return state, replace(decision, alarms=alarms, idle_for_s=idle_s, cause=decision.cause or state.cause)
@@ -220,33 +233,60 @@ def _asked_for(finding: Finding, until_s: float) -> Finding:
 # ---------------------------------------------------------------- one step a phase
 
 
+class _Forced(NamedTuple):
+    """A ceiling or a request: what beats evidence."""
+
+    cause: Cause
+    name: str
+    """The same as long as it is the same ceiling or request."""
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Tick:
     findings: Sequence[Finding]
     moment: Moment
     limits: Limits
-    forced: tuple[Cause, str] | None
+    standing: Sequence[_Forced]
+    """The ceilings and requests of now."""
+    observed: Sequence[str]
+
+    @property
+    def forced(self) -> _Forced | None:
+        """What beats evidence now: the first that `observe` has not told of yet, else the first."""
+        new = [one for one in self.standing if one.name not in self.observed]
+        return next(iter([*new, *self.standing]), None)
 
     @property
     def idle_after_s(self) -> float:
         """The quiet time that is asked for now; 0: idleness stops nothing."""
         return self.limits.working_idle_after_s if self.moment.working else self.limits.idle_after_s
 
+    def stands(self, name: str) -> bool:
+        """Whether the ceiling or request of this name is one of now's."""
+        return any(one.name == name for one in self.standing)
 
-def _forced(moment: Moment, limits: Limits) -> tuple[Cause, str] | None:
-    """The ceiling or request that beats evidence, with its reason."""
+    def words(self, does: str, would: str) -> str:
+        """What is said of what is done, or would be."""
+        return would if self.moment.observing else does
+
+
+def _standing(moment: Moment, limits: Limits) -> list[_Forced]:
+    """The requests and ceilings that beat evidence, with their reasons; the variable that set one stands in it."""
+    found = []
     if moment.request:
-        return Cause.REQUEST, f"asked for by {moment.request.who}"
+        who = moment.request.who
+        found.append(_Forced(Cause.REQUEST, f"request {moment.request.asked_s} {who}", f"asked for by {who}"))
     if limits.max_uptime_s and moment.uptime_s >= limits.max_uptime_s - limits.warn_for_s:
-        return Cause.CEILING, f"uptime reaches its ceiling of {format_duration(limits.max_uptime_s)}"
+        ceiling = format_duration(limits.max_uptime_s)
+        why = f"uptime reaches its ceiling of {ceiling} (IDLEWATCH_MAX_UPTIME)"
+        found.append(_Forced(Cause.CEILING, "uptime", why))
     if limits.budget_usd and moment.spent_usd is not None:
         at_save_usd = moment.spent_usd + (moment.usd_per_hour or 0.0) * limits.warn_for_s / 3600
         if at_save_usd >= limits.budget_usd:
-            return (
-                Cause.CEILING,
-                f"${moment.spent_usd:.2f} spent: the budget of ${limits.budget_usd:.2f} is used up",
-            )
-    return None
+            used_up = f"the budget of ${limits.budget_usd:.2f} is used up (IDLEWATCH_BUDGET_USD)"
+            found.append(_Forced(Cause.CEILING, "budget", f"${moment.spent_usd:.2f} spent: {used_up}"))
+    return found
 
 
 def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
@@ -254,18 +294,19 @@ def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
     obstacle = _obstacle(state, tick)
     if tick.moment.refusal and (tick.forced or obstacle is None):
         state = _with_trouble(state, CANNOT_STOP, tick.moment.refusal)
-        return state, _wait(f"would stop now, but can't: {tick.moment.refusal}")
+        return state, _wait(f"would stop it now, but can't: {tick.moment.refusal}")
     if not tick.moment.refusal:
         state = _without_trouble(state, CANNOT_STOP)
     if obstacle is not None:
         return state, _wait(obstacle)
-    cause, why = tick.forced or (Cause.IDLE, f"nothing used this Pod for {_idle(state)}")
+    cause, name, why = tick.forced or _Forced(Cause.IDLE, "", f"nothing used this Pod for {_idle(state)}")
     warn_for_s = tick.moment.request.warn_for_s if tick.moment.request else limits.warn_for_s
     state = replace(
         state,
         phase=Phase.WARNED,
         cause=cause,
         why=why,
+        forced=name,
         warned_s=now_s,
         warn_for_s=warn_for_s,
         idle_at_warning_s=idle_clock.idle_for_s(state.clock),
@@ -278,7 +319,8 @@ def _obstacle(state: State, tick: _Tick) -> str | None:
     """The strongest reason not to warn now; None where there is none."""
     now_s, limits = tick.moment.now_s, tick.limits
     if tick.forced:
-        return _retry_obstacle(state, now_s)
+        told = tick.forced.name in state.observed
+        return _observed(tick.forced.why) if told else _retry_obstacle(state, now_s)
     use = _in_use(tick) or _unseen(state, tick)
     if use:
         return use
@@ -287,9 +329,10 @@ def _obstacle(state: State, tick: _Tick) -> str | None:
     if early:
         return early
     if tick.moment.uptime_s < limits.boot_grace_s:
-        return f"up for {format_duration(tick.moment.uptime_s)} of {format_duration(limits.boot_grace_s)} grace"
+        grace = f"the first {format_duration(limits.boot_grace_s)} of uptime (IDLEWATCH_BOOT_GRACE)"
+        return f"up for {format_duration(tick.moment.uptime_s)}; idle or not, nothing happens in {grace}"
     if state.observed_zero_s == state.clock.zero_s:
-        return "would have stopped it in this idle stretch; only observing"
+        return _observed(f"nothing used this Pod for {_idle(state)}")
     return _retry_obstacle(state, now_s)
 
 
@@ -307,8 +350,12 @@ def _too_early(tick: _Tick, idle_s: float) -> str | None:
 def _retry_obstacle(state: State, now_s: float) -> str | None:
     if now_s >= state.retry_s:
         return None
-    trouble = "; ".join(state.troubles.values())
-    return f"tried again in {format_duration(state.retry_s - now_s)}: {trouble}"
+    failed = [f"{name}: {state.troubles[name]}" for name in _FAILURES if name in state.troubles]
+    return "; ".join([*(failed or ["it failed"]), f"tried again in {format_duration(state.retry_s - now_s)}"])
+
+
+def _observed(why: str) -> str:
+    return f"would have stopped it ({why}); only observing"
 
 
 def _unseen(state: State, tick: _Tick) -> str | None:
@@ -328,7 +375,7 @@ def _unseen(state: State, tick: _Tick) -> str | None:
     for finding in ground:
         share = idle_clock.coverage(state.clock, finding.signal, tick.moment.now_s)
         if share < LEAST_COVERAGE:
-            return f"{finding.signal} saw only {share:.0%} of the quiet time, not {LEAST_COVERAGE:.0%}"
+            return f"{finding.signal} saw only {share:.0%} of the quiet time; a stop needs {LEAST_COVERAGE:.0%}"
     return None
 
 
@@ -341,7 +388,7 @@ def _warned(state: State, tick: _Tick) -> tuple[State, Decision]:
     begins_s = save_begins_s(state, now_s)
     unseen = _unseen(state, tick) if state.cause is Cause.IDLE else None
     if now_s < begins_s or unseen:
-        saves = f"saves in {format_duration(max(0.0, begins_s - now_s))}"
+        saves = f"{tick.words('saves', 'would save')} in {format_duration(max(0.0, begins_s - now_s))}"
         return state, replace(_wait(f"{saves}, but waits: {unseen}" if unseen else saves), acts_at_s=begins_s)
     state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
     return state, Decision(action=Action.SAVE, reason=state.why, cause=state.cause)
@@ -352,7 +399,7 @@ def _saving(state: State, tick: _Tick) -> tuple[State, Decision]:
     off = _called_off(state, tick)
     if off:
         return _watching(state, tick.moment.now_s), _cancel(off, state.cause)
-    return state, _wait("saving what a stop would wipe")
+    return state, _wait(tick.words("saving what a stop would wipe", "would now save what a stop would wipe"))
 
 
 def _last_look(state: State, tick: _Tick) -> tuple[State, Decision]:
@@ -405,7 +452,8 @@ def _unsure(state: State, tick: _Tick) -> str | None:
 def _stopping(state: State, tick: _Tick) -> tuple[State, Decision]:
     now_s = tick.moment.now_s
     if state.accepted_s is None:
-        return state, _wait("asking the provider to stop this Pod")
+        asking = tick.words("asking the provider to stop this Pod", "would now ask the provider to stop this Pod")
+        return state, _wait(asking)
     alive_s = now_s - state.accepted_s
     if alive_s <= tick.limits.confirm_within_s:
         return state, _wait(f"stop accepted {format_duration(alive_s)} ago; waiting for this machine to end")
@@ -443,10 +491,11 @@ def _called_off(state: State, tick: _Tick) -> str | None:
     now_s = tick.moment.now_s
     if tick.moment.refusal:
         return f"can't stop: {tick.moment.refusal}"
-    if tick.forced:
+    if tick.stands(state.forced):
         return None
     if state.cause is not Cause.IDLE:
-        return f"no longer true: {state.why}"
+        taken_back = state.cause is Cause.REQUEST
+        return "the request to stop was taken back" if taken_back else f"no longer so: {state.why}"
     use = _in_use(tick)
     if use:
         return use
@@ -456,15 +505,17 @@ def _called_off(state: State, tick: _Tick) -> str | None:
     if state.clock.zero_s > state.warned_s:
         return _unseen(state, tick) or "the quiet time was not seen well enough and is forgotten"
     if state.phase is not Phase.SAVING and now_s > state.void_s:
-        return f"the warning is older than {format_duration(WARNING_VALID_S)} past its deadline; a new one is due"
+        late = f"not stopped within {format_duration(WARNING_VALID_S)} after the time that the warning named"
+        return f"{late}; a new warning is due"
     return None
 
 
 def _maybe_forced(state: State, tick: _Tick) -> State:
-    """A ceiling or a request that arises takes over an end sequence that idleness began."""
-    if tick.forced and state.cause is Cause.IDLE:
-        return replace(state, cause=tick.forced[0], why=tick.forced[1])
-    return state
+    """A ceiling or a request that arises takes over an end sequence of idleness, or of a request taken back."""
+    forced = tick.forced
+    if forced is None or forced.name in tick.observed or tick.stands(state.forced):
+        return state
+    return replace(state, cause=forced.cause, why=forced.why, forced=forced.name)
 
 
 # ---------------------------------------------------------------- what outcomes do
@@ -484,8 +535,10 @@ def _after_save(state: State, outcome: Outcome, now_s: float, limits: Limits) ->
 
 
 def _after_stop(state: State, outcome: Outcome, now_s: float) -> State:
+    if outcome.observed and state.forced:
+        return replace(_watching(state, now_s), observed=(*state.observed, state.forced))
     if outcome.observed:
-        return replace(_watching(state, now_s), observed_zero_s=state.clock.zero_s, retry_s=now_s + 3600.0)
+        return replace(_watching(state, now_s), observed_zero_s=state.clock.zero_s)
     if outcome.ok:
         calm = _without_trouble(_without_trouble(state, STOP_REFUSED), STOP_FAILED)
         return replace(calm, accepted_s=now_s)
@@ -520,6 +573,7 @@ def _watching(state: State, now_s: float) -> State:
         failures=state.failures,
         retry_s=state.retry_s,
         observed_zero_s=state.observed_zero_s,
+        observed=state.observed,
         blind=state.blind,
         troubles=state.troubles,
     )
@@ -535,6 +589,8 @@ def _troubled(state: State, findings: Sequence[Finding], moment: Moment, limits:
     now = trouble.of_others(now, moment.troubles)
     now = trouble.of_price(now, limits.budget_usd, moment.spent_usd, moment.uptime_s)
     now = trouble.of_ceiling(now, *_nearest_ceiling(moment, limits))
+    if moment.observing:
+        now = {name: text.replace("is then saved", "would then be saved") for name, text in now.items()}
     return replace(state, blind=blind, troubles=now)
 
 
@@ -542,7 +598,7 @@ def _nearest_ceiling(moment: Moment, limits: Limits) -> tuple[float | None, floa
     """Seconds until the warning that a ceiling brings (None: no ceiling), its whole length, and what it is called."""
     known = []
     if limits.max_uptime_s:
-        name = f"the uptime ceiling of {format_duration(limits.max_uptime_s)}"
+        name = f"the uptime ceiling of {format_duration(limits.max_uptime_s)} is reached"
         known.append((limits.max_uptime_s - limits.warn_for_s - moment.uptime_s, limits.max_uptime_s, name))
     if limits.budget_usd and moment.spent_usd is not None and moment.usd_per_hour:
         whole_s = limits.budget_usd / moment.usd_per_hour * 3600

@@ -2,10 +2,10 @@
 The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
 
 `status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
-`reason`, `cause`, `idle_for_s`, `acts_at_s`, `started_s`, `troubles` (name -> text), `holds`, `spent_usd`,
-`usd_per_hour`, `previous_stop`, and `signals`: name -> `activity`, `reason`, `bars`, `pauses`, `since_s` (since when
-this verdict stands), `read_s` (instant of its reading). `ended` is there and true once the daemon has ended by itself.
-Spans are seconds, instants CLOCK_BOOTTIME seconds.
+`reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `acts_at_s`, `started_s`,
+`troubles` (name -> text), `holds`, `spent_usd`, `usd_per_hour`, `previous_stop`, and `signals`: name -> `activity`,
+`reason`, `bars`, `pauses`, `since_s` (since when this verdict stands), `read_s` (instant of its reading). `ended` is
+there and true once the daemon has ended by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
 
 from __future__ import annotations
@@ -13,26 +13,48 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
 from idlewatch import login
 from idlewatch.daemon import Tick
+from idlewatch.durations import format_duration
 from idlewatch.history import History, reading_to_json, write_atomically
 from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
-from idlewatch.settings import SETTINGS_FILE, Loaded, settings_record
+from idlewatch.remedies import to_keep_up
+from idlewatch.settings import SETTINGS_FILE, Loaded, Mode, settings_record
+from idlewatch.unwritten import Unwritten
 from idlewatch.verdicts import Span, extended
 
 log = structlog.get_logger()
 
 STATUS_FORMAT = 1
+HISTORY, STATUS, LOGIN, SETTINGS = "history", "status", "words at login", "settings"
+"""What is written, each for itself: one may have room where another has none."""
+_MOST_EVENTS = 200
+"""So many of the newest events are kept in memory while they can't be written."""
+_REMOVED = "it was removed while the daemon watched, and is made again: its history is lost, place your holds again"
+_REMOVED_TOLD_S = 3600.0
 _THIN_EVERY_S = 3600.0
 _PREVIOUS_STOP_TOLD_S = 24 * 3600.0
 """How long after a start its login says why the Pod was stopped before."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One line of the timeline that is still to be written."""
+
+    kind: str
+    text: str
+    at_s: float
+    wall: datetime
+    facts: Mapping[str, Json]
+
+
 class DaemonRecord:
-    """Writes everything that a tick saw and decided into the state folder."""
+    """Writes everything that a tick saw and decided into the state folder. What it can't write never raises."""
 
     def __init__(
         self,
@@ -42,13 +64,22 @@ class DaemonRecord:
         pod: PodIdentity,
         previous_stop: Callable[[], str | None] = lambda: None,
         told: Callable[[], Iterable[Json]] = list,
+        made_again: Callable[[], bool] = lambda: False,
+        tell: Callable[[str], object] = lambda _text: None,
     ) -> None:
         """
         Writes `settings.json`, too, for verbs that run where the variables are missing.
 
         `previous_stop` says what is known of the stop before this start, which may take a while to be read; `told`
-        hands over once what tasks have done: `kind`, `text` and `facts` each.
+        hands over once what tasks have done: `kind`, `text` and `facts` each. `made_again` says whether the state
+        folder had been removed and is there again, or raises OSError; `tell` tells people that it can't be written.
         """
+        self._made_again = made_again
+        self._observing = loaded.settings.mode is Mode.OBSERVE
+        self._unwritten = Unwritten(loaded.settings.state_dir, tell)
+        self._removed_s: float | None = None
+        self._events: list[_Event] = []
+        self._dropped = 0
         self._told = told
         self._previous_stop = previous_stop
         self._login_words: list[str] | None = None
@@ -56,10 +87,16 @@ class DaemonRecord:
         self._status_now: dict[str, Json] = {}
         self._thin_at_s = clock.now_s() + _THIN_EVERY_S
         self._history, self._clock, self._loaded, self._pod = history, clock, loaded, pod
-        given = json.dumps(settings_record(loaded), sort_keys=True)
-        self.settings_key = hashlib.sha256(given.encode()).hexdigest()
+        self._given = json.dumps(settings_record(loaded), sort_keys=True)
+        self.settings_key = hashlib.sha256(self._given.encode()).hexdigest()
+        self._settings_written = False
         self._kept: dict[str, float] = {}
-        write_atomically(loaded.settings.state_dir / SETTINGS_FILE, given, mode=0o600)
+        self._write_settings(clock.now_s())
+
+    def troubles(self) -> dict[str, str | None]:
+        """What people must hear of the state folder, by name; None: nothing."""
+        removed = self._removed_s is not None and self._clock.now_s() - self._removed_s < _REMOVED_TOLD_S
+        return {"state folder": self._unwritten.trouble, "state folder removed": _REMOVED if removed else None}
 
     def tick(self, report: Tick) -> None:
         """Keep one tick."""
@@ -67,40 +104,80 @@ class DaemonRecord:
         self._standing = extended(
             self._standing, report.findings, report.moment.holds, now_s, longest_gap_s=3 * interval_s + 5.0
         )
+        self._look_at_folder(now_s)
+        self._write_settings(now_s)
+        self._tell(report)
+        self._unwritten.attempt(HISTORY, lambda: self._keep(report), now_s)
+        self._status_now = self._status(report)
+        self._unwritten.attempt(STATUS, lambda: self._history.show(self._status_now), now_s)
+        words = _login_words(report, self._previous_stop())
+        if words != self._login_words and self._say_at_login(words, now_s):
+            self._login_words = words
+        if now_s >= self._thin_at_s and self._unwritten.attempt(HISTORY, lambda: self._history.thin(now_s), now_s):
+            self._thin_at_s = now_s + _THIN_EVERY_S
+
+    def _look_at_folder(self, now_s: float) -> None:
+        """A folder that somebody removed is there again, with nothing in it: what is written once is written anew."""
+        again: list[bool] = []
+        self._unwritten.attempt("folder", lambda: again.append(self._made_again()), now_s)
+        if again == [True]:
+            self._settings_written, self._login_words = False, None
+            self._removed_s = now_s
+            log.error("state_folder_removed", path=str(self._loaded.settings.state_dir))
+
+    def _write_settings(self, now_s: float) -> None:
+        if not self._settings_written:
+            path = self._loaded.settings.state_dir / SETTINGS_FILE
+            self._settings_written = self._unwritten.attempt(
+                SETTINGS, lambda: write_atomically(path, self._given, mode=0o600), now_s
+            )
+
+    def _say_at_login(self, words: list[str], now_s: float) -> bool:
+        return self._unwritten.attempt(LOGIN, lambda: login.say(self._loaded.settings.state_dir, words), now_s)
+
+    def _keep(self, report: Tick) -> None:
+        """Keep one tick in the history, with the events that could not be kept before. Raises StateFolderError."""
+        fresh = [r for r in report.readings if self._kept.get(r.signal) != r.at_s]
         with self._history.together():
             self._history.remember(self._pod.boot_key, self.settings_key, report.state)
-            self._history.saw(self._new(report), self._clock.wall())
+            self._history.saw(fresh, self._clock.wall())
             self._history.judged(self._standing.values())
-            self._tell(report)
-        self._status_now = self._status(report)
-        self._history.show(self._status_now)
-        self._tell_at_login(report)
-        if now_s >= self._thin_at_s:
-            self._thin_at_s = now_s + _THIN_EVERY_S
-            self._history.thin(now_s)
+            self._keep_events()
+        self._kept |= {r.signal: r.at_s for r in fresh}
+        self._events, self._dropped = [], 0
 
-    def _tell_at_login(self, report: Tick) -> None:
-        words = _login_words(report, self._previous_stop())
-        if words != self._login_words:
-            self._login_words = words
-            login.say(self._loaded.settings.state_dir, words)
+    def _keep_events(self) -> None:
+        since_s, now_s = self._unwritten.since_s(HISTORY), self._clock.now_s()
+        if since_s is not None:
+            lost = f", and {self._dropped} events" if self._dropped else ""
+            text = f"nothing could be written for {format_duration(now_s - since_s)}: its readings{lost} are missing"
+            self._history.happened("not recorded", text, at_s=now_s, wall=self._clock.wall(), facts={})
+        for event in self._events:
+            self._history.happened(event.kind, event.text, at_s=event.at_s, wall=event.wall, facts=event.facts)
 
     def ended(self, why: str = "the daemon was asked to end") -> None:
         """Say in `status.json` that nobody watches any more: the daemon was asked to end."""
+        now_s, status = self._clock.now_s(), {**self._status_now, "ended": True}
         if self._status_now:
-            self._history.show({**self._status_now, "ended": True})
-        login.say(self._loaded.settings.state_dir, [f"nothing guards this Pod: {why}"])
-
-    def _new(self, report: Tick) -> list[Reading]:
-        """The readings that were not handed over before."""
-        fresh = [r for r in report.readings if self._kept.get(r.signal) != r.at_s]
-        self._kept |= {r.signal: r.at_s for r in fresh}
-        return fresh
+            self._unwritten.attempt(STATUS, lambda: self._history.show(status), now_s)
+        self._say_at_login([f"nothing {'observes' if self._observing else 'guards'} this Pod: {why}"], now_s)
 
     def happened(self, kind: str, text: str, facts: Mapping[str, Json] | None = None) -> None:
         """Keep one event of now."""
         log.info("happened", kind=kind, text=text)
-        self._history.happened(kind, text, at_s=self._clock.now_s(), wall=self._clock.wall(), facts=facts or {})
+        now_s = self._clock.now_s()
+        self._note(_Event(kind, text, now_s, self._clock.wall(), facts or {}))
+        if self._unwritten.attempt(HISTORY, self._keep_only_events, now_s):
+            self._events, self._dropped = [], 0
+
+    def _keep_only_events(self) -> None:
+        with self._history.together():
+            self._keep_events()
+
+    def _note(self, event: _Event) -> None:
+        """To be written next; the oldest go where that fails for long."""
+        self._dropped += len(self._events) >= _MOST_EVENTS
+        self._events = [*self._events[-_MOST_EVENTS + 1 :], event]
 
     def take_told(self) -> None:
         """Keep what tasks have done since the last call."""
@@ -118,19 +195,18 @@ class DaemonRecord:
         decision = report.decision
         for alarm in report.alarms:
             self._event(report, "alarm", f"{alarm.name}: {alarm.text}")
-        if report.outcome:
-            self._event(
-                report, f"{report.outcome.action} {'done' if report.outcome.ok else 'failed'}", report.outcome.reason
-            )
+        outcome = report.outcome
+        if outcome and not outcome.observed:  # where nothing was done, what would have been stands there already
+            self._event(report, f"{outcome.action} {'done' if outcome.ok else 'failed'}", outcome.reason)
         if decision.action is not Action.WAIT:
-            self._event(report, decision.action.value, decision.reason)
+            self._event(report, f"{'would ' if self._observing else ''}{decision.action}", decision.reason)
 
     def _event(self, report: Tick, kind: str, text: str) -> None:
         facts: Mapping[str, Json] = {
             "idle_for_s": report.decision.idle_for_s,
             "readings": [reading_to_json(reading) for reading in report.readings],
         }
-        self._history.happened(kind, text, at_s=report.moment.now_s, wall=self._clock.wall(), facts=facts)
+        self._note(_Event(kind, text, report.moment.now_s, self._clock.wall(), facts))
 
     def _status(self, report: Tick) -> dict[str, Json]:
         decision, settings = report.decision, self._loaded.settings
@@ -145,6 +221,7 @@ class DaemonRecord:
             "phase": report.state.phase.value,
             "action": decision.action.value,
             "reason": decision.reason,
+            "why": report.state.why or None,
             "cause": decision.cause.value if decision.cause else None,
             "idle_for_s": decision.idle_for_s,
             "acts_at_s": decision.acts_at_s,
@@ -175,9 +252,11 @@ class DaemonRecord:
 
 def _login_words(report: Tick, previous_stop: str | None) -> list[str]:
     """What somebody who logs in now must know; nothing where all is well."""
-    words = []
-    if report.state.phase is not Phase.WATCHING:
-        words.append(f"this Pod is being stopped ({report.state.why}); keep it up with: idlewatch hold 2h")
+    words, state = [], report.state
+    if state.phase is not Phase.WATCHING and report.moment.observing:
+        words.append(f"this Pod would be stopped now ({state.why}); nothing happens: idlewatch only observes")
+    elif state.phase is not Phase.WATCHING:
+        words.append(f"this Pod is being stopped ({state.why}); {to_keep_up(state.cause, state.why)}")
     words += [f"{name}: {text}" for name, text in report.state.troubles.items()]
     if previous_stop and report.moment.uptime_s < _PREVIOUS_STOP_TOLD_S:
         words.append(previous_stop)

@@ -3,12 +3,15 @@ The daemon from its start to its end: put together, watched until a shutdown req
 
 What it wants to know of its provider and of the stop before this start comes from errands in the background; until
 they have come back, it is not known.
+
+Where it only observes (IDLEWATCH_MODE=observe), it writes nothing outside its state folder but this boot's history in
+the Pod's folder on the volume: that is recording, and without it nothing of what was observed would outlive the Pod.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -18,13 +21,16 @@ from idlewatch import assembly, login
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background, Errand
 from idlewatch.daemon import Actions, Daemon
-from idlewatch.errors import ProviderRefused
+from idlewatch.errors import ProviderRefused, Refused
 from idlewatch.history import History
 from idlewatch.hours import parse_working_hours
+from idlewatch.lock import KeptFolder
 from idlewatch.model import Json, Signal
+from idlewatch.notify import Terminals
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Mode, OnSaveFailure
 from idlewatch.shutdown import ending_of
+from idlewatch.stop_requests import Requests
 from idlewatch.watch import Known, MachineClock, Moments
 from idlewatch.winding_up import WindUp
 
@@ -47,40 +53,92 @@ class TellingActions(Actions, Protocol):
 
 
 def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: TellingActions | None = None) -> None:
-    """Watch this Pod until a shutdown request comes; the state folder's lock is held by the caller."""
-    settings, clock = here.loaded.settings, MachineClock()
+    """
+    Watch this Pod until a shutdown request comes; the state folder's lock is held by the caller.
+
+    Raises Refused where the folder was removed and another daemon has taken its place.
+    """
+    clock = MachineClock()
     clock.end_on_shutdown_request()
     refusal = assembly.provider(here).refusal()
-    history = History(settings.state_dir)
     background = Background(_errands(here, refusal), assembly.task_starter())
     known = _Knowledge(here, background, refusal, clock.wall)
     watched = assembly.signals(here, known.gpus_before) if signals is None else signals
-    acting = actions or assembly.actions(here)
-    record = DaemonRecord(
-        history, clock, here.loaded, here.pod, known.previous_stop, lambda: [*acting.told(), *background.told()]
-    )
+    state_dir = here.loaded.settings.state_dir
+    with contextlib.closing(History(state_dir)) as history, contextlib.closing(KeptFolder(state_dir)) as folder:
+        acting = actions or assembly.actions(here)
+        record = DaemonRecord(
+            history,
+            clock,
+            here.loaded,
+            here.pod,
+            known.previous_stop,
+            told=lambda: [*acting.told(), *background.told()],
+            made_again=folder.made_again,
+            tell=Terminals().tell if actions is None and _acts(here) else _unheard,
+        )
+        known.of_state_folder = record.troubles
+        _show_at_login(here)
+        log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
+        daemon = _daemon(here, clock, watched, acting, record, history, known)
+        _run_to_its_end(daemon, clock)
+        WindUp(here, clock, daemon, record, background).run(ending_of(clock.sender))
+
+
+def _daemon(
+    here: Assembly,
+    clock: MachineClock,
+    signals: Sequence[Signal],
+    actions: TellingActions,
+    record: DaemonRecord,
+    history: History,
+    known: _Knowledge,
+) -> Daemon:
+    """The daemon, with what an earlier one of this start left in the history."""
     state = history.remembered(here.pod.boot_key, record.settings_key)
-    _show_at_login(here)
-    log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
     daemon = Daemon(
         clock=clock,
-        signals=watched,
-        actions=acting,
+        signals=signals,
+        actions=actions,
         record=record,
-        moment=Moments(
-            state_dir=settings.state_dir,
-            pod=here.pod,
-            hold_max_s=settings.hold_max.total_seconds(),
-            known=known,
-        ),
-        limits=settings.limits(),
+        moment=_moments(here, clock, known, record),
+        limits=here.loaded.settings.limits(),
         state=state,
     )
     if state:
         daemon.look_back(history.readings_since(clock.now_s() - _LOOK_BACK_S))
-    daemon.run(until=clock.ended)
-    WindUp(here, clock, daemon, record, background).run(ending_of(clock.sender))
-    history.close()
+    return daemon
+
+
+def _run_to_its_end(daemon: Daemon, clock: MachineClock) -> None:
+    try:
+        daemon.run(until=clock.ended)
+    except Refused:
+        daemon.close()
+        raise
+
+
+def _unheard(_text: str) -> None:
+    """Where the daemon only observes, nobody's terminal is written to."""
+
+
+def _moments(here: Assembly, clock: MachineClock, known: _Knowledge, record: DaemonRecord) -> Moments:
+    settings = here.loaded.settings
+    requests = Requests(
+        settings.state_dir,
+        here.pod.boot_key,
+        began_s=clock.now_s(),
+        began=clock.wall(),
+        refused=lambda text: record.happened("request refused", text),
+    )
+    return Moments(
+        state_dir=settings.state_dir,
+        pod=here.pod,
+        hold_max_s=settings.hold_max.total_seconds(),
+        known=known,
+        request=requests.standing,
+        observing=not _acts(here),
+    )
 
 
 def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
@@ -88,7 +146,7 @@ def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
     if refusal is None:
         errands.append(Errand(name=DESCRIBE, every_s=_DESCRIBE_EVERY_S, silent_limit_s=120.0))
     errands.append(Errand(name=HOOKS, every_s=_HOOKS_EVERY_S))
-    if here.loaded.settings.mode is Mode.STOP:
+    if _acts(here):
         errands.append(Errand(name=AFTER_START))
     if here.volume:
         archive = Errand(name=ARCHIVE, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True)
@@ -96,8 +154,15 @@ def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
     return errands
 
 
+def _acts(here: Assembly) -> bool:
+    """Whether what is decided is done; else nothing outside the state folder is touched."""
+    return here.loaded.settings.mode is Mode.STOP
+
+
 def _show_at_login(here: Assembly) -> None:
     """Best effort: it must not keep the daemon from watching."""
+    if not _acts(here):
+        return
     with contextlib.suppress(OSError):
         login.show_at_login(here.save_root, here.loaded.settings.state_dir)
 
@@ -105,7 +170,7 @@ def _show_at_login(here: Assembly) -> None:
 def _without_save(here: Assembly) -> str | None:
     """What to say from the start where nothing can be saved before a stop; None where it can, or need not."""
     impossible, settings = assembly.save_plan(here).impossible, here.loaded.settings
-    if impossible is None or settings.mode is not Mode.STOP:
+    if impossible is None or not _acts(here):
         return None
     if settings.on_save_failure is OnSaveFailure.STOP:
         return f"{impossible}; it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)"
@@ -123,8 +188,10 @@ class _Knowledge:
         self._hours, self._wall = parse_working_hours(hours) if hours else None, wall
         self._unsaved = _without_save(here)
         self._price = here.loaded.settings.usd_per_hour
-        self._acts = here.loaded.settings.mode is Mode.STOP
+        self._acts = _acts(here)
         self._background, self._refusal = background, refusal
+        self.of_state_folder: Callable[[], Mapping[str, str | None]] = dict
+        """What the record finds wrong with the state folder."""
 
     def __call__(self, now_s: float) -> Known:
         """Let the errands move on, and return what is known by now."""
@@ -143,6 +210,7 @@ class _Knowledge:
                 "history": self._failed(ARCHIVE),
                 "hooks": self._listed(HOOKS, "refused"),
                 "after-start hooks": self._listed(AFTER_START, "failed"),
+                **self.of_state_folder(),
             },
         )
 

@@ -6,13 +6,9 @@ Used by the command line only.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +17,22 @@ import structlog
 
 from idlewatch import holds
 from idlewatch.checkpoints import asked_of
-from idlewatch.errors import Refused
+from idlewatch.lock import daemon_watches, only_daemon
 from idlewatch.model import Hold, PodIdentity
 from idlewatch.policy import Moment, StopRequest
+from idlewatch.stop_requests import request_file, stop_request
+
+__all__ = [
+    "Known",
+    "MachineClock",
+    "Moments",
+    "daemon_watches",
+    "only_daemon",
+    "request_file",
+    "stop_request",
+]
 
 log = structlog.get_logger()
-
 
 _SHUTDOWN_REQUESTS = (signal.SIGTERM, signal.SIGINT)
 
@@ -85,24 +91,6 @@ class MachineClock:
         return self._ended
 
 
-@contextmanager
-def only_daemon(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder's lock. Raises Refused where another daemon has it, or the folder can't be used."""
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        (state_dir / "holds").mkdir(exist_ok=True)
-        descriptor = os.open(state_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Refused(f"can't use IDLEWATCH_STATE_DIR={state_dir}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise Refused(f"another idlewatch watches with {state_dir}; `idlewatch status` shows it") from None
-    finally:
-        os.close(descriptor)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What is known of this Pod beside what is looked at in each tick."""
@@ -120,10 +108,18 @@ class Moments:
     """Tells what is true now, beside what the signals find; reads the holds at each tick."""
 
     def __init__(
-        self, *, state_dir: Path, pod: PodIdentity, hold_max_s: float, known: Callable[[float], Known]
+        self,
+        *,
+        state_dir: Path,
+        pod: PodIdentity,
+        hold_max_s: float,
+        known: Callable[[float], Known],
+        request: Callable[[float], StopRequest | None] = lambda _now_s: None,
+        observing: bool = False,
     ) -> None:
-        """`pod`: which start this is; `known` tells what is known of it at an instant."""
+        """`pod`: which start this is; `known` and `request` tell what is known and asked for at an instant."""
         self._state_dir, self._pod = state_dir, pod
+        self._request, self._observing = request, observing
         self._hold_max_s, self._known_of = hold_max_s, known
         self._holds: tuple[Hold, ...] = ()
 
@@ -142,24 +138,10 @@ class Moments:
             spent_usd=uptime_s / 3600 * price if price else None,
             usd_per_hour=price,
             holds=found.active,
-            request=stop_request(self._state_dir, self._pod.boot_key),
+            request=self._request(now_s),
+            observing=self._observing,
             refusal=known.refusal,
             working=known.working,
             troubles=known.troubles,
             asked=None if asked is None else (asked.from_s, asked.until_s),
         )
-
-
-def request_file(state_dir: Path) -> Path:
-    """Where a person's request to stop lies."""
-    return state_dir / "requests" / "stop.json"
-
-
-def stop_request(state_dir: Path, boot_key: str) -> StopRequest | None:
-    """The request of this start that lies there; another start's, or one that can't be understood, is none."""
-    try:
-        said = json.loads(request_file(state_dir).read_text())
-        asked = StopRequest(who=str(said["who"]), warn_for_s=max(1.0, float(said["warn_for_s"])))
-        return asked if said["boot_key"] == boot_key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -39,7 +39,9 @@ def test_a_damaged_database_is_put_aside_and_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "history.db").write_bytes(b"not a database at all" * 100)
     history = History(tmp_path)
     assert history.remembered("pod1@100", "s") is None
-    assert (tmp_path / "history.db.bad").exists()
+    history.happened("warn", "quiet for 30m", at_s=1.0, wall=WALL, facts={})
+    assert (tmp_path / "history.db.bad").read_bytes().startswith(b"not a database")
+    assert len(events_of(tmp_path)) == 1
 
 
 def test_events_and_status_are_read_by_others(tmp_path: Path) -> None:
