@@ -1,0 +1,234 @@
+"""
+The bill for people: as text in 80 columns, as JSON, CSV, and one HTML file that needs nothing beside it.
+
+JSON, format 1: `from`, `to` (ISO 8601, UTC), `usd_per_hour`, `up_s`, `usd`; `kinds`: kind -> `seconds`, `usd`; `gpu_s`,
+`runs`; `stops`, `stopped_s`, `saved_usd`; `days`: list of `date` and `seconds` by kind; `card` and `serverless`
+(`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null where the card or the price is not known.
+Dollars are null where the price is not known.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from idlewatch.durations import format_duration
+from idlewatch.model import Json
+from idlewatch.report import Bill, Card, Comparison, Kind
+from idlewatch.report.serverless import COLD_START_S, PRICES_OF
+
+FORMAT = 1
+_COLUMNS = 80
+_BAR = 24
+_MEANS = {
+    Kind.ACTIVE: "somebody or something used it",
+    Kind.HELD: "somebody held it, unused",
+    Kind.BLIND: "not known: a signal could not be read",
+    Kind.IDLE: "nothing used it",
+    Kind.UNWATCHED: "no daemon looked",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that is shown."""
+
+    pod: str
+    bill: Bill
+    starts: int
+    """So many starts of the Pod are told of."""
+    card: Card | None = None
+    comparison: Comparison | None = None
+    storage: str | None = None
+    """What the Pod costs while it is stopped, in words."""
+
+
+def report_lines(told: Report) -> Iterator[str]:
+    """The report as text, in 80 columns."""
+    for line in _lines(told):
+        yield from textwrap.wrap(line, _COLUMNS, subsequent_indent="  ") if len(line) > _COLUMNS else [line]
+
+
+def _lines(told: Report) -> Iterator[str]:
+    bill = told.bill
+    price = "price not known (IDLEWATCH_USD_PER_HOUR)" if bill.usd_per_hour is None else f"${bill.usd_per_hour:.2f}/h"
+    yield f"{told.pod} from {bill.from_:%Y-%m-%d %H:%M} to {bill.to:%Y-%m-%d %H:%M} UTC, {price}"
+    yield f"up for {format_duration(bill.up_s)}{_paid(bill, bill.up_s)} in {_count(told.starts, 'start')}"
+    yield ""
+    for kind in Kind:
+        seconds = bill.seconds[kind]
+        if seconds:
+            share = seconds / bill.up_s
+            bar = "#" * max(1, round(share * _BAR))
+            yield f"  {kind.value:<10}{share:>5.0%} {format_duration(seconds):>8} {_dollars(bill, seconds):>9}  {bar}"
+            yield f"  {'':<10}{_MEANS[kind]}"
+    yield ""
+    yield f"A GPU was seen at work for {format_duration(bill.gpu_s)}, in {_count(bill.runs, 'run')}."
+    yield from _saved(told)
+    yield from _serverless(told)
+
+
+def _saved(told: Report) -> Iterator[str]:
+    bill = told.bill
+    if not bill.stops:
+        yield "idlewatch stopped nothing in this time."
+        return
+    yield (
+        f"{_count(bill.stops, 'stop')} by idlewatch: {format_duration(bill.stopped_s)} not billed"
+        f"{_paid(bill, bill.stopped_s)}, had it run on."
+    )
+    if told.storage:
+        yield f"While stopped it costs {told.storage}."
+
+
+def _serverless(told: Report) -> Iterator[str]:
+    if told.comparison is None or told.card is None:
+        yield "Pod or Serverless: not compared; " + (
+            "the price is not known" if told.bill.usd_per_hour is None else "no card of Serverless was seen here"
+        )
+        return
+    yield f"Pod or Serverless ({told.card.label}): {told.comparison.advice}."
+    yield f"  list prices of {PRICES_OF}, {COLD_START_S:.0f} s of cold start billed for each run; see docs/report.md"
+
+
+def _dollars(bill: Bill, seconds: float) -> str:
+    usd = bill.usd(seconds)
+    return "" if usd is None else f"${usd:.2f}"
+
+
+def _paid(bill: Bill, seconds: float) -> str:
+    usd = _dollars(bill, seconds)
+    return f" ({usd})" if usd else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def report_json(told: Report) -> dict[str, Json]:
+    """The report for programs; see the module."""
+    bill, comparison = told.bill, told.comparison
+    kinds: dict[str, Json] = {
+        kind.value: {"seconds": seconds, "usd": bill.usd(seconds)} for kind, seconds in bill.seconds.items()
+    }
+    days: list[Json] = [{"date": day.date, "seconds": dict(_by_name(day.seconds))} for day in bill.days]
+    serverless: Json = None
+    if comparison:
+        serverless = {
+            "pod_usd": comparison.pod_usd,
+            "flex_usd": comparison.flex_usd,
+            "active_usd": comparison.active_usd,
+            "break_even": comparison.break_even,
+            "busy": comparison.busy,
+            "advice": comparison.advice,
+        }
+    return {
+        "format": FORMAT,
+        "pod": told.pod,
+        "from": bill.from_.isoformat(),
+        "to": bill.to.isoformat(),
+        "usd_per_hour": bill.usd_per_hour,
+        "up_s": bill.up_s,
+        "usd": bill.usd(bill.up_s),
+        "kinds": kinds,
+        "gpu_s": bill.gpu_s,
+        "runs": bill.runs,
+        "stops": bill.stops,
+        "stopped_s": bill.stopped_s,
+        "saved_usd": bill.usd(bill.stopped_s),
+        "days": days,
+        "card": told.card.label if told.card else None,
+        "serverless": serverless,
+    }
+
+
+def _by_name(seconds: Mapping[Kind, float]) -> Iterator[tuple[str, Json]]:
+    for kind in Kind:
+        yield kind.value, seconds.get(kind, 0.0)
+
+
+def report_csv(told: Report) -> str:
+    """One line a day: date, seconds and dollars by kind."""
+    written = io.StringIO()
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(["date", *(f"{kind.value}_s" for kind in Kind), *(f"{kind.value}_usd" for kind in Kind)])
+    for day in told.bill.days:
+        seconds = [day.seconds.get(kind, 0.0) for kind in Kind]
+        usd = [told.bill.usd(one) for one in seconds]
+        rows.writerow(
+            [day.date, *(f"{one:.0f}" for one in seconds), *("" if one is None else f"{one:.4f}" for one in usd)]
+        )
+    return written.getvalue()
+
+
+_STYLE = """
+:root { color-scheme: light dark; --active: #2f7d4f; --held: #8a6bbf; --blind: #c9822b; --idle: #b9bec7;
+  --unwatched: #e4c9c5; --ink: #1d2430; --paper: #fbfbf9; --line: #d8dbe0; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e7e9ee; --paper: #14171c; --line: #333a44; --idle: #59616d;
+  --unwatched: #57403d; } }
+body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink);
+  background: var(--paper); }
+h1 { font-size: 1.3rem; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+td, th { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
+td:first-child, th:first-child { text-align: left; } pre { white-space: pre-wrap; font: inherit; }
+.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
+svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
+"""
+
+
+def report_html(told: Report) -> str:
+    """One file with its charts in it, readable in the dark; nothing is fetched."""
+    bill = told.bill
+    rows = "".join(
+        f'<tr><td><span class="swatch" style="background:var(--{kind.value})"></span>{kind.value}: {_MEANS[kind]}</td>'
+        f"<td>{bill.seconds[kind] / (bill.up_s or 1):.1%}</td><td>{format_duration(bill.seconds[kind])}</td>"
+        f"<td>{_dollars(bill, bill.seconds[kind])}</td></tr>"
+        for kind in Kind
+    )
+    words = "\n".join([f"{line}" for line in (*_saved(told), *_serverless(told))])
+    title = html.escape(f"{told.pod}: what it cost")
+    head = "\n".join(list(_lines(told))[:2])
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
+        f"<h1>{title}</h1><pre>{html.escape(head)}</pre>{_chart(bill)}"
+        f"<table><tr><th>state<th>share<th>time<th>dollars</tr>{rows}</table><pre>{html.escape(words)}</pre></html>\n"
+    )
+
+
+_WIDTH, _HEIGHT, _FOOT = 900, 220, 20
+
+
+def _chart(bill: Bill) -> str:
+    """Hours a day, one stacked bar each."""
+    if not bill.days:
+        return ""
+    each = _WIDTH / len(bill.days)
+    bars = "".join(
+        part for at, day in enumerate(bill.days) for part in _bar(day.date, day.seconds, at * each, each * 0.8)
+    )
+    step = max(1, len(bill.days) // 10)
+    labels = "".join(
+        f'<text x="{at * each:.1f}" y="{_HEIGHT - 4}">{day.date[5:]}</text>'
+        for at, day in enumerate(bill.days)
+        if at % step == 0
+    )
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="hours a day by state">{bars}{labels}</svg>'
+
+
+def _bar(date: str, seconds: Mapping[Kind, float], x: float, width: float) -> Iterable[str]:
+    scale, y = (_HEIGHT - _FOOT) / 86400.0, float(_HEIGHT - _FOOT)
+    for kind in Kind:
+        height = seconds.get(kind, 0.0) * scale
+        if not height:
+            continue
+        y -= height
+        told = f"{date}: {kind.value} {format_duration(seconds[kind])}"
+        yield (
+            f'<rect x="{x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{height:.2f}" fill="var(--{kind.value})">'
+            f"<title>{told}</title></rect>"
+        )

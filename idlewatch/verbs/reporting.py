@@ -1,0 +1,96 @@
+"""`report`: what this Pod cost and what stopping saved, from what was kept here and on the volume."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import timedelta
+from pathlib import Path
+
+from idlewatch import assembly, storage
+from idlewatch.assembly import Assembly
+from idlewatch.errors import Refused
+from idlewatch.history import newest_of, readings_of, status_of
+from idlewatch.report import Bill, Card, Comparison, billed, boots_of, card_named, compared
+from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
+from idlewatch.show.status import mapping, number
+from idlewatch.verbs.words import loaded, say
+from idlewatch.watch import MachineClock
+
+_READINGS_LOOKED_AT = 200
+
+
+def report(options: argparse.Namespace) -> bool:
+    """`idlewatch report`: `days`, `json`, `csv`, `html`, `usd_per_hour` and `card` are its options."""
+    told = _report(options)
+    if options.html:
+        _write(Path(options.html), report_html(told))
+    if options.json:
+        say([json.dumps(report_json(told))])
+    elif options.csv:
+        say(report_csv(told).splitlines())
+    elif not options.html:
+        say(report_lines(told))
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise Refused(f"can't write {path}: {error.strerror}; name a file in a folder that is there") from error
+    say([f"Written to {path}."])
+
+
+def _report(options: argparse.Namespace) -> Report:
+    here, clock = assembly.assembled(loaded()), MachineClock()
+    now, now_s = clock.wall(), clock.now_s()
+    folder = here.volume / ".idlewatch" / here.pod_name if here.volume else None
+    boots = boots_of(
+        here.loaded.settings.state_dir,
+        folder,
+        now=now,
+        now_s=now_s,
+        boot_key=here.pod.boot_key,
+        started_s=here.pod.started_s,
+    )
+    from_ = max(now - timedelta(days=options.days), min(boot.began for boot in boots))
+    bill = billed(boots, from_=from_, to=now, usd_per_hour=options.usd_per_hour or _price(here))
+    name, gpus = _gpus(here)
+    card = card_named(options.card or name)
+    if options.card and card is None:
+        raise Refused(f"Serverless has no card named {options.card!r}; write it as 4090, A100 or H100")
+    network = here.loaded.pod_variable("RUNPOD_VOLUME_ID") is not None
+    return Report(
+        pod=here.pod.pod_id or "this machine",
+        bill=bill,
+        starts=sum(boot.ended > from_ for boot in boots),
+        card=card,
+        comparison=_compared(bill, card, gpus),
+        storage=storage.while_stopped(here.pod.pod_id, here.volume, network=network),
+    )
+
+
+def _compared(bill: Bill, card: Card | None, gpus: int) -> Comparison | None:
+    if card is None or bill.usd_per_hour is None or not bill.up_s:
+        return None
+    return compared(
+        up_s=bill.up_s, gpu_s=bill.gpu_s, runs=bill.runs, usd_per_hour=bill.usd_per_hour, card=card, gpus=gpus
+    )
+
+
+def _price(here: Assembly) -> float | None:
+    """What the daemon knows, or the owner set."""
+    said = status_of(here.loaded.settings.state_dir) or {}
+    return number(said.get("usd_per_hour")) or here.loaded.settings.usd_per_hour or None
+
+
+def _gpus(here: Assembly) -> tuple[str, int]:
+    """The name of the cards and their number, as the newest reading has them."""
+    state_dir = here.loaded.settings.state_dir
+    found = ("", 1)
+    for _, reading in readings_of(state_dir, after=max(0, newest_of(state_dir).reading - _READINGS_LOOKED_AT)):
+        gpus = reading.facts.get("gpus") if reading.signal == "gpu" else None
+        if isinstance(gpus, list) and gpus:
+            found = str(mapping(gpus[0]).get("name", "")), len(gpus)
+    return found
