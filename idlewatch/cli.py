@@ -27,7 +27,7 @@ _GROUPS = {
     "Every day": ("run", "status", "why", "hold", "stop"),
     "Holds": ("holds", "release"),
     "What a stop wipes": ("loss", "save", "snapshots", "restore"),
-    "What was seen": ("history", "gpu", "record", "replay"),
+    "What was seen": ("history", "report", "gpu", "record", "replay"),
     "Proof and settings": ("doctor", "settings", "demo"),
 }
 """How the help lists the verbs."""
@@ -230,6 +230,12 @@ def _add_doctor(added: _Verbs) -> None:
 
 
 def _add_readings(added: _Verbs) -> None:
+    report = _add(added, "report", "reporting.report", "what this Pod cost, and what stopping saved", json=True)
+    report.add_argument("--days", type=_days, default=30.0, metavar="N", help="look back so far (default: 30)")
+    report.add_argument("--csv", action="store_true", help="one line a day")
+    report.add_argument("--html", metavar="FILE", help="one page with its chart in it")
+    report.add_argument("--usd-per-hour", type=_dollars, metavar="PRICE", help="another price than the API told")
+    report.add_argument("--card", metavar="NAME", help="compare with Serverless on this card: 4090, A100, H100")
     gpu = _add(added, "gpu", "gpus.gpu", "the GPUs live: what each did, what can't be read, and the verdict", json=True)
     gpu.add_argument("--once", action="store_true", help="one look, then end; also without a terminal")
     gpu.add_argument("--for", dest="for_s", type=_span, metavar="DURATION", help="end after so long")
@@ -260,3 +266,21 @@ def _span(text: str) -> float:
     if not seconds:
         raise argparse.ArgumentTypeError("0 is no duration here; write 30m or 2h")
     return seconds
+
+
+def _days(text: str) -> float:
+    return _above_zero(text, "a number of days, such as 7")
+
+
+def _dollars(text: str) -> float:
+    return _above_zero(text, "dollars an hour, such as 1.59")
+
+
+def _above_zero(text: str, means: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {means}")
+    return number
