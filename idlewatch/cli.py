@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"{_MORE}\nExit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused with the reason.",
     )
     parser.add_argument("--version", action="version", version=f"idlewatch {__version__}")
-    added = parser.add_subparsers(required=True, metavar="VERB", help=argparse.SUPPRESS)
+    added = parser.add_subparsers(required=True, metavar="VERB", prog="idlewatch", help=argparse.SUPPRESS)
     _add_watching(added)
     _add_holds(added)
     _add_saving(added)
