@@ -90,7 +90,7 @@ def surroundings(here: Assembly, gpus_before: Callable[[], int | None] = lambda:
         request: Json = {"command": settings.command, "within_s": within_s}
         questions["command"] = Question(task="command", request=request, every_s=every_s, within_s=within_s)
     if settings.promql:
-        request = {"url": settings.prometheus_url, "query": settings.promql, "within_s": within_s}
+        request = {"url": settings.prometheus_url.get_secret_value(), "query": settings.promql, "within_s": within_s}
         questions["promql"] = Question(task="promql", request=request, every_s=every_s, within_s=within_s)
     return Surroundings(
         variables=here.loaded.pod_variables() | _jupyter_tokens(here.loaded),

@@ -1,0 +1,187 @@
+"""The settings themselves: each once, with its default and its documentation on the field."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, get_args
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from idlewatch.hours import parse_working_hours
+from idlewatch.model import Limits
+from idlewatch.servers.named import named_servers
+from idlewatch.settings.kinds import AbsolutePath, Address, ApiAddress, AutoPath, Duration, HttpAddress, Names, Span
+
+PREFIX = "IDLEWATCH_"
+
+
+def _working_hours(value: str) -> str:
+    if value:
+        parse_working_hours(value)
+    return value
+
+
+def _servers(value: tuple[str, ...]) -> tuple[str, ...]:
+    named_servers(value)
+    return value
+
+
+class Mode(StrEnum):
+    """What a decision leads to."""
+
+    STOP = "stop"
+    OBSERVE = "observe"
+
+
+class OnSaveFailure(StrEnum):
+    """What a failed save means for the stop."""
+
+    KEEP = "keep"
+    STOP = "stop"
+
+
+class Settings(BaseSettings):
+    """Every `IDLEWATCH_` variable; the text under each field is its documentation everywhere."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    mode: Mode = Mode.STOP
+    """`stop` acts; `observe` decides and records, but warns nobody, saves nothing and stops nothing."""
+    idle_after: Duration = timedelta(minutes=30)
+    """Quiet time before the warning; `0`: idleness never stops the Pod."""
+    warn_for: Span = timedelta(minutes=5)
+    """Time between the warning and the save; it comes on top of the quiet time."""
+    blind_limit: Span = timedelta(minutes=10)
+    """How long a signal may be unknown before the quiet time counted so far is forgotten."""
+    connected_for: Duration = timedelta(hours=3)
+    """How long a connected person who does nothing keeps the warning away; `0`: not at all."""
+    ignore: Names = ()
+    """Signals to leave out, by name, comma-separated: `servers`. What they would have seen is then not seen."""
+    working_hours: Annotated[str, AfterValidator(_working_hours)] = ""
+    """Hours in which an idle Pod is given longer: `Mon-Fri 09:00-18:00 Europe/Berlin`; empty: none."""
+    working_idle_after: Duration = timedelta(hours=2)
+    """Quiet time before the warning within working hours; `0`: idleness never stops the Pod in them."""
+    boot_grace: Duration = timedelta(minutes=15)
+    """No warning before this much uptime; it overlaps the quiet time."""
+    interval: Span = timedelta(seconds=5)
+    """Time between two looks at everything."""
+    signals: Names = ("auto",)
+    """Which signals to watch, by name, comma-separated; `auto` takes all that apply here."""
+    jupyter_token: SecretStr | None = None
+    """Token of a Jupyter server that its own files do not tell; RunPod's JUPYTER_PASSWORD is tried without this."""
+    gpu_gpm: bool = False
+    """Ask MIG instances through NVML's GPM how busy they are; containers are often refused."""
+    servers: Annotated[Names, AfterValidator(_servers)] = ()
+    """Servers whose requests count although they are not found by themselves, comma-separated: `9100`,
+    `NAME=9100/metrics`, `9100/metrics#COUNTER+COUNTER`, or a known one elsewhere: `gradio=7865`."""
+    command: str = ""
+    """A command of yours that says by its exit status whether the Pod is in use: 0 it is, 1 it is not."""
+    command_every: Span = timedelta(minutes=1)
+    """Time between the end of one run of IDLEWATCH_COMMAND and the next."""
+    command_within: Span = timedelta(seconds=30)
+    """How long one run may take; then its whole process tree is ended, and what it would have said is unknown."""
+    promql: str = ""
+    """A query to your own Prometheus; the Pod is in use where one of its values is above 0."""
+    prometheus_url: HttpAddress = Address("")
+    """Address of that Prometheus: `http://prometheus.example:9090`; a password or a token in it is never shown."""
+    extra_signals: Names = ()
+    """Signals of your own in Python, comma-separated: `package.module:factory`; see docs/signals.md."""
+    max_uptime: Duration = timedelta(0)
+    """Hard ceiling: the Pod is saved and stopped at this uptime, in use or not; `0`: no ceiling."""
+    budget_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Hard ceiling: the Pod is saved and stopped when this start of it has cost so many dollars; `0`: none."""
+    usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """The Pod's price in dollars an hour; `0`: as RunPod's API tells it."""
+    volume: AutoPath = "auto"
+    """Folder on the storage that survives a stop; `auto`: the Pod's volume, where one is really mounted."""
+    save_root: AutoPath = "auto"
+    """The file system that a stop wipes: `auto` is `/` in a container and nothing on a machine that keeps its disk."""
+    state_dir: AbsolutePath = Path("/run/idlewatch")
+    """Status, holds, requests and the history of this boot; must not lie on the volume."""
+    on_save_failure: OnSaveFailure = OnSaveFailure.KEEP
+    """`keep` the Pod up, alarmed, when what a stop would wipe can't be saved; `stop` loses it."""
+    keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many snapshots of this Pod to keep on the volume; older ones go after a newer one is proven."""
+    hooks: AbsolutePath = Path("/etc/idlewatch/hooks")
+    """Folder with your own executables in `before-save/`, `after-save/`, `before-stop/`, `after-start/`."""
+    hooks_on_volume: bool = False
+    """Run hooks although they lie on the volume, where other Pods may write; IDLEWATCH_HOOKS must name that folder."""
+    hook_within: Span = timedelta(minutes=2)
+    """How long one hook may take; then its whole process tree is ended, and it has failed."""
+    checkpoint_within: Span = timedelta(minutes=2)
+    """How long programs that asked for it get to write a checkpoint before the save; in an idle Pod at most
+    IDLEWATCH_BLIND_LIMIT less 70s, because that time is not seen to be quiet."""
+    end_jobs: Names = ()
+    """Programs that get a SIGTERM before the save of a ceiling or of `idlewatch stop`, by name: `train.py,llama-*`."""
+    end_jobs_within: Span = timedelta(minutes=2)
+    """How long those, and programs that registered, get to end; torchrun's workers alone need 35s."""
+    shutdown_within: Span = timedelta(seconds=8)
+    """When the container is being ended from outside: how long the note and the `before-stop` hooks get together."""
+    notify: SecretStr = SecretStr("")
+    """Addresses that get the notices, too, separated by commas. `https://…` gets plain JSON; all else (`slack://…`,
+    `ntfy://…`, `mailto://…`) is Apprise's and needs `idlewatch[notify]`."""
+    heartbeat_url: HttpAddress = Address("")
+    """Address that is asked for while the daemon watches, as healthchecks.io wants it: somebody outside hears when it
+    falls silent."""
+    heartbeat_every: Span = timedelta(minutes=5)
+    """Time between two of those requests."""
+    hold_max: Span = timedelta(hours=24)
+    """The longest that any hold can last."""
+    confirm_within: Span = timedelta(minutes=3)
+    """How long this machine may live on after an accepted stop before it is called STOP NOT CONFIRMED."""
+    provider: str = "auto"
+    """Who runs the Pod: `runpod`, or `auto` (RunPod's variables say so)."""
+    runpod_api_key: SecretStr | None = None
+    """A RunPod API key that may stop this Pod; without it the key that RunPod puts into the Pod is used."""
+    runpod_api_url: ApiAddress = "https://api.runpod.io/v2"
+    """REST v2 base address, for tests and proxies."""
+    runpod_graphql_url: ApiAddress = "https://api.runpod.io/graphql"
+    """GraphQL address, likewise."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` found: in a Pod the variables lie in three places, and each must be told by its name."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    def limits(self) -> Limits:
+        """The part that the policy needs, in seconds."""
+        return Limits(
+            idle_after_s=self.idle_after.total_seconds(),
+            working_idle_after_s=self.working_idle_after.total_seconds(),
+            warn_for_s=self.warn_for.total_seconds(),
+            blind_limit_s=self.blind_limit.total_seconds(),
+            connected_for_s=self.connected_for.total_seconds(),
+            boot_grace_s=self.boot_grace.total_seconds(),
+            interval_s=self.interval.total_seconds(),
+            max_uptime_s=self.max_uptime.total_seconds(),
+            budget_usd=self.budget_usd,
+            stop_without_save=self.on_save_failure is OnSaveFailure.STOP,
+            confirm_within_s=self.confirm_within.total_seconds(),
+        )
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field: `idle_after` is `IDLEWATCH_IDLE_AFTER`."""
+    return PREFIX + field.upper()
+
+
+def secret_variables() -> frozenset[str]:
+    """The names of the settings that are secrets."""
+    return frozenset(variable(name) for name in Settings.model_fields if is_secret(name))
+
+
+def is_secret(field: str) -> bool:
+    """Whether a field is one."""
+    kind = Settings.model_fields[field].annotation
+    return any(isinstance(one, type) and issubclass(one, SecretStr) for one in get_args(kind) or [kind])

@@ -1,0 +1,153 @@
+"""Reading the settings out of their sources, and refusing what is wrong in words that name the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from idlewatch.errors import SettingsError
+from idlewatch.redact import shown_address
+from idlewatch.settings.fields import PREFIX, Settings, is_secret, variable
+from idlewatch.settings.kinds import shown, written
+from idlewatch.settings.sources import Source, first
+
+_NOT_SETTINGS = frozenset(
+    f"IDLEWATCH_{name}" for name in ("DRILL", "STAGE", "REASON", "CAUSE", "SNAPSHOT", "DEADLINE_S")
+)
+"""Variables with our prefix that idlewatch sets for the programs it starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The settings, where each came from, and what the Pod's own variables say."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """Field -> name of the source, or `default`."""
+    sources: Sequence[Source]
+    warnings: Sequence[str] = ()
+    """What is wrong and was let pass: misspelt names, for a verb that must go on all the same."""
+
+    def shown(self, field: str) -> str:
+        """A setting's value for people; that a secret is set is known also where its value is not."""
+        value = getattr(self.settings, field)
+        withheld = is_secret(field) and not value and self.origins[field] != "default"
+        return "set (hidden)" if withheld else shown(value)
+
+    def pod_variable(self, name: str) -> tuple[str, str] | None:
+        """Value and source of one of the platform's own variables; None where no source has it."""
+        found = first(self.sources, name)
+        return (found[1], found[0]) if found else None
+
+    def pod_variables(self) -> dict[str, str]:
+        """All `RUNPOD_` variables, the nearest source first."""
+        merged: dict[str, str] = {}
+        for source in reversed(self.sources):
+            merged |= {name: value for name, value in source.variables.items() if name.startswith("RUNPOD_")}
+        return merged
+
+
+def load(sources: Sequence[Source], *, unknown_names_ok: bool = False) -> Loaded:
+    """
+    Settings from the first source that has each variable. Raises SettingsError with every problem at once.
+
+    With `unknown_names_ok` a variable that is no setting is a warning: a misspelt name must not keep anybody from
+    placing a hold.
+    """
+    unknown = _unknown_names(sources)
+    problems = [] if unknown_names_ok else list(unknown)
+    values: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for field in Settings.model_fields:
+        found = first(sources, variable(field))
+        origins[field] = found[0] if found else _withheld_by(sources, variable(field)) or "default"
+        if found:
+            values[field] = found[1]
+    try:
+        settings = Settings(**values)  # type: ignore[arg-type]  # strings are what a validator is for
+    except ValidationError as error:
+        raise SettingsError(problems + [_sentence(problem) for problem in error.errors()]) from None
+    problems += _impossible_pairs(settings)
+    if problems:
+        raise SettingsError(problems)
+    return Loaded(settings=settings, origins=origins, sources=tuple(sources), warnings=tuple(unknown))
+
+
+def _withheld_by(sources: Sequence[Source], name: str) -> str | None:
+    return next((source.name for source in sources if name in source.withheld), None)
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    field = str(problem["loc"][0])
+    default = Settings.model_fields[field].default
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    if not is_secret(field) and not text.startswith(repr(problem["input"])):
+        given = str(problem["input"])
+        text = f"{shown_address(given) if '://' in given else given!r} does not fit: {text}"
+    return f"{variable(field)}: {text} (default: {shown(default)})"
+
+
+def _unknown_names(sources: Sequence[Source]) -> list[str]:
+    known = [variable(field) for field in Settings.model_fields]
+    problems = []
+    for name in sorted({name for source in sources for name in source.variables if name.startswith(PREFIX)}):
+        if name not in known and name not in _NOT_SETTINGS:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            remedy = f"did you mean {near[0]}?" if near else "`idlewatch settings` lists them all"
+            problems.append(f"{name}: there is no such setting; {remedy}")
+    return problems
+
+
+def _impossible_pairs(settings: Settings) -> list[str]:
+    s = settings
+    rules = [
+        (
+            s.idle_after and s.idle_after < 2 * s.interval,
+            (
+                f"IDLEWATCH_IDLE_AFTER={written(s.idle_after)} is shorter than two looks at IDLEWATCH_INTERVAL="
+                f"{written(s.interval)}: nothing could be seen to be quiet; lengthen the one or shorten the other"
+            ),
+        ),
+        (
+            s.blind_limit < 2 * s.interval,
+            (
+                f"IDLEWATCH_BLIND_LIMIT={written(s.blind_limit)} is shorter than two looks at IDLEWATCH_INTERVAL="
+                f"{written(s.interval)}: every look would forget the quiet time; lengthen it"
+            ),
+        ),
+        (
+            s.max_uptime and s.max_uptime <= s.warn_for,
+            (
+                f"IDLEWATCH_MAX_UPTIME={written(s.max_uptime)} leaves no room for IDLEWATCH_WARN_FOR="
+                f"{written(s.warn_for)}; make it longer than that"
+            ),
+        ),
+        (
+            bool(s.promql) != bool(s.prometheus_url),
+            "IDLEWATCH_PROMQL and IDLEWATCH_PROMETHEUS_URL go together; set both or neither",
+        ),
+        (
+            s.volume != "auto" and _inside(Path(s.volume), s.state_dir),
+            (
+                f"IDLEWATCH_STATE_DIR={s.state_dir} lies on IDLEWATCH_VOLUME={s.volume}: another Pod on that "
+                "volume would inherit the countdown; use a folder outside it"
+            ),
+        ),
+        (
+            s.volume != "auto" and s.save_root not in ("auto", "/") and _inside(Path(s.save_root), Path(s.volume)),
+            (
+                f"IDLEWATCH_VOLUME={s.volume} lies inside IDLEWATCH_SAVE_ROOT={s.save_root}, which a stop wipes; "
+                "it must be storage that survives"
+            ),
+        ),
+    ]
+    return [text for broken, text in rules if broken]
+
+
+def _inside(folder: Path, path: Path) -> bool:
+    return path == folder or folder in path.parents
