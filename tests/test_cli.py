@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_wrong_setting_exits_2_naming_the_variable_and_the_remedy(
 def test_every_verb_leads_to_a_function_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     parsers = next(action for action in _parser()._actions if isinstance(action.choices, dict)).choices
     assert isinstance(parsers, dict)
-    targets = {name: parser.get_default("target") for name, parser in parsers.items() if name != "_task"}
+    targets = {name: parser.get_default("target") for name, parser in parsers.items()}
     for name, target in targets.items():
         module, function = target.split(".")
         assert callable(getattr(import_module(f"idlewatch.verbs.{module}"), function)), name
@@ -106,5 +107,6 @@ def test_the_demo_stops_the_simulated_pod_and_brings_every_file_back(capsys: pyt
     out = capsys.readouterr().out
     assert "Stopped Friday at" in out
     assert "STOP NOT CONFIRMED" not in out
-    assert "confirmed by this start" in out
+    assert re.search(r"confirmed by this start: a stop was asked for at Fri \d\d:\d\d:\d\d: nothing used", out)
+    assert re.search(r"\| idlewatch: the stop is off: gpu: .* > 200 MiB\n", out), "no line is broken in two"
     assert "every one of them, byte for byte" in out

@@ -162,7 +162,7 @@ def test_a_daemon_that_has_gone_meanwhile_hides_no_status_of_the_command(
 ) -> None:
     with only_daemon(tmp_path):
         watched(tmp_path)
-        held = run(tmp_path, "--then-stop", "--", "sh", "-c", f"rm {tmp_path}/status.json; exit {exits}")
+        held = run(tmp_path, "--then-stop", "--", "sh", "-c", f"rm {tmp_path}/daemon.lock; exit {exits}")
         _, error = held.communicate()
     assert held.returncode == status
     assert "no daemon is running here to carry out a stop" in error

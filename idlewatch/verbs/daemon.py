@@ -7,18 +7,22 @@ from pathlib import Path
 
 from idlewatch.history import status_of
 from idlewatch.model import Cause, Json, Phase
+from idlewatch.remedies import to_keep_up
 from idlewatch.settings import Mode
 from idlewatch.show.status import is_stale
-from idlewatch.watch import MachineClock
+from idlewatch.watch import MachineClock, daemon_watches
 
 NONE_WATCHES = (
     "no daemon watches here now: the hold is kept for one that is started before it ends; `idlewatch run` starts it"
 )
+HANGS = (
+    "a daemon runs here, but has not looked at this Pod lately: it hangs or is only starting; see `idlewatch status`"
+)
 
 
 def watching(state_dir: Path) -> Mapping[str, Json] | None:
-    """What the daemon that watches here says; None where none does."""
-    said = status_of(state_dir)
+    """What the daemon that watches here says; None where none does, or where it has not looked lately."""
+    said = status_of(state_dir) if daemon_watches(state_dir) else None
     return None if said is None or is_stale(said, MachineClock().now_s()) else said
 
 
@@ -29,19 +33,18 @@ def only_observes(said: Mapping[str, Json]) -> bool:
 
 def in_vain(state_dir: Path) -> str | None:
     """What to tell somebody whose hold does not keep this Pod up now; None where it does."""
+    if not daemon_watches(state_dir):
+        return NONE_WATCHES
     said = watching(state_dir)
     if said is None:
-        return NONE_WATCHES
+        return HANGS
     if only_observes(said) or said.get("phase") == Phase.WATCHING:
         return None
-    being_stopped = f"this Pod is being stopped ({said.get('reason')})"
-    if said.get("cause") == Cause.REQUEST:
-        return f"{being_stopped}, and a hold does not keep it up: `idlewatch stop --cancel` takes the request back"
-    if said.get("cause") == Cause.CEILING:
-        return (
-            f"{being_stopped}, and a hold does not keep it up: only a higher IDLEWATCH_MAX_UPTIME or"
-            " IDLEWATCH_BUDGET_USD does, and the daemon started again with it"
-        )
+    being_stopped, cause = f"this Pod is being stopped ({said.get('reason')})", said.get("cause")
+    if cause == Cause.REQUEST:
+        return f"{being_stopped}; a hold does not help here: {to_keep_up(cause)}"
+    if cause == Cause.CEILING:
+        return f"{being_stopped}; {to_keep_up(cause, str(said.get('reason')))}"
     if said.get("phase") == Phase.STOPPING:
         return f"{being_stopped}, and RunPod has been asked already: the hold may come too late"
     return None

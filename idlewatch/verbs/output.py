@@ -100,7 +100,6 @@ class _Guarded:
             self._stream.flush()
         except OSError as error:
             self._failed(error)
-            _let_go(self._stream)
 
 
 def _told_apart(error: OSError) -> None:

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 from idlewatch.durations import format_duration
-from idlewatch.errors import Refused
+from idlewatch.errors import Refused, SettingsError
 from idlewatch.history import write_atomically
 from idlewatch.model import Json, Phase
-from idlewatch.verbs.daemon import only_observes, watching
+from idlewatch.stop_requests import WARN_FOR_MOST_S
+from idlewatch.verbs.daemon import HANGS, only_observes, watching
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded, say, who
-from idlewatch.watch import MachineClock, request_file
+from idlewatch.watch import MachineClock, daemon_watches, request_file
 
 
 def stop(options: argparse.Namespace) -> bool:
@@ -21,6 +22,8 @@ def stop(options: argparse.Namespace) -> bool:
     state_dir = loaded().settings.state_dir
     if options.cancel:
         _take_back(state_dir)
+    elif options.after > WARN_FOR_MOST_S:
+        raise SettingsError([f"stop: --after is {format_duration(WARN_FOR_MOST_S)} at the most"])
     else:
         ask_for_stop(state_dir, options.after)
     return True
@@ -31,7 +34,7 @@ def ask_for_stop(state_dir: Path, warn_for_s: float) -> None:
     said = require_daemon(state_dir)
     request: Json = {
         "who": who(),
-        "warn_for_s": warn_for_s,
+        "warn_for_s": min(warn_for_s, WARN_FOR_MOST_S),
         "boot_key": said.get("boot_key"),
         "asked_s": MachineClock().now_s(),
     }
@@ -47,9 +50,11 @@ def ask_for_stop(state_dir: Path, warn_for_s: float) -> None:
 def require_daemon(state_dir: Path) -> dict[str, Json]:
     """What the daemon says that would carry out a stop. Raises Refused where there is none."""
     said = watching(state_dir)
-    if said is None:
-        raise Refused("no daemon is running here to carry out a stop; start it with `idlewatch run`")
-    return dict(said)
+    if said is not None:
+        return dict(said)
+    if daemon_watches(state_dir):
+        raise Refused(HANGS)
+    raise Refused("no daemon is running here to carry out a stop; start it with `idlewatch run`")
 
 
 def _asked(warn_for_s: float, *, observing: bool) -> list[str]:
