@@ -2,10 +2,10 @@
 The people signal: who is in this Pod, and when they last did something.
 
 Being connected is not being active. What counts is input into any terminal, whatever runs it (proxied SSH and the web
-terminal have no SSH server above them), and bytes from the client of a logged-in SSH connection above its own hum, for
-editors that use no terminal. A live connection whose person did something within `connected_for_s` bars the warning;
-a reconnect does not make it younger, and a peer that acknowledges nothing any more is gone. Output proves nobody:
-`watch` in an open terminal, or a notice of ours, moves no access time.
+terminal have no SSH server above them), and bytes from the client above a connection's own hum, of a logged-in SSH
+connection and of an editor's page in a browser: for editors that use no terminal. A live connection whose person did
+something within `connected_for_s` bars the warning; a reconnect does not make it younger, and a peer that acknowledges
+nothing any more is gone. Output proves nobody: `watch` in an open terminal, or a notice of ours, moves no access time.
 
 Facts of a reading (instants `*_at_s` are CLOCK_BOOTTIME seconds; None: not known, never 0):
 
@@ -13,8 +13,9 @@ Facts of a reading (instants `*_at_s` are CLOCK_BOOTTIME seconds; None: not know
     unseen        why bytes are not counted here, or why sockets could not be read at all; None where all was seen
     terminals     list: name, user, leader (its first program), opened_at_s, input_at_s (None: nothing typed yet),
                   kind, peers (ids of connections), person (whose connection it is, of kind `ssh`)
-    connections   list: id, kind (`ssh`, or `served`: to the program that serves a terminal), person, started_at_s,
-                  terminal (whether it has one), received_bytes, acked_bytes, queued_bytes, retransmits
+    connections   list: id, kind (`ssh`; `editor`: from a browser to an editor's server; `served`: to another program
+                  that serves a terminal), person (not of `served`), started_at_s, terminal (whether it has one; these
+                  two of `ssh`), received_bytes, acked_bytes, queued_bytes, retransmits
 
 Kinds of terminals: `ssh` below a logged-in SSH session; `outside` put in from outside the container (web terminal,
 proxied SSH, docker exec); `served` by a program with a connection from somebody (VS Code, Jupyter, ttyd);

@@ -85,10 +85,19 @@ class PeopleJudge:
                 continue
             flows[id_] = flow
             rate = flow.add(counted_s, one)
-            if rate is not None and one["kind"] == "ssh":
-                self._signed(str(one["person"]), counted_s)
-                self._recent[id_] = _Sign(counted_s, f"ssh {one['person']}: {_rate(rate)} from the client")
+            if rate is not None and one["kind"] in {"ssh", "editor"}:
+                self._sent(id_, one, rate, counted_s)
         self._flows = flows
+
+    def _sent(self, id_: str, one: Facts, rate: float, counted_s: float) -> None:
+        """Somebody's payload. A browser's connection makes nobody known before it: robots open pages, too."""
+        person, by = str(one["person"]), ""
+        if one["kind"] == "ssh":
+            by = "ssh "
+        else:
+            self._people.setdefault(person, _Person(counted_s, counted_s))
+        self._signed(person, counted_s)
+        self._recent[id_] = _Sign(counted_s, f"{by}{person}: {_rate(rate)} from the client")
 
     def _arrive(self, connections: list[Facts], terminals: list[Facts], at_s: float) -> None:
         """Somebody who was not here for longer than the cap has come: a sign. Coming back sooner is none."""
@@ -136,6 +145,7 @@ class PeopleJudge:
             if one["kind"] == "ssh":
                 live = self._is_live(str(one["id"]))
                 self._connected(_named(one), self._people.get(str(one["person"])), at_s, verdict, live=live)
+        self._bar_by_pages(connections, at_s, verdict)
         for one in terminals:
             if one["kind"] == "outside":
                 self._connected(_named(one), self._people.get(_OUTSIDE), at_s, verdict, live=True)
@@ -143,6 +153,14 @@ class PeopleJudge:
                 peers = [str(peer) for peer in _list(one["peers"])]
                 live = not peers or any(self._is_live(peer) for peer in peers)
                 self._connected(_named(one), _Person(self._clamped(typed_s, at_s), at_s), at_s, verdict, live=live)
+
+    def _bar_by_pages(self, connections: list[Facts], at_s: float, verdict: _Verdict) -> None:
+        """An editor's page has several connections, and is one."""
+        pages = [(str(one["person"]), str(one["id"])) for one in connections if one["kind"] == "editor"]
+        for person in dict.fromkeys(person for person, _ in pages if person in self._people):
+            live = any(self._is_live(id_) for whose, id_ in pages if whose == person)
+            self._people[person].connected_s = at_s if live else self._people[person].connected_s
+            self._connected(person, self._people[person], at_s, verdict, live=live)
 
     def _connected(self, name: str, person: _Person | None, at_s: float, verdict: _Verdict, *, live: bool) -> None:
         if not live or person is None:

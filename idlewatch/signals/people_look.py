@@ -18,6 +18,7 @@ from idlewatch.errors import SignalError
 from idlewatch.kernel import SocketState
 from idlewatch.kernel.terminals import standard_terminal
 from idlewatch.model import Json
+from idlewatch.signals.people_editors import CONNECTIONS_MAX, RUNS_IN, editor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +119,25 @@ class _Look:
         return {each.pid: session for each in servers if (session := self._session(each)) is not None}
 
     @cached_property
+    def editors(self) -> dict[str, tuple[str, Socket]]:
+        """Connections from browsers to editors' servers: by id, whose each is. What SSH forwards is SSH's."""
+        found: dict[str, tuple[str, Socket]] = {}
+        for process in self.tables.processes:
+            if not process.comm.startswith(RUNS_IN) or process.pid in self.tables.processes.own:
+                continue
+            name = editor(process.comm, self.tables.processes.command(process.pid))
+            inodes = sorted((self.sockets_of(process.pid) or frozenset()) & self.accepted) if name else []
+            came = [self.sockets[inode] for inode in inodes if self.sockets[inode].remote not in self._forwarded]
+            found |= {_id(each): (f"{each.remote.address} in {name}", each) for each in came[:CONNECTIONS_MAX]}
+        return found
+
+    @cached_property
+    def _forwarded(self) -> frozenset[Endpoint]:
+        """Our ends of what logged-in sessions forward."""
+        held = (self.sockets_of(pid) or () for pid in self.sessions)
+        return frozenset(self.sockets[inode].local for inodes in held for inode in inodes if inode in self.sockets)
+
+    @cached_property
     def entrypoint_terminals(self) -> frozenset[int | None]:
         init, proc = self.tables.processes.get(1), self.tables.processes.proc
         return frozenset({init.terminal if init and init.terminal else None, standard_terminal(proc, 1)} - {None})
@@ -197,7 +217,11 @@ def facts_of(tables: Tables, terminals: Sequence[Terminal], users: Users) -> dic
     own = tables.processes.own
     seen = [look.terminal(each) for each in terminals if each.leader is None or each.leader.pid not in own]
     connections = [_ssh(each) for each in look.sessions.values()]
-    connections += [_of_socket(id_, socket) | {"kind": "served"} for id_, socket in look.served.items()]
+    connections += [
+        _of_socket(id_, socket) | {"kind": "editor", "person": person} for id_, (person, socket) in look.editors.items()
+    ]
+    served = {id_: socket for id_, socket in look.served.items() if id_ not in look.editors}
+    connections += [_of_socket(id_, socket) | {"kind": "served"} for id_, socket in served.items()]
     return {
         "counted_at_s": tables.at_s,
         "unseen": _unseen(tables),
