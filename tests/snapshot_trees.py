@@ -164,12 +164,12 @@ def state(root: Path, *, times_ns: int = 1) -> State:
                 continue
             path = os.path.relpath(full, root)
             first = min(path, inodes.setdefault((status.st_dev, status.st_ino), path))
-            found[path] = (*_facts(full, status, times_ns), first)
+            found[path] = (*facts_of(full, status, times_ns), first)
     groups = {facts[-1]: path for path, facts in sorted(found.items(), reverse=True)}
     return {path: (*facts[:-1], groups[facts[-1]]) for path, facts in found.items()}
 
 
-def _facts(full: str, status: os.stat_result, times_ns: int) -> tuple[object, ...]:
+def facts_of(full: str, status: os.stat_result, times_ns: int = 1) -> tuple[object, ...]:
     content: object = None
     if stat.S_ISLNK(status.st_mode):
         content = str(Path(full).readlink())
