@@ -27,7 +27,7 @@ _GROUPS = {
     "Every day": ("run", "status", "why", "hold", "stop"),
     "Holds": ("holds", "release"),
     "What a stop wipes": ("loss", "save", "snapshots", "restore"),
-    "What was seen": ("history", "report", "gpu", "record", "replay"),
+    "What was seen": ("history", "report", "metrics", "gpu", "record", "replay"),
     "Proof and settings": ("doctor", "settings", "demo"),
 }
 """How the help lists the verbs."""
@@ -236,6 +236,8 @@ def _add_readings(added: _Verbs) -> None:
     report.add_argument("--html", metavar="FILE", help="one page with its chart in it")
     report.add_argument("--usd-per-hour", type=_dollars, metavar="PRICE", help="another price than the API told")
     report.add_argument("--card", metavar="NAME", help="compare with Serverless on this card: 4090, A100, H100")
+    metrics = _add(added, "metrics", "measuring.told", "what Prometheus is told, see docs/monitoring")
+    metrics.add_argument("--push", metavar="URL", help="push it to a Pushgateway: http://HOST:9091")
     gpu = _add(added, "gpu", "gpus.gpu", "the GPUs live: what each did, what can't be read, and the verdict", json=True)
     gpu.add_argument("--once", action="store_true", help="one look, then end; also without a terminal")
     gpu.add_argument("--for", dest="for_s", type=_span, metavar="DURATION", help="end after so long")
