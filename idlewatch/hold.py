@@ -210,7 +210,15 @@ def _warn(error: Exception) -> None:
     if os.getpid() not in _warned and sys.stderr is not None:
         _warned.add(os.getpid())
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"idlewatch: no hold was placed, the Pod may be stopped when it looks idle: {error}\n")
+            why = _words(error)
+            sys.stderr.write(f"idlewatch: no hold was placed, the Pod may be stopped when it looks idle: {why}\n")
+
+
+def _words(error: Exception) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    as_whom = "; run this as root, or as the daemon's user" if isinstance(error, PermissionError) else ""
+    return f"{error.filename or 'the hold'}: {error.strerror}{as_whom}"
 
 
 def _checked_span(for_s: float) -> float:

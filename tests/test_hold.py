@@ -36,6 +36,7 @@ def test_the_file_has_what_the_daemon_reads(tmp_path: Path) -> None:
     assert record["version"] == 1
     assert record["who"] == "me"
     assert record["reason"].startswith("train[31m nightxxx")
+    assert record["reason"].endswith("x…")
     assert len(record["reason"]) == 200
     assert before_s <= record["placed_s"] <= boottime_s()
     assert record["until_s"] == record["placed_s"] + 60
@@ -97,7 +98,7 @@ def test_the_block_goes_on_without_a_daemon_and_says_so_once(tmp_path: Path, cap
             assert path is None
     said = capfd.readouterr().err
     assert said.count("\n") == 1
-    assert "the Pod may be stopped" in said
+    assert f"the Pod may be stopped when it looks idle: {tmp_path}/none: no idlewatch daemon runs here" in said
 
 
 def test_the_block_goes_on_where_the_folder_takes_no_file(tmp_path: Path) -> None:
@@ -201,3 +202,10 @@ def test_progress_of_a_hold_that_is_gone_or_never_was_is_no_matter(tmp_path: Pat
     assert files(tmp_path) == []
     with pytest.raises(ValueError, match="positive"):
         place("work", progress_within_s=0, state_dir=tmp_path)
+
+
+def test_who_may_not_place_a_hold_is_told_as_whom_it_can_be_done(tmp_path: Path) -> None:
+    denied = PermissionError(13, "Permission denied", f"{tmp_path}/holds/.x.tmp")
+    told = hold_module._words(denied)
+    assert told == f"{tmp_path}/holds/.x.tmp: Permission denied; run this as root, or as the daemon's user"
+    assert hold_module._words(AttributeError("no CLOCK_BOOTTIME")) == "no CLOCK_BOOTTIME"
