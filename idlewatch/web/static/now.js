@@ -1,0 +1,144 @@
+"use strict";
+// What is true now: polled as often as the daemon looks, not at all while nobody sees the page.
+(() => {
+  const { el, show, span, clock } = page;
+  let last = null, heardAt = 0, timer = 0, whyAt = 0;
+
+  const nowS = () => last.now_s + (performance.now() - heardAt) / 1000;
+
+  function stateWords(live) {
+    const status = live.status, holds = live.holds.length;
+    if (!live.running) return ["Nothing guards this Pod", "alarm", live.not_running];
+    const left = status.acts_at_s === null ? null : status.acts_at_s - nowS();
+    if (status.phase === "warned") return ["Saves and stops in " + clock(left === null ? 0 : left), "ending", status.reason];
+    if (status.phase === "saving") return ["Saving, then it stops", "ending", status.reason];
+    if (status.phase === "last look") return ["A last look, then it stops", "ending", status.reason];
+    if (status.phase === "stopping") return ["Stopping", "ending", status.reason];
+    if (holds) return ["Held for " + span(Math.max(...live.holds.map((hold) => hold.until_s)) - nowS()), "", status.reason];
+    if (status.idle_for_s > 0) return ["Idle for " + span(status.idle_for_s), "", status.reason];
+    return ["In use", "", status.reason];
+  }
+
+  function drawState() {
+    if (!last) return;
+    const [words, kind, reason] = stateWords(last);
+    const hero = document.querySelector(".hero"), heading = document.getElementById("state");
+    hero.className = "hero " + kind;
+    if (heading.textContent !== words) heading.textContent = words;
+    show("reason", reason || "");
+    document.title = words + " · idlewatch";
+    drawRoad(last);
+    document.getElementById("stop-link").hidden = !last.running || last.stop_asked !== null;
+    document.getElementById("cancel").hidden = last.stop_asked === null;
+    const age = (performance.now() - heardAt) / 1000;
+    show("heard", age < 15 ? "live" : "last heard " + span(age) + " ago");
+  }
+
+  function drawRoad(live) {
+    const status = live.status, road = document.getElementById("road");
+    const quiet = live.limits.idle_after_s, warn = live.limits.warn_for_s;
+    road.hidden = !live.running || !quiet;
+    if (road.hidden) return;
+    document.querySelector(".road-quiet").style.flex = quiet + " 0 0";
+    document.querySelector(".road-warn").style.flex = Math.max(warn, quiet / 8) + " 0 0";
+    const ending = status.phase !== "watching", left = status.acts_at_s === null ? 0 : status.acts_at_s - nowS();
+    const done = ending ? 1 : Math.min(1, status.idle_for_s / quiet);
+    document.getElementById("quiet-done").style.width = done * 100 + "%";
+    document.getElementById("warn-done").style.width = (ending ? Math.min(1, Math.max(0, 1 - left / warn)) * 100 : 0) + "%";
+    const bar = document.getElementById("road-bar");
+    bar.setAttribute("aria-valuemax", quiet);
+    bar.setAttribute("aria-valuenow", Math.round(Math.min(quiet, status.idle_for_s)));
+    show("marks", "warning after " + span(quiet) + ", save and stop " + span(warn) + " later");
+  }
+
+  function drawTop(live) {
+    const status = live.status, mode = document.getElementById("mode");
+    show("pod", status.pod_id || "");
+    mode.hidden = status.mode !== "observe";
+    mode.textContent = "only observes";
+    const up = live.running && status.started_s !== null;
+    show("uptime", up ? "up " + span(live.now_s - status.started_s) : "");
+    const spent = status.spent_usd, price = status.usd_per_hour;
+    show("cost", price ? "$" + (spent || 0).toFixed(2) + " so far · $" + price.toFixed(2) + "/h" : "");
+    show("before", status.previous_stop ? "Before this start: " + status.previous_stop : "");
+  }
+
+  function drawTroubles(live) {
+    const told = Object.entries(live.status.troubles || {}).map(([name, text]) => el("li", {}, el("b", {}, name), " " + text));
+    for (const problem of live.problems) told.push(el("li", {}, el("b", {}, "settings"), " " + problem));
+    document.getElementById("troubles").hidden = !told.length;
+    show("troubles", ...told);
+  }
+
+  function drawSignals(live) {
+    const rows = Object.entries(live.status.signals || {}).map(([name, said]) => {
+      const bars = said.bars && said.activity !== "active";
+      const tag = bars ? "keeps the warning away" : said.pauses ? "the clock stands still" : null;
+      const verdict = el("span", { class: "verdict " + said.activity + (bars ? " bars" : "") }, said.activity);
+      return el("tr", {},
+        el("td", {}, name),
+        el("td", {}, verdict),
+        el("td", { class: "why" }, said.reason, tag && el("span", { class: "tag" }, tag)),
+        el("td", { class: "n", "data-word": "for" }, span(live.now_s - said.since_s)),
+        el("td", { class: "n", "data-word": "read" }, span(live.now_s - said.read_s) + " ago"));
+    });
+    show("signals", ...(rows.length ? rows : [el("tr", {}, el("td", { colspan: 5, class: "faint" }, "nothing was read yet"))]));
+  }
+
+  function drawHolds(live) {
+    const rows = live.holds.map((hold) => {
+      const form = el("form", { method: "post", action: "release", "data-act": true },
+        el("input", { type: "hidden", name: "csrf", value: page.csrf }),
+        el("input", { type: "hidden", name: "id", value: hold.id }),
+        el("button", { "aria-label": "Release the hold of " + hold.who }, "Release"));
+      return el("li", {}, el("div", { class: "grow" }, hold.reason || "no reason given",
+        el("span", { class: "tag" }, hold.who + " · " + span(hold.until_s - nowS()) + " left")), form);
+    });
+    show("holds", ...(rows.length ? rows : [el("li", { class: "faint" }, "None.")]));
+  }
+
+  async function drawWhy() {
+    const why = await page.ask("api/why");
+    const rows = (why ? why.keepers : []).map((keeper) => {
+      const without = keeper.without_it_stopped_at;
+      const tag = without ? "without it stopped at " + page.at(Date.parse(without) / 1000, true) : null;
+      return el("li", {}, el("b", {}, keeper.name), " " + keeper.reason, tag && el("span", { class: "tag" }, tag));
+    });
+    const none = why ? "Nothing but the time that is still to pass." : "No daemon watches here.";
+    show("keepers", ...(rows.length ? rows : [el("li", { class: "faint" }, none)]));
+  }
+
+  async function look() {
+    clearTimeout(timer);
+    let everyS = 5;
+    try {
+      const live = await page.ask("api/status");
+      const changed = !last || last.status.phase !== live.status.phase || last.holds.length !== live.holds.length;
+      [last, heardAt] = [live, performance.now()];
+      everyS = Math.max(2, live.status.interval_s || 5);
+      drawTop(live); drawTroubles(live); drawSignals(live); drawHolds(live); drawState();
+      if (changed || performance.now() - whyAt > 20000) { whyAt = performance.now(); await drawWhy(); }
+    } catch (error) {
+      show("heard", String(error.message || error));
+    }
+    if (!document.hidden) timer = setTimeout(look, everyS * 1000);
+  }
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!("act" in form.dataset)) return;
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    try {
+      page.say(await page.act(form.getAttribute("action"), new FormData(form)));
+    } catch (error) {
+      page.say(String(error.message || error), true);
+    }
+    button.disabled = false;
+    await look();
+  });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+  setInterval(drawState, 1000);
+  look();
+})();
