@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,11 @@ from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surro
 from idlewatch.notify import Terminals
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.words import PodNow, Words
-from idlewatch.settings import Loaded, Mode, OnSaveFailure
+from idlewatch.redact import Redactor
+from idlewatch.settings import Loaded, Mode, OnSaveFailure, known_secrets
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
+from idlewatch.signals.redacted import RedactedSignal
 from idlewatch.signals.servers import ServersSignal
 from idlewatch.snapshot import SaveRequest, read_mounts
 from idlewatch.storage import while_stopped
@@ -79,7 +81,15 @@ def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None
     host, servers = made.get("host"), made.get("servers")
     if isinstance(host, HostSignal) and isinstance(servers, ServersSignal):
         host.spinning = lambda: servers.known_server_pids
-    return [signal for signal in made.values() if signal] + [_own_signal(name, pod) for name in settings.extra_signals]
+    own = [_own_signal(name, pod) for name in settings.extra_signals]
+    return _without_secrets(here, [signal for signal in made.values() if signal], own)
+
+
+def _without_secrets(here: Assembly, ours: Sequence[Signal], own: Sequence[Signal]) -> list[Signal]:
+    """All of them; those that hear what others say can't pass a secret on. Ground signals read the kernel only."""
+    clean = Redactor(known_secrets(here.loaded.sources)).clean
+    kept = [RedactedSignal(signal, clean) if signal.refines else signal for signal in ours]
+    return kept + [RedactedSignal(signal, clean, facts_too=True) for signal in own]
 
 
 def surroundings(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None) -> Surroundings:

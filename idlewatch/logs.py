@@ -1,5 +1,6 @@
 """
-Logs: one event a line with keys, JSON unless a person looks on. Never prose, never a secret.
+Logs: one event a line with keys, JSON unless a person looks on. Never prose, never a secret: whoever writes an event
+takes care of that, and what is known to be one is masked here once more.
 
 Events: `started`, `ended`, `decided` (whenever what is to be done or its reason changes), `tick` (each pass, at
 debug), `signal_failed` and `signal_back`, `alarm`, `outcome`, `hold_ended`, `request_refused`, `previous_stop`.
@@ -11,11 +12,21 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from idlewatch.redact import Redactor
+from idlewatch.settings import known_secrets, pod_sources
 
 
 def set_up(*, least: int = logging.WARNING) -> None:
     """Send events of at least this level to stderr: readable on a terminal, else JSON."""
-    render = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    written = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    clean = Redactor(known_secrets(pod_sources())).clean
+
+    def render(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        line = written(logger, method, event)
+        return clean(line if isinstance(line, str) else line.decode())
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

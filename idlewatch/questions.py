@@ -8,6 +8,8 @@ process tree is ended, also what it put into the background.
 
 **A query** (PromQL) says that the Pod is in use where any of its values is above 0. No value at all is not 0: it is
 unknown, as for a misspelt name; `… or vector(0)` says that nothing means nothing.
+
+What either says is shown to people and kept, so known secrets are taken out of it, before it is cut to length.
 """
 
 from __future__ import annotations
@@ -16,20 +18,33 @@ import json
 import math
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from idlewatch.errors import TaskError
 from idlewatch.model import Activity, Json
+from idlewatch.redact import MASK, Redactor, secrets_of_address, shown_address
+from idlewatch.settings import known_secrets, pod_sources
 
 _IN_USE, _NOT_IN_USE = 0, 1
 _REASON_MAX = 200
+
+Clean = Callable[[str], str]
+"""Returns a text without what must not be told."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 _ENDED_WITHIN_S = 3.0
 
 
+def secrets_here() -> frozenset[str]:
+    """What is known to be secret in this process and this Pod."""
+    return known_secrets(pod_sources())
+
+
 def run_command(command: str, within_s: float) -> dict[str, Json]:
     """Run the owner's command; returns activity and reason. Raises TaskError where it can't tell."""
+    clean = Redactor(secrets_here()).clean
     _adopt_orphans()
     process = subprocess.Popen(
         ["/bin/sh", "-c", command],
@@ -46,15 +61,16 @@ def run_command(command: str, within_s: float) -> dict[str, Json]:
         raise TaskError(f"the command did not end within {within_s:.0f} s") from None
     finally:
         _end_all_children()
-    return answer_of(process.returncode, out)
+    return answer_of(process.returncode, out, clean)
 
 
-def answer_of(status: int, out: str) -> dict[str, Json]:
-    """What an exit status and an output mean. Raises TaskError where they mean nothing."""
+def answer_of(status: int, out: str, clean: Clean) -> dict[str, Json]:
+    """What an exit status and an output mean, in words that `clean` has seen. Raises TaskError where nothing."""
     last = next((line.strip() for line in reversed(out.splitlines()) if line.strip()), "")
     said = _object(last)
     if said is not None:
-        return _stated(said)
+        return _stated(said, clean)
+    last = clean(last)
     if status in (_IN_USE, _NOT_IN_USE):
         activity = Activity.ACTIVE if status == _IN_USE else Activity.QUIET
         return {"activity": activity.value, "reason": last[:_REASON_MAX] or f"the command ended with {status}"}
@@ -73,13 +89,13 @@ def _object(line: str) -> Mapping[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def _stated(said: Mapping[str, Any]) -> dict[str, Json]:
+def _stated(said: Mapping[str, Any], clean: Clean) -> dict[str, Json]:
     known = [activity.value for activity in Activity]
     if said.get("activity") not in known:
         raise TaskError(f"the command's JSON has no `activity` among {', '.join(known)}")
     if said["activity"] == Activity.UNKNOWN:
-        raise TaskError(str(said.get("reason", "the command can't tell"))[:_REASON_MAX])
-    return {"activity": said["activity"], "reason": str(said.get("reason", "so the command says"))[:_REASON_MAX]}
+        raise TaskError(clean(str(said.get("reason", "the command can't tell")))[:_REASON_MAX])
+    return {"activity": said["activity"], "reason": clean(str(said.get("reason", "so the command says")))[:_REASON_MAX]}
 
 
 def _adopt_orphans() -> None:
@@ -106,31 +122,41 @@ def ask_prometheus(url: str, query: str, within_s: float) -> dict[str, Json]:
     """Ask the owner's Prometheus; returns activity and reason. Raises TaskError where it can't tell."""
     import httpx
 
+    where, clean = shown_address(url), Redactor({*secrets_here(), *secrets_of_address(url)}).clean
+    if MASK in url:
+        raise TaskError(f"the whole address of Prometheus at {where} is not known here, only what is shown of it")
     try:
         with httpx.Client(timeout=within_s, trust_env=False) as client:
-            reply = client.get(f"{url.rstrip('/')}/api/v1/query", params={"query": query})
+            reply = client.get(_query_address(url, query))
             said = reply.json()
-    except httpx.HTTPError as error:
-        raise TaskError(f"Prometheus at {url} can't be asked: {type(error).__name__}: {error}") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise TaskError(clean(f"Prometheus at {where} can't be asked: {type(error).__name__}: {error}")) from None
     except ValueError:
-        raise TaskError(f"Prometheus at {url} answers {reply.status_code}, and no JSON") from None
-    return judged_result(said)
+        raise TaskError(f"Prometheus at {where} answers {reply.status_code}, and no JSON") from None
+    return judged_result(said, clean)
 
 
-def judged_result(said: Json) -> dict[str, Json]:
-    """What an answer of `/api/v1/query` means. Raises TaskError where it means nothing.
+def _query_address(url: str, query: str) -> str:
+    """The address to ask; parameters that stand in `url`, such as a token, are kept."""
+    parts = urlsplit(url)
+    asked = "&".join(part for part in (parts.query, urlencode({"query": query})) if part)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/api/v1/query", query=asked, fragment="").geturl()
+
+
+def judged_result(said: Json, clean: Clean) -> dict[str, Json]:
+    """What an answer of `/api/v1/query` means, in words that `clean` has seen. Raises TaskError where nothing.
 
     Source of the shape: Prometheus, HTTP API, "Instant queries".
     """
     if not isinstance(said, dict) or said.get("status") != "success":
         told = said.get("error") if isinstance(said, dict) else None
-        raise TaskError(f"Prometheus refuses the query: {told or 'no reason given'}")
+        raise TaskError(f"Prometheus refuses the query: {clean(str(told or 'no reason given'))[:_REASON_MAX]}")
     values = _values(said.get("data"))
     if not values:
         raise TaskError("the query has no value: a name may be misspelt, or nothing is scraped; `… or vector(0)` helps")
     label, value = max(values, key=lambda one: one[1])
     if value > 0:
-        return {"activity": Activity.ACTIVE.value, "reason": f"{label} is {value:g} > 0"}
+        return {"activity": Activity.ACTIVE.value, "reason": f"{clean(label)[:_REASON_MAX]} is {value:g} > 0"}
     return {"activity": Activity.QUIET.value, "reason": f"{len(values)} values, none above 0"}
 
 
@@ -150,7 +176,7 @@ def _label(row: Mapping[str, Any]) -> str:
     told = {str(name): str(value) for name, value in metric.items()} if isinstance(metric, dict) else {}
     name = told.pop("__name__", "the query")
     labels = ",".join(f'{key}="{value}"' for key, value in sorted(told.items()))
-    return f"{name}{{{labels}}}"[:_REASON_MAX] if labels else name
+    return f"{name}{{{labels}}}" if labels else name
 
 
 def _number(row: Mapping[str, Any]) -> float:
