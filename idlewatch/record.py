@@ -35,7 +35,9 @@ HISTORY, STATUS, LOGIN, SETTINGS = "history", "status", "words at login", "setti
 """What is written, each for itself: one may have room where another has none."""
 _MOST_EVENTS = 200
 """So many of the newest events are kept in memory while they can't be written."""
-_REMOVED = "it was removed while the daemon watched, and is made again: its history is lost, place your holds again"
+_REMOVED = (
+    "the folder was removed while the daemon watched, and is made again: its history is lost, place your holds again"
+)
 _REMOVED_TOLD_S = 3600.0
 _THIN_EVERY_S = 3600.0
 _PREVIOUS_STOP_TOLD_S = 24 * 3600.0
@@ -65,18 +67,17 @@ class DaemonRecord:
         previous_stop: Callable[[], str | None] = lambda: None,
         told: Callable[[], Iterable[Json]] = list,
         made_again: Callable[[], bool] = lambda: False,
-        tell: Callable[[str], object] = lambda _text: None,
     ) -> None:
         """
         Writes `settings.json`, too, for verbs that run where the variables are missing.
 
         `previous_stop` says what is known of the stop before this start, which may take a while to be read; `told`
         hands over once what tasks have done: `kind`, `text` and `facts` each. `made_again` says whether the state
-        folder had been removed and is there again, or raises OSError; `tell` tells people that it can't be written.
+        folder had been removed and is there again, or raises OSError.
         """
         self._made_again = made_again
         self._observing = loaded.settings.mode is Mode.OBSERVE
-        self._unwritten = Unwritten(loaded.settings.state_dir, tell)
+        self._unwritten = Unwritten(loaded.settings.state_dir)
         self._removed_s: float | None = None
         self._events: list[_Event] = []
         self._dropped = 0
@@ -147,13 +148,13 @@ class DaemonRecord:
         self._events, self._dropped = [], 0
 
     def _keep_events(self) -> None:
+        for event in self._events:
+            self._history.happened(event.kind, event.text, at_s=event.at_s, wall=event.wall, facts=event.facts)
         since_s, now_s = self._unwritten.since_s(HISTORY), self._clock.now_s()
         if since_s is not None:
             lost = f", and {self._dropped} events" if self._dropped else ""
             text = f"nothing could be written for {format_duration(now_s - since_s)}: its readings{lost} are missing"
             self._history.happened("not recorded", text, at_s=now_s, wall=self._clock.wall(), facts={})
-        for event in self._events:
-            self._history.happened(event.kind, event.text, at_s=event.at_s, wall=event.wall, facts=event.facts)
 
     def ended(self, why: str = "the daemon was asked to end") -> None:
         """Say in `status.json` that nobody watches any more: the daemon was asked to end."""

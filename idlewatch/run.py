@@ -11,22 +11,22 @@ the Pod's folder on the volume: that is recording, and without it nothing of wha
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import structlog
 
-from idlewatch import assembly, login
+from idlewatch import assembly, log_writer, login
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background, Errand
-from idlewatch.daemon import Actions, Daemon
+from idlewatch.daemon import Actions, Daemon, Tick
 from idlewatch.errors import ProviderRefused, Refused
 from idlewatch.history import History
 from idlewatch.hours import parse_working_hours
 from idlewatch.lock import KeptFolder
 from idlewatch.model import Json, Signal
-from idlewatch.notify import Terminals
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Mode, OnSaveFailure
 from idlewatch.shutdown import ending_of
@@ -45,10 +45,26 @@ _LOOK_BACK_S = 15 * 60.0
 
 
 class TellingActions(Actions, Protocol):
-    """Actions that have something to say for the timeline."""
+    """Actions that have something to say for the timeline, and that tell people what the daemon sees."""
 
     def told(self) -> list[Json]:
         """What has happened in them since the last call."""
+        ...
+
+    def hear(self, report: Tick) -> None:
+        """Have people told what a tick raised."""
+        ...
+
+    def troubles(self) -> dict[str, str | None]:
+        """Ways to tell people that don't work, by the name of the trouble; None: it does."""
+        ...
+
+    def ended(self, why: str, now_s: float) -> None:
+        """Have people told that the daemon ends."""
+        ...
+
+    def finish(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
+        """Wait for what is still being told, for `within_s` seconds at the most."""
         ...
 
 
@@ -58,6 +74,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
 
     Raises Refused where the folder was removed and another daemon has taken its place.
     """
+    log_writer.never_fail(sys.stderr)
     clock = MachineClock()
     clock.end_on_shutdown_request()
     refusal = assembly.provider(here).refusal()
@@ -75,14 +92,13 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
             known.previous_stop,
             told=lambda: [*acting.told(), *background.told()],
             made_again=folder.made_again,
-            tell=Terminals().tell if actions is None and _acts(here) else _unheard,
         )
-        known.of_state_folder = record.troubles
+        known.found_here = lambda: {**record.troubles(), **acting.troubles()}
         _show_at_login(here)
         log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
         daemon = _daemon(here, clock, watched, acting, record, history, known)
         _run_to_its_end(daemon, clock)
-        WindUp(here, clock, daemon, record, background).run(ending_of(clock.sender))
+        WindUp(here, clock, daemon, record, background, acting).run(ending_of(clock.sender))
 
 
 def _daemon(
@@ -100,7 +116,7 @@ def _daemon(
         clock=clock,
         signals=signals,
         actions=actions,
-        record=record,
+        record=_KeptAndHeard(record, actions),
         moment=_moments(here, clock, known, record),
         limits=here.loaded.settings.limits(),
         state=state,
@@ -110,16 +126,24 @@ def _daemon(
     return daemon
 
 
+class _KeptAndHeard:
+    """Each tick is kept and then told, both before what it decided is begun."""
+
+    def __init__(self, record: DaemonRecord, actions: TellingActions) -> None:
+        self._record, self._actions = record, actions
+
+    def tick(self, report: Tick) -> None:
+        """Keep it, tell it."""
+        self._record.tick(report)
+        self._actions.hear(report)
+
+
 def _run_to_its_end(daemon: Daemon, clock: MachineClock) -> None:
     try:
         daemon.run(until=clock.ended)
     except Refused:
         daemon.close()
         raise
-
-
-def _unheard(_text: str) -> None:
-    """Where the daemon only observes, nobody's terminal is written to."""
 
 
 def _moments(here: Assembly, clock: MachineClock, known: _Knowledge, record: DaemonRecord) -> Moments:
@@ -190,8 +214,8 @@ class _Knowledge:
         self._price = here.loaded.settings.usd_per_hour
         self._acts = _acts(here)
         self._background, self._refusal = background, refusal
-        self.of_state_folder: Callable[[], Mapping[str, str | None]] = dict
-        """What the record finds wrong with the state folder."""
+        self.found_here: Callable[[], Mapping[str, str | None]] = dict
+        """Troubles of the daemon's own: its state folder, its ways to tell people."""
 
     def __call__(self, now_s: float) -> Known:
         """Let the errands move on, and return what is known by now."""
@@ -210,7 +234,7 @@ class _Knowledge:
                 "history": self._failed(ARCHIVE),
                 "hooks": self._listed(HOOKS, "refused"),
                 "after-start hooks": self._listed(AFTER_START, "failed"),
-                **self.of_state_folder(),
+                **self.found_here(),
             },
         )
 

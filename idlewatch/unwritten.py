@@ -35,9 +35,9 @@ _ELSE = "see what is wrong with its file system, or restart the daemon with anot
 class Unwritten:
     """Which writes fail, since when, and the trouble that people hear of."""
 
-    def __init__(self, state_dir: Path, tell: Callable[[str], object] = lambda _text: None) -> None:
-        """`tell` passes the trouble on to people at once when it begins; the policy makes an alarm of it."""
-        self._state_dir, self._tell = state_dir, tell
+    def __init__(self, state_dir: Path) -> None:
+        """Nothing has failed."""
+        self._state_dir = state_dir
         self._since_s: dict[str, float] = {}
         self._failed_s = 0.0
         self.trouble: str | None = None
@@ -67,25 +67,34 @@ class Unwritten:
             log.error("not_written", what=what, error=str(error))
         if self.trouble is None:  # and then these words stand: each change would be another alarm
             self.trouble = self._words(error)
-            self._tell(f"idlewatch: {self.trouble}")
 
     def _words(self, error: StateFolderError | OSError) -> str:
-        why = self._cause(error)
-        remedy = _REMEDIES.get(why, _ELSE)
+        why = _cause(self._state_dir, error)
+        remedy = remedy_for(why)
         goes_on = "nothing is recorded, the watch goes on from memory, and recording starts again by itself"
-        return f"the state folder {self._state_dir} can't be written ({why}): {goes_on}; {remedy}"
+        return f"{self._state_dir} can't be written ({why}): {goes_on}; {remedy}"
 
-    def _cause(self, error: StateFolderError | OSError) -> str:
-        """The file system's own state first: what a failed write says of it differs from file to file."""
-        try:
-            disk = os.statvfs(self._state_dir)
-        except FileNotFoundError:
-            return _GONE
-        except OSError as failed:
-            return failed.strerror or str(failed)
-        number = error.number if isinstance(error, StateFolderError) else error.errno
-        if disk.f_flag & os.ST_RDONLY or number == errno.EROFS:
-            return _READ_ONLY
-        if 0 in (disk.f_bavail, disk.f_ffree if disk.f_files else 1) or number in (errno.ENOSPC, errno.EDQUOT):
-            return _FULL
-        return os.strerror(number).lower() if number else str(error)
+
+def fault_of(state_dir: Path, number: int | None = None) -> str | None:
+    """What is wrong with the folder's file system, in words; None: nothing that can be seen. `number`: an errno."""
+    try:
+        disk = os.statvfs(state_dir)
+    except FileNotFoundError:
+        return _GONE
+    except OSError as failed:
+        return failed.strerror or str(failed)
+    if disk.f_flag & os.ST_RDONLY or number == errno.EROFS:
+        return _READ_ONLY
+    no_room = 0 in (disk.f_bavail, disk.f_ffree if disk.f_files else 1)
+    return _FULL if no_room or number in (errno.ENOSPC, errno.EDQUOT) else None
+
+
+def remedy_for(fault: str) -> str:
+    """What helps against a fault that `fault_of` has named, in words."""
+    return _REMEDIES.get(fault, _ELSE)
+
+
+def _cause(state_dir: Path, error: StateFolderError | OSError) -> str:
+    """The file system's own state first: what a failed write says of it differs from file to file."""
+    number = error.number if isinstance(error, StateFolderError) else error.errno
+    return fault_of(state_dir, number) or (os.strerror(number).lower() if number else str(error))

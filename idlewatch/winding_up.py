@@ -7,6 +7,7 @@ may take longer than IDLEWATCH_SHUTDOWN_WITHIN.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,6 +44,18 @@ class RestingClock(Clock, Protocol):
         ...
 
 
+class Telling(Protocol):
+    """Whoever tells people that the daemon ends."""
+
+    def ended(self, why: str, now_s: float) -> None:
+        """Tell them."""
+        ...
+
+    def finish(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
+        """Wait until they are told, for `within_s` seconds at the most."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class WindUp:
     """All that is done between the shutdown request and the end."""
@@ -52,6 +65,7 @@ class WindUp:
     daemon: Daemon
     record: DaemonRecord
     background: Background
+    telling: Telling
     _tasks: list[Task] = field(default_factory=list)
 
     def run(self, ending: Ending) -> None:
@@ -59,15 +73,20 @@ class WindUp:
         clock, began_s = self.clock, self.clock.now_s()
         ends_s = began_s + self.here.loaded.settings.shutdown_within.total_seconds()
         self.record.happened("shutdown", ending.why)
-        if ending.container and self.here.loaded.settings.mode is Mode.STOP and not self._is_our_own_stop():
-            self._begin(ending, ends_s)
+        if not self._is_our_own_stop():
+            self.telling.ended(ending.why, began_s)
+            if ending.container and self.here.loaded.settings.mode is Mode.STOP:
+                self._begin(ending, ends_s)
         self.daemon.close()
         self.record.take_told()
         self._wait(ends_s)
         self.record.ended(ending.why)
-        left_s = max(_LEAST_S, ends_s - clock.now_s()) if ending.container else _CALM_S
-        self.background.close(clock.now_s, clock.rest, left_s)
+        self.telling.finish(clock.now_s, clock.rest, self._left_s(ending, ends_s))
+        self.background.close(clock.now_s, clock.rest, self._left_s(ending, ends_s))
         log.info("ended", because=ending.why)
+
+    def _left_s(self, ending: Ending, ends_s: float) -> float:
+        return max(_LEAST_S, ends_s - self.clock.now_s()) if ending.container else _CALM_S
 
     def _is_our_own_stop(self) -> bool:
         """Whether the provider accepted our own stop: then this is it, its note lies there and its hooks have run."""

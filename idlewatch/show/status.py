@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from idlewatch.durations import format_duration
-from idlewatch.model import Json
+from idlewatch.model import Json, Phase
+from idlewatch.notify import printable
+from idlewatch.remedies import to_keep_up
+from idlewatch.unwritten import remedy_for
 
 STALE_TICKS = 3
+COLUMNS = 80
+OBSERVE = "observe"
+"""`mode` of a daemon that acts on nothing."""
+NOT_RUNNING = "NOT RUNNING"
+START_IT = "Start it with `idlewatch run`."
+_CAN_BE_KEPT = (Phase.WARNED, Phase.SAVING, Phase.LAST_LOOK)
+"""Phases of the end sequence in which the stop is not yet asked for."""
 
 
 def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
@@ -16,50 +27,120 @@ def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
     return "problems" in status or bool(status.get("ended")) or not -5.0 <= age_s <= STALE_TICKS * interval_s + 5.0
 
 
-def status_lines(status: Mapping[str, Json], now_s: float) -> list[str]:
-    """The screen's lines."""
-    age_s = now_s - number(status.get("at_s"))
+def status_lines(
+    status: Mapping[str, Json], now_s: float, *, lives: bool | None = None, fault: str | None = None
+) -> list[str]:
+    """
+    The screen's lines.
+
+    `lives`: whether a daemon lives, by its lock; None: not known, its last look decides. `fault`: what is wrong with
+    the state folder, in words.
+    """
+    lines = (
+        _nothing_guards(status, now_s, lives=lives) or _hangs(status, now_s, fault) or _true_now(status, now_s, fault)
+    )
+    return [printable(line) for line in lines]
+
+
+def _nothing_guards(status: Mapping[str, Json], now_s: float, *, lives: bool | None) -> list[str]:
+    """Why what was shown last is not true of now; nothing where a daemon lives."""
     problems = status.get("problems")
-    if isinstance(problems, list):
-        told = [f"  ! {problem}" for problem in problems]
-        return ["NOT RUNNING: the settings are wrong; nothing guards this Pod.", *told]
-    if status.get("ended"):
-        ago = format_duration(max(0.0, age_s))
-        return [
-            f"NOT RUNNING: the daemon was asked to end {ago} ago; nothing guards this Pod.",
-            "Start it with `idlewatch run`.",
-        ]
-    if is_stale(status, now_s):
-        ago = f"{format_duration(age_s)} ago" if age_s >= 0 else "in an earlier boot"
-        return [
-            f"NOT RUNNING: the daemon last looked {ago}; nothing guards this Pod.",
-            "Start it with `idlewatch run`.",
-        ]
-    lines = [
-        f"{status.get('phase')} ({status.get('mode')}) · idle for {format_duration(number(status.get('idle_for_s')))}",
-        f"  {status.get('reason')}",
+    if isinstance(problems, list) and not lives:
+        told = [line for problem in problems for line in _folded(f"! {problem}", "  ", "    ")]
+        return [f"{NOT_RUNNING}: the settings are wrong; nothing guards this Pod.", *told]
+    age_s = now_s - number(status.get("at_s"))
+    if status.get("ended") and not lives:
+        how = f"was asked to end {format_duration(max(0.0, age_s))} ago"
+    elif lives is False and age_s >= 0:
+        how = f"ended without a word, and last looked {format_duration(age_s)} ago"
+    elif is_stale(status, now_s) and not lives:
+        how = f"last looked {format_duration(age_s)} ago" if age_s >= 0 else "last looked in an earlier boot"
+    else:
+        return []
+    return [*_folded(f"{NOT_RUNNING}: the daemon {how}; nothing guards this Pod."), START_IT]
+
+
+def _hangs(status: Mapping[str, Json], now_s: float, fault: str | None) -> list[str]:
+    """What to say of a daemon that lives and has not shown anything for long; nothing where it has."""
+    if not is_stale(status, now_s):
+        return []
+    age_s = now_s - number(status.get("at_s"))
+    ago = f"for {format_duration(age_s)}" if age_s >= 0 else "since its start"
+    return not_shown(f"nothing {ago}", fault)
+
+
+def not_shown(what: str, fault: str | None) -> list[str]:
+    """What to say of a daemon that lives and shows nothing, or nothing new."""
+    text = f"NOT SHOWN: a daemon runs here, but has shown {what}"
+    if fault:
+        remedy = f"It goes on from memory; to see it again, {remedy_for(fault)}."
+        return [*_folded(f"{text}: its state folder can't be written ({fault})."), *_folded(remedy)]
+    return [
+        *_folded(f"{text}: it hangs, or is only starting."),
+        "Its log says more; where it hangs, end it and start it again.",
     ]
-    acts_at = status.get("acts_at_s")
-    if acts_at is not None:
-        lines.append(f"  saves in {format_duration(max(0.0, number(acts_at) - now_s))}; keep it up: idlewatch hold 2h")
-    lines += [f"  ! {name}: {text}" for name, text in mapping(status.get("troubles")).items()]
+
+
+def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> list[str]:
+    observing = status.get("mode") == OBSERVE
+    mode = "only observing: nothing is done" if observing else status.get("mode")
+    usd = status.get("spent_usd")
+    spent = f" · ${number(usd):.2f} so far" if usd is not None else ""
+    idle = format_duration(number(status.get("idle_for_s")))
+    lines = [f"{status.get('phase')} ({mode}) · idle for {idle}{spent}", *_folded(_reason(status), "  ", "  ")]
+    if status.get("phase") in _CAN_BE_KEPT and not observing:
+        lines += _folded(to_keep_up(_text(status.get("cause")), _text(status.get("why")) or ""), "  ", "  ")
+    if fault:
+        old = format_duration(max(0.0, now_s - number(status.get("at_s"))))
+        lines += _folded(f"! the state folder can't be written ({fault}): what stands here is {old} old", "  ", "    ")
+    for name, text in mapping(status.get("troubles")).items():
+        lines += _folded(f"! {name}: {text}", "  ", "    ", most=4)
     lines += _signals(mapping(status.get("signals")))
     lines += _holds(status.get("holds"), now_s)
     before = status.get("previous_stop")
-    return [*lines, f"  before this start: {before}"] if before else lines
+    return lines + (_folded(f"before this start: {before}", "  ", "    ") if before else [])
+
+
+def _reason(status: Mapping[str, Json]) -> str:
+    """What goes on, and in the end sequence also why; that stands in some reasons already."""
+    reason, why = str(status.get("reason")), _text(status.get("why"))
+    return f"{reason}: {why}" if why and why not in reason else reason
 
 
 def _signals(signals: Mapping[str, Json]) -> list[str]:
     rows = {name: mapping(said) for name, said in signals.items()}
-    return [f"  {name:<8} {said.get('activity')!s:<8} {said.get('reason')}" for name, said in rows.items()]
+    widest = max(map(len, rows), default=0)
+    lines = []
+    for name, said in rows.items():
+        column = f"  {name:<{widest}}  {said.get('activity')!s:<7}  "
+        lines += _folded(str(said.get("reason")), column, " " * len(column), most=2)
+    return lines
 
 
 def _holds(holds: Json, now_s: float) -> list[str]:
-    rows = [mapping(hold) for hold in holds] if isinstance(holds, list) else []
-    return [
-        f"  held by {hold.get('who')} for {format_duration(number(hold.get('until_s')) - now_s)}: {hold.get('reason')}"
-        for hold in rows
-    ]
+    lines = []
+    for hold in [mapping(one) for one in holds] if isinstance(holds, list) else []:
+        left, reason = format_duration(number(hold.get("until_s")) - now_s), hold.get("reason")
+        text = f"held by {hold.get('who')} for {left}{f': {reason}' if reason else ''}"
+        lines += _folded(text, "  ", "    ", most=2)
+    return lines
+
+
+def _folded(text: str, first: str = "", further: str = "", *, most: int | None = None) -> list[str]:
+    """`text` in lines of at most 80 columns, `most` at the most; all of it stands in `idlewatch why` and `--json`."""
+    return textwrap.wrap(
+        text,
+        COLUMNS,
+        initial_indent=first,
+        subsequent_indent=further,
+        max_lines=most,
+        placeholder=" …",
+        break_on_hyphens=False,
+    ) or [first.rstrip()]
+
+
+def _text(value: Json) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def number(value: Json) -> float:
