@@ -50,7 +50,7 @@ class Channel:
         self._task: Task | None = None
         self._failures = 0
         self._due_s = 0.0
-        self._left_out = 0
+        self._left_out = self._left_out_told = 0
         self._events: list[Json] = []
 
     @property
@@ -69,7 +69,8 @@ class Channel:
             return
         self._line.append(_Waiting(notice, now_s + notice.useful_for_s))
         if len(self._line) > LONGEST_LINE:
-            self._leave_out(next((each for each in self._line if each.notice.kind is Kind.ALARM), self._line[0]))
+            free = list(self._line)[1 if self._task else 0 :]
+            self._leave_out(next((each for each in free if each.notice.kind is Kind.ALARM), free[0]))
 
     def poll(self, now_s: float) -> None:
         """Let it get on. Never blocks."""
@@ -100,6 +101,7 @@ class Channel:
         self._left_out += 1
 
     def _begin(self, now_s: float) -> None:
+        self._left_out_told = self._left_out
         wanted = {**self._line[0].notice.as_json(), "left_out": self._left_out}
         try:
             self._task = self._start(wanted, now_s, WITHIN_S)
@@ -120,7 +122,8 @@ class Channel:
         if self.trouble:
             lost = f"; {self._left_out} were left out" if self._left_out else ""
             self._events.append({"kind": "notices", "text": f"{self.label} takes notices again{lost}", "facts": {}})
-        self.trouble, self._failures, self._due_s, self._left_out = None, 0, 0.0, 0
+        self.trouble, self._failures, self._due_s = None, 0, 0.0
+        self._left_out -= self._left_out_told
 
     def _failed(self, why: str, asked_s: float | None, now_s: float) -> None:
         wait_s = max(_RETRY_S[min(self._failures, len(_RETRY_S) - 1)], min(asked_s or 0.0, _ASKED_TO_WAIT_S))
