@@ -1,0 +1,58 @@
+"""A small Debian as a folder, with the tool's wheel and all that it needs, for containers and machines of a test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DEADLINE_S = 180.0
+PACKAGES = "python3,python3-pip,procps,systemd,systemd-sysv,dbus"
+MIRROR = "http://deb.debian.org/debian"
+START = """\
+#!/bin/bash
+# In the order of RunPod's own: hooks in the foreground under `set -e`, a service, then sleep.
+set -e
+if [ -f /pre_start.sh ]; then bash /pre_start.sh; fi
+sleep 86400 &
+if [ -f /post_start.sh ]; then bash /post_start.sh; fi
+echo "the services are up"
+sleep infinity
+"""
+
+
+def said(command: Sequence[str], **environment: str) -> str:
+    """What a command says; it fails the test with that where it fails."""
+    done = subprocess.run(
+        list(command), capture_output=True, text=True, check=False, env=os.environ | environment, timeout=1200
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not true():
+        assert time.monotonic() < end_s, f"not in time: {what}"
+        time.sleep(0.2)
+
+
+def debian(folder: Path) -> Path:
+    """Bookworm's smallest, with systemd and a stand-in for RunPod's start script."""
+    tree = folder / "debian"
+    said(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(tree), MIRROR])
+    (tree / "start.sh").write_text(START)
+    (tree / "start.sh").chmod(0o755)
+    return tree
+
+
+def wheels(folder: Path) -> Path:
+    """The tool and what it needs, for bookworm's Python 3.11."""
+    made = folder / "wheels"
+    assert sys.version_info[:2] == (3, 11), "bookworm's wheels are made with its own version of Python: 3.11"
+    said([sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(made), str(ROOT)])
+    return made
