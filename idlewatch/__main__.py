@@ -1,6 +1,6 @@
 """`python -m idlewatch` is the same as `idlewatch`."""
 
-from idlewatch.cli import main
+from idlewatch.host.entry import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

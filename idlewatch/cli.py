@@ -28,6 +28,7 @@ _GROUPS = {
     "Holds": ("holds", "release"),
     "What a stop wipes": ("loss", "save", "snapshots", "restore"),
     "What was seen": ("history", "report", "metrics", "gpu", "record", "replay"),
+    "Fit it into a Pod": ("install", "upgrade", "uninstall", "exec", "web"),
     "Proof and settings": ("doctor", "settings", "demo"),
 }
 """How the help lists the verbs."""
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_saving(added)
     _add_readings(added)
     _add_doctor(added)
+    _add_fitting(added)
     settings = _add(added, "settings", "showing.settings", "every setting, its value and where it came from", json=True)
     settings.set_defaults(strict=True)
     _add(added, "demo", "saving.demo", "the whole path on a simulated Pod: no GPU, no account")
@@ -219,6 +221,25 @@ def _add_saving(added: _Verbs) -> None:
     restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
     restore.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
     restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the save, too")
+
+
+def _add_fitting(added: _Verbs) -> None:
+    for name, target, text in (
+        ("install", "installing.install", "fit idlewatch into this machine: systemd, supervisord or RunPod's image"),
+        ("upgrade", "installing.install", "the same again, with the version that runs this"),
+        ("uninstall", "installing.uninstall", "take out what install put in; settings and snapshots stay"),
+    ):
+        fitting = _add(added, name, target, text)
+        fitting.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
+        fitting.add_argument("--volume", metavar="DIR", help="the volume, where it is not found by itself")
+    command = _add(added, "exec", "installing.run_command", "as the container's command: start CMD, guarded")
+    command.usage = "idlewatch exec -- COMMAND [ARGUMENT ...]"
+    command.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    web = _add(added, "web", "paging.web", "the page, in a process of its own; off unless started")
+    web.add_argument("--port", type=int, default=8990, metavar="PORT", help="default: 8990")
+    web.add_argument("--host", metavar="ADDRESS", help="default: all addresses in a Pod, else 127.0.0.1")
+    web.add_argument("--link", action="store_true", help="print the link to sign in, and end")
+    web.add_argument("--new-link", action="store_true", help="another one; the old ones sign nobody in any more")
 
 
 def _add_doctor(added: _Verbs) -> None:
