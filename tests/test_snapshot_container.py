@@ -177,7 +177,7 @@ def _print_table(diff: dict[str, str], there: set[str], gone: set[str], entries:
     """Print how the two ways of asking compare with what the upper layer really holds."""
     told = {path.lstrip("/") for path, how in diff.items() if how != "D"}
     told_gone = {path.lstrip("/") for path, how in diff.items() if how == "D"}
-    own = {path for path in there if path.startswith(("var/idlewatch", *LEFT_OUT))}
+    own = {path for path in there if f"{path}/".startswith(("var/idlewatch", *LEFT_OUT)) or path.endswith(".pid")}
     say(f"\n{'':14}{'upper layer':>12}{'docker diff':>12}{'idlewatch':>12}")
     say(f"{'entries':14}{len(there):12}{len(told):12}{len(entries):12}")
     say(f"{'deleted':14}{len(gone):12}{len(told_gone):12}{len(deleted):12}")
