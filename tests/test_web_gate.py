@@ -216,7 +216,7 @@ def test_a_websocket_is_closed_without_a_word(site: Site) -> None:
     async def keep(message: object) -> None:
         sent.append(message)
 
-    asyncio.run(site.app({"type": "websocket", "path": "/", "headers": []}, nothing, keep))  # type: ignore[arg-type]  # as a server would
+    asyncio.run(site.app({"type": "websocket", "path": "/", "headers": []}, nothing, keep))
     assert sent == []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
 
+from idlewatch.watch import MachineClock
 from idlewatch.web.app import page_app
 from idlewatch.web.gate import Gate
 from idlewatch.web.keys import keys_of
@@ -118,6 +119,6 @@ class Site:
 
 
 def made_site(state_dir: Path) -> Site:
-    clock = SetClock()
+    clock = SetClock(MachineClock().now_s())  # that of `hold.py`, which reads it by itself
     show_status(state_dir, clock.now_s())
     return Site(state_dir, clock, page_app(watched(state_dir, clock)))

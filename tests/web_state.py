@@ -97,7 +97,7 @@ class Ticks:
 
     now_s: float
     days: float
-    full_days: float = 3.0
+    full_days: float
 
     def __iter__(self) -> Iterator[float]:
         full_from_s = self.now_s - min(self.days, self.full_days) * 86400.0
@@ -107,12 +107,12 @@ class Ticks:
             at_s += 5.0 if at_s >= full_from_s else 60.0
 
 
-def fill_history(state_dir: Path, clock: SetClock, days: float, gpus: int = 2) -> None:
+def fill_history(state_dir: Path, clock: SetClock, days: float, gpus: int = 2, full_days: float = 3.0) -> None:
     """A history of so many days up to now; work in the mornings, and an hour in which nobody looked."""
     history, noise = History(state_dir), random.Random(7)
     now_s, wall = clock.now_s(), clock.wall()
     with history.together():
-        for at_s in Ticks(now_s, days):
+        for at_s in Ticks(now_s, days, full_days):
             if 7200 < now_s - at_s < 10800:
                 continue
             history.saw(readings(at_s, gpus, noise), wall - timedelta(seconds=now_s - at_s))
