@@ -51,6 +51,7 @@ def test_an_hour_that_was_hardly_seen_says_nothing() -> None:
     assert said(0.0, 100.0, covered_s=TICK_S * 0.81) is not None
     assert said(0.0, 100.0, covered_s=TICK_S * 0.79) is None
     assert said(0.0, 100.0, error="gpu is lost") is None
+    assert said(0.0, 100.0, covered_s=None) is None
 
 
 def test_the_next_hour_decides_anew() -> None:

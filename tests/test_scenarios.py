@@ -85,6 +85,12 @@ def test_a_row_is_judged_right(row: str) -> None:
 
 
 @pytest.mark.parametrize("row", FILES)
+def test_no_judge_of_a_row_breaks(row: str) -> None:
+    """Else a fault of ours would pass for a Pod that can't be seen, and keep it up."""
+    assert "can't be judged" not in " ".join(" ".join(lived(row).lines()).split())
+
+
+@pytest.mark.parametrize("row", FILES)
 def test_a_rows_file_is_named_for_it_and_says_where_it_happened(row: str) -> None:
     told = story(row)
     assert told.id == row

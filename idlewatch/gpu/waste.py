@@ -42,10 +42,11 @@ class Waste:
         if self._since_s is None:
             self._since_s = at_s
         for place, gpu in enumerate(gpus):
-            percent, span_s = gpu.get("util_mean_pct"), gpu.get("covered_s", 0.0)
+            percent, span_s = gpu.get("util_mean_pct"), gpu.get("covered_s")
             done, seen_s = self._worked.get(label(gpu, place), (0.0, 0.0))
-            seen = percent is not None and not gpu.get("error")
-            self._worked[label(gpu, place)] = (done + percent * span_s, seen_s + span_s) if seen else (done, seen_s)
+            if percent is not None and span_s is not None and not gpu.get("error"):
+                done, seen_s = done + percent * span_s, seen_s + span_s
+            self._worked[label(gpu, place)] = done, seen_s
         if at_s - self._since_s >= HOUR_S:
             self._told = _told(self._worked, at_s - self._since_s)
             self._since_s, self._worked = at_s, {}
