@@ -28,6 +28,8 @@ _CONDA: Final = re.compile(r"/conda-meta/([^/]+)-([^/-]+)-[^/-]+\.json")
 _HUB: Final = re.compile(r"(.*/huggingface/hub/)(models|datasets|spaces)--([^/]+)/")
 _DOTFILE: Final = re.compile(r"(root|home/[^/]+)/(\.[^/]+)")
 _HUB_FOLDERS: Final = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
+_LAST_LETTERS: Final = frozenset("AOtbn")
+"""With which the names end that `_by_name` looks at."""
 _MOST_NOTEBOOKS = 50
 _MOST_REPOSITORIES = 200
 
@@ -104,6 +106,11 @@ class Sorting:
             if path.endswith("/.git") or path == ".git":
                 self._repositories.add(path.rpartition("/")[0])
             return
+        if path[-1] in _LAST_LETTERS:
+            self._by_name(entry, path)
+        self._by_folder(entry)
+
+    def _by_name(self, entry: Entry, path: str) -> None:
         if path.endswith(("/METADATA", "/PKG-INFO")):
             self._package(entry)
         elif path.endswith(".list") and path.startswith(DPKG_INFO):
@@ -112,7 +119,6 @@ class Sorting:
             self._notebook(entry)
         elif path.endswith(".json") and (found := _CONDA.search(path)):
             self._conda.setdefault((found[1], found[2]), _Sum()).add(entry)
-        self._by_folder(entry)
 
     def _by_folder(self, entry: Entry) -> None:
         if "--" in entry.path and (found := _HUB.match(entry.path)):

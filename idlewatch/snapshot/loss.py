@@ -140,6 +140,8 @@ class _Tally:
     def __init__(self) -> None:
         self.total_bytes = self.files = self.folders = 0
         self.by_folder: dict[str, list[int]] = {}
+        self._above: str | None = None
+        self._share = [0, 0]
         self.newest: list[tuple[int, Entry]] = []
         self.largest: list[tuple[int, Entry]] = []
 
@@ -149,7 +151,11 @@ class _Tally:
             return
         self.files += 1
         self.total_bytes += entry.disk_bytes
-        share = self.by_folder.setdefault("/".join(entry.path.split("/", 2)[:-1][:2]), [0, 0])
+        above = entry.path.rpartition("/")[0]
+        if above != self._above:
+            self._above, folder = above, "/".join(above.split("/", 2)[:2])
+            self._share = self.by_folder.setdefault(folder, [0, 0])
+        share = self._share
         share[0] += entry.disk_bytes
         share[1] += 1
         _keep_top(self.newest, (entry.ctime_ns, entry))

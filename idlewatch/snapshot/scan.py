@@ -130,10 +130,12 @@ class Scan:
                 self._unreadable(path, outer, error)
                 continue
             kind = present[item.name] = KINDS[stat.S_IFMT(status.st_mode)]
+            old = status.st_ctime_ns < since_ns
+            if old and kind != FOLDER:
+                continue
             rule = outer or self.excludes.rule(path, item.name, kind, status.st_size)
-            if status.st_ctime_ns < since_ns:
-                if kind == FOLDER:
-                    stack.append(_Pending(path, rule, None))
+            if old:
+                stack.append(_Pending(path, rule, None))
                 continue
             if kind == SYMLINK and rule is None and self._is_driver_link(path):
                 rule = "links to the driver's files"
