@@ -482,3 +482,13 @@ def test_a_child_can_be_made_gentle() -> None:
     gentle = "import os, idlewatch.snapshot as s; s.be_gentle(); print(os.nice(0))"
     done = subprocess.run([sys.executable, "-c", gentle], check=True, capture_output=True, text=True)
     assert int(done.stdout) >= 10
+
+
+def test_progress_tells_rate_and_time_left(tmp_path: Path) -> None:
+    write(tmp_path / "root" / "big", os.urandom(24 * MIB))
+    seen: list[Progress] = []
+    saved_with(tmp_path / "root", tmp_path / "volume", seen.append)
+    first, *_, last = (one for one in seen if one.stage == "write")
+    assert (first.left_s, first.bytes_s) == (None, 0)
+    assert last.bytes_s > 0
+    assert last.left_s == pytest.approx((last.total_bytes - last.done_bytes) / last.bytes_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _ENTRY_WEIGHT: Final = 8 * 1024
 """Bytes whose copying takes about as long as the work around one entry."""
+_LEAST_S: Final = 0.001
 _EVERY: Final = 8 * 1024 * 1024
 
 
@@ -31,6 +33,10 @@ class Progress:
     total_bytes: int
     """0 where it isn't known."""
     entries: int
+    bytes_s: float = 0.0
+    """Bytes a second since the stage began."""
+    left_s: float | None = None
+    """How long this stage will take at that rate; None: not known yet, or its end isn't."""
 
     def as_json(self) -> dict[str, Json]:
         """Return it as JSON values."""
@@ -45,11 +51,13 @@ class Steps:
         self._cancelled = cancelled
         self._stage, self._total_bytes = "scan", 0
         self._done_bytes = self._entries = self._weight = 0
+        self._began_s = time.monotonic()
 
     def stage(self, name: str, total_bytes: int) -> None:
         """Begin a stage. Raises SaveCancelled."""
         self._stage, self._total_bytes = name, total_bytes
         self._done_bytes = self._entries = 0
+        self._began_s = time.monotonic()
         self._call_out()
 
     def add(self, done_bytes: int) -> None:
@@ -73,8 +81,12 @@ class Steps:
         self._weight = 0
         if self._cancelled():
             raise SaveCancelled(f"cancelled during {self._stage}")
+        bytes_s = self._done_bytes / max(_LEAST_S, time.monotonic() - self._began_s)
+        known = self._total_bytes and self._done_bytes
         self._progress(
             Progress(
+                bytes_s=bytes_s,
+                left_s=max(0, self._total_bytes - self._done_bytes) / bytes_s if known else None,
                 stage=self._stage,
                 done_bytes=self._done_bytes,
                 total_bytes=self._total_bytes,
