@@ -80,6 +80,16 @@ def read(path: Path) -> list[Gap]:
     return [gap for gap in map(_gap, lines) if gap]
 
 
+def gap_of(said: Json) -> Gap | None:
+    """A gap as it stands in JSON; None where it makes no sense."""
+    try:
+        known = said if isinstance(said, dict) else {}
+        gap = Gap(**{name: float(str(known[name])) for name in ("began_s", "lasted_s", "waited_s")})
+    except (ValueError, KeyError):
+        return None
+    return gap if 0 < gap.lasted_s < float("inf") and 0 <= gap.waited_s < float("inf") and gap.began_s > 0 else None
+
+
 def keep(path: Path, gaps: Iterable[Gap]) -> None:
     """Replace what the file holds. Raises OSError."""
     write_atomically(path, "".join(json.dumps(asdict(gap)) + "\n" for gap in gaps), mode=0o600)
@@ -87,8 +97,6 @@ def keep(path: Path, gaps: Iterable[Gap]) -> None:
 
 def _gap(line: str) -> Gap | None:
     try:
-        said = json.loads(line)
-        gap = Gap(**{name: float(said[name]) for name in ("began_s", "lasted_s", "waited_s")})
-    except (ValueError, KeyError, TypeError):
+        return gap_of(json.loads(line))
+    except ValueError:
         return None
-    return gap if 0 < gap.lasted_s < float("inf") and 0 <= gap.waited_s < float("inf") and gap.began_s > 0 else None

@@ -89,6 +89,10 @@ class Moment:
     """Why this Pod must not or can't be stopped, known beforehand."""
     working: bool = False
     """Whether these are the owner's working hours."""
+    learned_idle_after_s: float | None = None
+    """The idle limit of this gap, where it is learned; else that of the limits holds."""
+    learned_why: str | None = None
+    """Why it is that long, in one sentence."""
     asked: tuple[float, float] | None = None
     """The newest span in which programs in the Pod were asked for a checkpoint, CLOCK_BOOTTIME; None: never."""
     troubles: Mapping[str, str | None] = field(default_factory=dict)
@@ -260,7 +264,10 @@ class _Tick:
     @property
     def idle_after_s(self) -> float:
         """The quiet time that is asked for now; 0: idleness stops nothing."""
-        return self.limits.working_idle_after_s if self.moment.working else self.limits.idle_after_s
+        if self.moment.working:
+            return self.limits.working_idle_after_s
+        learned_s = self.moment.learned_idle_after_s
+        return self.limits.idle_after_s if learned_s is None else learned_s
 
     def stands(self, name: str) -> bool:
         """Whether the ceiling or request of this name is one of now's."""

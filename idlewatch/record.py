@@ -2,10 +2,11 @@
 The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
 
 `status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
-`reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `acts_at_s`, `started_s`,
-`troubles` (name -> text), `holds`, `spent_usd`, `usd_per_hour`, `previous_stop`, and `signals`: name -> `activity`,
-`reason`, `bars`, `pauses`, `since_s` (since when this verdict stands), `read_s` (instant of its reading). `ended` is
-there and true once the daemon has ended by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
+`reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `learned_idle_after_s` and
+`learned_why` (null where the idle limit is not learned), `acts_at_s`, `started_s`, `troubles` (name -> text), `holds`,
+`spent_usd`, `usd_per_hour`, `previous_stop`, and `signals`: name -> `activity`, `reason`, `bars`, `pauses`, `since_s`
+(since when this verdict stands), `read_s` (instant of its reading). `ended` is there and true once the daemon has ended
+by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
 
 from __future__ import annotations
@@ -225,6 +226,8 @@ class DaemonRecord:
             "why": report.state.why or None,
             "cause": decision.cause.value if decision.cause else None,
             "idle_for_s": decision.idle_for_s,
+            "learned_idle_after_s": report.moment.learned_idle_after_s,
+            "learned_why": report.moment.learned_why,
             "acts_at_s": decision.acts_at_s,
             "troubles": dict(report.state.troubles),
             "holds": [

@@ -23,10 +23,13 @@ from idlewatch.assembly import Assembly
 from idlewatch.background import Background, Errand
 from idlewatch.daemon import Actions, Daemon, Tick
 from idlewatch.errors import ProviderRefused, Refused
+from idlewatch.gaps import gap_of
 from idlewatch.history import History
 from idlewatch.hours import parse_working_hours
+from idlewatch.learning import Learner
 from idlewatch.lock import KeptFolder
 from idlewatch.model import Json, Signal
+from idlewatch.patience import Stakes, restart_usd
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Mode, OnSaveFailure
 from idlewatch.shutdown import ending_of
@@ -93,6 +96,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
             told=lambda: [*acting.told(), *background.told()],
             made_again=folder.made_again,
         )
+        known.learner = _learner(here, clock)
         known.found_here = lambda: {**record.troubles(), **acting.troubles()}
         _show_at_login(here)
         log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
@@ -116,7 +120,7 @@ def _daemon(
         clock=clock,
         signals=signals,
         actions=actions,
-        record=_KeptAndHeard(record, actions),
+        record=_KeptAndHeard(record, actions, known.learner),
         moment=_moments(here, clock, known, record),
         limits=here.loaded.settings.limits(),
         state=state,
@@ -127,15 +131,17 @@ def _daemon(
 
 
 class _KeptAndHeard:
-    """Each tick is kept and then told, both before what it decided is begun."""
+    """Each tick is kept and then told, both before what it decided is begun; and it is learned from."""
 
-    def __init__(self, record: DaemonRecord, actions: TellingActions) -> None:
-        self._record, self._actions = record, actions
+    def __init__(self, record: DaemonRecord, actions: TellingActions, learner: Learner | None) -> None:
+        self._record, self._actions, self._learner = record, actions, learner
 
     def tick(self, report: Tick) -> None:
         """Keep it, tell it."""
         self._record.tick(report)
         self._actions.hear(report)
+        if self._learner:
+            self._learner.tick(report)
 
 
 def _run_to_its_end(daemon: Daemon, clock: MachineClock) -> None:
@@ -163,6 +169,26 @@ def _moments(here: Assembly, clock: MachineClock, known: _Knowledge, record: Dae
         request=requests.standing,
         observing=not _acts(here),
     )
+
+
+def _learner(here: Assembly, clock: MachineClock) -> Learner | None:
+    """What learns the idle limit; None where it is set."""
+    settings = here.loaded.settings
+    if not settings.learns:
+        return None
+
+    def stakes(usd_per_hour: float) -> Stakes:
+        restart = restart_usd(
+            usd_per_hour=usd_per_hour,
+            takes_s=settings.restart_takes.total_seconds(),
+            person_usd_per_hour=settings.person_usd_per_hour,
+            unlucky=settings.restart_unlucky,
+        )
+        bounds_s = settings.auto_least.total_seconds(), settings.auto_most.total_seconds()
+        return Stakes(usd_per_hour=usd_per_hour, restart_usd=restart, least_s=bounds_s[0], most_s=bounds_s[1])
+
+    default_s = settings.idle_limit.total_seconds()
+    return Learner(settings.state_dir, stakes=stakes, wall=clock.wall, default_s=default_s)
 
 
 def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
@@ -216,10 +242,13 @@ class _Knowledge:
         self._background, self._refusal = background, refusal
         self.found_here: Callable[[], Mapping[str, str | None]] = dict
         """Troubles of the daemon's own: its state folder, its ways to tell people."""
+        self.learner: Learner | None = None
+        self._taught = False
 
     def __call__(self, now_s: float) -> Known:
         """Let the errands move on, and return what is known by now."""
         self._background.poll(now_s)
+        self._teach()
         told = self._result(DESCRIBE)
         price = self._price or told.get("usd_per_hour")
         forbidden = told.get("forbids")
@@ -228,6 +257,7 @@ class _Knowledge:
             usd_per_hour=float(price) if isinstance(price, int | float) and price else None,
             refusal=refusal if self._acts else None,
             working=self._hours is not None and self._hours.includes(self._wall()),
+            patience=self.learner.chosen if self.learner else None,
             troubles={
                 "no save": self._unsaved,
                 "RunPod's API": self._refused(),
@@ -237,6 +267,13 @@ class _Knowledge:
                 **self.found_here(),
             },
         )
+
+    def _teach(self) -> None:
+        """Hand over what the volume knows of earlier gaps, once."""
+        found = self._result(LOOK_BACK).get("gaps")
+        if self.learner and not self._taught and isinstance(found, list):
+            self._taught = True
+            self.learner.learn(gap for gap in map(gap_of, found) if gap)
 
     def previous_stop(self) -> str | None:
         """What the note on the volume proves of the stop before this start."""

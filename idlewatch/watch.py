@@ -19,6 +19,7 @@ from idlewatch import holds
 from idlewatch.checkpoints import asked_of
 from idlewatch.lock import daemon_watches, only_daemon
 from idlewatch.model import Hold, PodIdentity
+from idlewatch.patience import Patience
 from idlewatch.policy import Moment, StopRequest
 from idlewatch.stop_requests import request_file, stop_request
 
@@ -100,6 +101,8 @@ class Known:
     """Why this Pod must not or can't be stopped."""
     working: bool = False
     """Whether these are the owner's working hours."""
+    patience: Patience | None = None
+    """The idle limit that was learned; None: the set one holds."""
     troubles: Mapping[str, str | None] = field(default_factory=dict)
     """Name -> what people must hear; None: all is well."""
 
@@ -142,6 +145,8 @@ class Moments:
             observing=self._observing,
             refusal=known.refusal,
             working=known.working,
+            learned_idle_after_s=known.patience.wait_s if known.patience else None,
+            learned_why=known.patience.why if known.patience else None,
             troubles=known.troubles,
             asked=None if asked is None else (asked.from_s, asked.until_s),
         )

@@ -13,9 +13,22 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from idlewatch.hours import parse_working_hours
 from idlewatch.model import Limits
 from idlewatch.servers.named import named_servers
-from idlewatch.settings.kinds import AbsolutePath, Address, ApiAddress, AutoPath, Duration, HttpAddress, Names, Span
+from idlewatch.settings.kinds import (
+    AUTO,
+    AbsolutePath,
+    Address,
+    ApiAddress,
+    AutoPath,
+    Duration,
+    DurationOrAuto,
+    HttpAddress,
+    Names,
+    Share,
+    Span,
+)
 
 PREFIX = "IDLEWATCH_"
+IDLE_AFTER = timedelta(minutes=30)
 
 
 def _working_hours(value: str) -> str:
@@ -50,8 +63,18 @@ class Settings(BaseSettings):
 
     mode: Mode = Mode.STOP
     """`stop` acts; `observe` decides and records, but warns nobody, saves nothing and stops nothing."""
-    idle_after: Duration = timedelta(minutes=30)
-    """Quiet time before the warning; `0`: idleness never stops the Pod."""
+    idle_after: DurationOrAuto = IDLE_AFTER
+    """Quiet time before the warning; `0`: idleness never stops the Pod; `auto`: learned from this Pod's own gaps."""
+    auto_least: Span = timedelta(minutes=10)
+    """With IDLEWATCH_IDLE_AFTER=auto: never wait for less."""
+    auto_most: Span = timedelta(hours=2)
+    """With IDLEWATCH_IDLE_AFTER=auto: never wait for more."""
+    restart_takes: Span = timedelta(minutes=10)
+    """What a stop too early costs, for `auto`: until the Pod is up again and everything is loaded."""
+    restart_unlucky: Share = 0.05
+    """For `auto`: the chance that a restart gets no GPU, which is counted as an hour lost; `5%` or `0.05`."""
+    person_usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+    """For `auto`: what an hour of the person who waits for a restart is worth, in dollars."""
     warn_for: Span = timedelta(minutes=5)
     """Time between the warning and the save; it comes on top of the quiet time."""
     blind_limit: Span = timedelta(minutes=10)
@@ -154,10 +177,20 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
+    @property
+    def learns(self) -> bool:
+        """Whether the idle limit is learned."""
+        return self.idle_after == AUTO
+
+    @property
+    def idle_limit(self) -> timedelta:
+        """IDLEWATCH_IDLE_AFTER as a duration; where it is learned, what holds until something is known."""
+        return self.idle_after if isinstance(self.idle_after, timedelta) else IDLE_AFTER
+
     def limits(self) -> Limits:
         """The part that the policy needs, in seconds."""
         return Limits(
-            idle_after_s=self.idle_after.total_seconds(),
+            idle_after_s=self.idle_limit.total_seconds(),
             working_idle_after_s=self.working_idle_after.total_seconds(),
             warn_for_s=self.warn_for.total_seconds(),
             blind_limit_s=self.blind_limit.total_seconds(),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from idlewatch.durations import parse_duration, written_duration
 from idlewatch.redact import is_secret_name, shown_address
@@ -15,6 +15,15 @@ from idlewatch.redact import is_secret_name, shown_address
 
 def _duration(value: object) -> object:
     return timedelta(seconds=parse_duration(value)) if isinstance(value, str) else value
+
+
+def _duration_or_auto(value: object) -> object:
+    return value if value == AUTO else _duration(value)
+
+
+def _share(value: object) -> object:
+    """`5%` is 0.05."""
+    return float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else value
 
 
 def _names(value: object) -> object:
@@ -73,8 +82,12 @@ def _without_secret(value: str) -> str:
     return value
 
 
+AUTO = "auto"
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """`0` means off."""
+DurationOrAuto = Annotated[timedelta | Literal["auto"], BeforeValidator(_duration_or_auto)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+"""`5%` or `0.05`."""
 Span = Annotated[Duration, AfterValidator(_not_zero)]
 """A duration that can't be off."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]

@@ -107,9 +107,9 @@ def _impossible_pairs(settings: Settings) -> list[str]:
     s = settings
     rules = [
         (
-            s.idle_after and s.idle_after < 2 * s.interval,
+            s.idle_limit and s.idle_limit < 2 * s.interval,
             (
-                f"IDLEWATCH_IDLE_AFTER={written(s.idle_after)} is shorter than two looks at IDLEWATCH_INTERVAL="
+                f"IDLEWATCH_IDLE_AFTER={written(s.idle_limit)} is shorter than two looks at IDLEWATCH_INTERVAL="
                 f"{written(s.interval)}: nothing could be seen to be quiet; lengthen the one or shorten the other"
             ),
         ),
@@ -118,6 +118,13 @@ def _impossible_pairs(settings: Settings) -> list[str]:
             (
                 f"IDLEWATCH_BLIND_LIMIT={written(s.blind_limit)} is shorter than two looks at IDLEWATCH_INTERVAL="
                 f"{written(s.interval)}: every look would forget the quiet time; lengthen it"
+            ),
+        ),
+        (
+            s.auto_most < s.auto_least,
+            (
+                f"IDLEWATCH_AUTO_MOST={written(s.auto_most)} is shorter than IDLEWATCH_AUTO_LEAST="
+                f"{written(s.auto_least)}; make it longer"
             ),
         ),
         (
