@@ -22,6 +22,7 @@ from idlewatch.errors import SettingsError
 from idlewatch.login import SCRIPT
 from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
 from idlewatch.notify import Terminals
+from idlewatch.notify.addresses import Address, addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.words import PodNow, Words
 from idlewatch.redact import Redactor
@@ -221,7 +222,6 @@ def channels(
     here: Assembly, start_task: Callable[[str, Json, float, float], Task], *, tmux: bool = False
 ) -> list[Channel]:
     """The ways out of the Pod: tmux, and the addresses of IDLEWATCH_NOTIFY."""
-    del here
 
     def channel(label: str, task: str) -> Channel:
         return Channel(
@@ -229,18 +229,32 @@ def channels(
             lambda notice, now_s, within_s: start_task(task, {"channel": label, "notice": notice}, now_s, within_s),
         )
 
-    return [channel("tmux", "tmux")] if tmux else []
+    sent = [channel(address.label, "send") for address in addresses_of(here)]
+    return [*([channel("tmux", "tmux")] if tmux else []), *sent]
+
+
+def addresses_of(here: Assembly) -> tuple[Address, ...]:
+    """The addresses of IDLEWATCH_NOTIFY: secrets. Raises SettingsError where one is none."""
+    try:
+        return addresses(here.loaded.settings.notify.get_secret_value())
+    except ValueError as error:
+        raise SettingsError([f"IDLEWATCH_NOTIFY: {error}"]) from None
+
+
+def storage(here: Assembly) -> str | None:
+    """What this Pod goes on costing while it is stopped, in words; None where that is not known."""
+    network = here.loaded.pod_variable("RUNPOD_VOLUME_ID") is not None
+    return while_stopped(here.pod.pod_id, here.volume, network=network)
 
 
 def words(here: Assembly, wall: Callable[[], datetime]) -> Words:
     """What is said of this Pod; `wall` is the clock that people go by."""
     plan, settings = save_plan(here), here.loaded.settings
-    network = here.loaded.pod_variable("RUNPOD_VOLUME_ID") is not None
     return Words(
         pod_id=here.pod.pod_id,
         saved_to=str(here.volume) if plan.request is not None else None,
         lost=plan.impossible,
-        storage=while_stopped(here.pod.pod_id, here.volume, network=network),
+        storage=storage(here),
         stops_unsaved=settings.on_save_failure is OnSaveFailure.STOP,
         wall=wall,
         now=PodNow(),

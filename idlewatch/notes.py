@@ -2,7 +2,7 @@
 The notes on the volume: why this Pod was stopped, or why nothing guards it, for whoever comes next.
 
 The note of a stop is written before the stop is asked for, so it says *asked for*. Only another start of the
-container proves the stop.
+container proves the stop. It is written twice: for programs, and as a page for people (`note_page`).
 Runs in a child process: a volume can hang for ever.
 """
 
@@ -17,16 +17,20 @@ from idlewatch.history import write_atomically
 from idlewatch.model import Json
 
 LAST_STOP = "last-stop.json"
+LAST_STOP_PAGE = "last-stop.txt"
 MISCONFIGURED = "misconfigured.json"
 """Left when the daemon refused to start for its settings: nothing guards the Pod."""
 
 
 def write_note(volume: Path, pod_id: str, name: str, note: Mapping[str, Json]) -> Path:
     """Replace one of the Pod's notes and sync it. Raises OSError."""
-    folder = volume / ".idlewatch" / pod_id
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / name
-    write_atomically(path, json.dumps(dict(note), indent=2) + "\n", mode=0o600)
+    return write_page(folder_of(volume, pod_id) / name, json.dumps(dict(note), indent=2) + "\n", mode=0o600)
+
+
+def write_page(path: Path, text: str, mode: int = 0o644) -> Path:
+    """Replace one file for those who come later, and sync it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(path, text, mode=mode)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -35,10 +39,15 @@ def write_note(volume: Path, pod_id: str, name: str, note: Mapping[str, Json]) -
     return path
 
 
+def folder_of(volume: Path, pod_id: str) -> Path:
+    """Where the Pod's own things lie on the volume."""
+    return volume / ".idlewatch" / pod_id
+
+
 def stop_note(volume: Path, pod_id: str) -> dict[str, Json] | None:
     """The note of the last stop that was asked for; None where there is none or it can't be read."""
     try:
-        said = json.loads((volume / ".idlewatch" / pod_id / LAST_STOP).read_text())
+        said = json.loads((folder_of(volume, pod_id) / LAST_STOP).read_text())
     except (OSError, ValueError):
         return None
     return said if isinstance(said, dict) else None
@@ -48,12 +57,13 @@ def previous_stop(note: Mapping[str, Json] | None, boot_key: str) -> str | None:
     """What the note proves now: the stop happened if this is another start than the one that asked for it."""
     if not note:
         return None
+    more = f"; all of it: {note['page']}" if note.get("page") else ""
     if note.get("from_outside"):
-        told = f"this Pod was ended from outside, not by idlewatch, at {note.get('at')}: {note.get('reason')}"
+        told = f"this Pod was ended from outside, not by idlewatch, at {note.get('at')}: {note.get('reason')}{more}"
         return None if note.get("boot_key") == boot_key else told
     asked = f"a stop was asked for at {note.get('at')}: {note.get('reason')}"
     if note.get("boot_key") == boot_key:
         return f"STOP NOT CONFIRMED: {asked}, but this is still the same start"
     snapshot = note.get("snapshot")
     back = f"; `idlewatch restore {snapshot}` brings back what it wiped" if snapshot else ""
-    return f"confirmed by this start: {asked}{back}"
+    return f"confirmed by this start: {asked}{back}{more}"

@@ -15,13 +15,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from idlewatch import assembly, notes, pod_hooks, recording
+from idlewatch import assembly, gaps, heartbeat, notes, pod_hooks, recording, telling
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled, keys
 from idlewatch.errors import TaskError
-from idlewatch.history import newest_of, readings_of
+from idlewatch.gaps import GAPS_FILE
+from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.hooks import refusals
+from idlewatch.in_memory import open_notebooks
 from idlewatch.model import Json
+from idlewatch.note_page import page
+from idlewatch.patience import Gap
 from idlewatch.questions import ask_prometheus, run_command
 from idlewatch.sequence import EndSequence, wanted_of
 from idlewatch.settings import load, pod_sources, settings_record
@@ -99,23 +103,15 @@ def note(request: Json, _progress: Progress) -> Json:
     here, said = _here(), request if isinstance(request, dict) else {}
     if here.volume is None:
         raise TaskError(here.no_volume_because)
-    written: dict[str, Json] = {
-        "at": datetime.now(UTC).isoformat(),
-        "pod_id": here.pod.pod_id,
-        "boot_key": here.pod.boot_key,
-        "reason": said.get("reason"),
-        "idle_for_s": said.get("idle_for_s"),
-        "snapshot": said.get("snapshot"),
-        "done": said.get("done"),
-        "from_outside": said.get("from_outside"),
-        "notebooks": _open_notebooks(here),
-        "keys": [*keys.marks(here.loaded)],
-        "gpus": gpu_count(here.loaded.pod_variables()),
-    }
+    written = _written(here, here.volume, said)
+    folder = notes.folder_of(here.volume, here.pod_name)
     try:
         notes.write_note(here.volume, here.pod_name, notes.LAST_STOP, written)
+        notes.write_page(folder / notes.LAST_STOP_PAGE, page(written))
     except OSError as error:
         raise TaskError(f"the note on {here.volume} could not be written: {error.strerror}") from None
+    with contextlib.suppress(OSError):  # for eyes only: what counts is written
+        _show_in_jupyter(here, here.volume, page(written))
     try:
         _keep_history(here, here.volume)
     except TaskError as error:
@@ -123,19 +119,53 @@ def note(request: Json, _progress: Progress) -> Json:
     return None
 
 
-def _open_notebooks(here: Assembly) -> list[Json]:
-    """The notebooks that had a kernel when Jupyter was last looked at; their unsaved edits lie in browsers."""
+def _written(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str, Json]:
+    """What the note says: what was asked for, and what is to be seen here."""
+    seen = status_of(here.loaded.settings.state_dir) or {}
+    folder = notes.folder_of(volume, here.pod_name)
+    return {
+        "at": datetime.now(UTC).isoformat(),
+        "pod_id": here.pod.pod_id,
+        "boot_key": here.pod.boot_key,
+        "reason": said.get("reason"),
+        "cause": said.get("cause"),
+        "idle_for_s": said.get("idle_for_s"),
+        "evidence": _evidence(seen),
+        "snapshot": said.get("snapshot"),
+        "unsaved": assembly.save_plan(here).impossible,
+        "done": said.get("done"),
+        "from_outside": said.get("from_outside"),
+        "notebooks": [*open_notebooks(_newest_of_jupyter(here))],
+        "keys": [*keys.marks(here.loaded)],
+        "gpus": gpu_count(here.loaded.pod_variables()),
+        "spent_usd": seen.get("spent_usd"),
+        "usd_per_hour": seen.get("usd_per_hour"),
+        "storage": assembly.storage(here),
+        "folder": str(folder),
+        "page": str(folder / notes.LAST_STOP_PAGE),
+    }
+
+
+def _evidence(seen: Mapping[str, Json]) -> dict[str, Json]:
+    """What each signal said in the tick that asked for the stop."""
+    signals = seen.get("signals")
+    rows = signals.items() if isinstance(signals, dict) else []
+    return {name: f"{one.get('activity')}: {one.get('reason')}" for name, one in rows if isinstance(one, dict)}
+
+
+def _newest_of_jupyter(here: Assembly) -> Mapping[str, Json]:
+    """What was seen when Jupyter was last looked at."""
     newest, state_dir = None, here.loaded.settings.state_dir
     for _, reading in readings_of(state_dir, after=max(0, newest_of(state_dir).reading - _READINGS_LOOKED_AT)):
         newest = reading if reading.signal == "jupyter" else newest
-    servers = newest.facts.get("servers") if newest else None
-    found = set()
-    for server in servers if isinstance(servers, list) else []:
-        kernels = server.get("kernels") if isinstance(server, dict) else None
-        for kernel in kernels if isinstance(kernels, list) else []:
-            if isinstance(kernel, dict) and kernel.get("path"):
-                found.add(str(kernel["path"]))
-    return [*sorted(found)]
+    return newest.facts if newest else {}
+
+
+def _show_in_jupyter(here: Assembly, volume: Path, text: str) -> None:
+    """Where a Jupyter server ran, put the page where its file browser opens; JupyterLab takes no notice otherwise."""
+    shown = volume / f"idlewatch-stopped-{here.pod_name}.txt"
+    if _newest_of_jupyter(here).get("servers") or shown.exists():
+        notes.write_page(shown, text)
 
 
 def look_back(_request: Json, _progress: Progress) -> Json:
@@ -145,7 +175,21 @@ def look_back(_request: Json, _progress: Progress) -> Json:
     if here.volume:
         with contextlib.suppress(OSError):  # a drill's date is worth less than why this Pod was stopped
             drilled.bring_back(here.volume, here.pod_name, here.loaded.settings.state_dir)
-    return {"text": notes.previous_stop(said, here.pod.boot_key), "gpus": said.get("gpus") if said else None}
+    return {
+        "text": notes.previous_stop(said, here.pod.boot_key),
+        "gpus": said.get("gpus") if said else None,
+        "gaps": [asdict(gap) for gap in _gaps_on_volume(here, said)],
+    }
+
+
+def _gaps_on_volume(here: Assembly, note: Mapping[str, Json] | None) -> list[Gap]:
+    """The gaps that earlier starts have left, and the one over the stop before this start."""
+    if here.volume is None:
+        return []
+    clock = MachineClock()
+    started = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
+    last = gaps.over_a_stop(note, here.pod.boot_key, started)
+    return gaps.merged(gaps.read(here.volume / ".idlewatch" / here.pod_name / GAPS_FILE), [last] if last else [])
 
 
 def describe(_request: Json, _progress: Progress) -> Json:
@@ -169,6 +213,10 @@ def _keep_history(here: Assembly, volume: Path) -> Path:
     began = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
     name = recording.name_of(began, here.pod.boot_key)
     try:
+        known = gaps.read(state_dir / GAPS_FILE)
+        if known:
+            folder.mkdir(parents=True, exist_ok=True)
+            gaps.keep(folder / GAPS_FILE, gaps.merged(gaps.read(folder / GAPS_FILE), known))
         return recording.keep_on_volume(folder, state_dir, name, _head(here))
     except OSError as error:
         raise TaskError(f"this boot's history could not be written to {folder}: {error.strerror}") from None
@@ -184,6 +232,30 @@ def promql(request: Json, _progress: Progress) -> Json:
     """Ask the owner's Prometheus."""
     asked = request if isinstance(request, dict) else {}
     return ask_prometheus(str(asked.get("url")), str(asked.get("query")), float(str(asked.get("within_s"))))
+
+
+def send(request: Json, _progress: Progress) -> Json:
+    """Pass one notice on to one address of IDLEWATCH_NOTIFY."""
+    telling.hush()
+    return telling.send(assembly.addresses_of(_here()), request)
+
+
+def tmux(request: Json, _progress: Progress) -> Json:
+    """Show one notice in tmux."""
+    return telling.show_in_tmux(request)
+
+
+def beat(_request: Json, _progress: Progress) -> Json:
+    """Leave a sign of life on the volume."""
+    here = _here()
+    return heartbeat.write(here, here.loaded.settings.heartbeat_every.total_seconds())
+
+
+def ping(_request: Json, _progress: Progress) -> Json:
+    """Give a sign of life to the address that is set."""
+    telling.hush()
+    here = _here()
+    return heartbeat.ping(here, here.loaded.settings.heartbeat_url.get_secret_value())
 
 
 def _head(here: Assembly) -> Mapping[str, Json]:
@@ -208,5 +280,9 @@ TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "archive": archive,
     "command": command,
     "promql": promql,
+    "send": send,
+    "tmux": tmux,
+    "heartbeat": beat,
+    "ping": ping,
 }
 """What `idlewatch _task NAME` can be asked for."""
