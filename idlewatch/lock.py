@@ -109,9 +109,9 @@ def _locked(state_dir: Path) -> int:
     return descriptor
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, within_s: float = _TRY_FOR_S) -> None:
     """Take the lock; whoever looks whether a daemon lives has it for an instant, so once is not enough."""
-    gives_up_s = time.monotonic() + _TRY_FOR_S
+    gives_up_s = time.monotonic() + within_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
