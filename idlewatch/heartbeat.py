@@ -56,7 +56,10 @@ def ping(here: Assembly, url: str) -> Json:
     the end. Raises TaskError where the daemon does not tick.
     """
     _fresh(here, ended_too=False)
-    why = exchanged("GET", url, {"User-Agent": f"idlewatch/{__version__}"}).get("why")
+    try:
+        why = exchanged("GET", url, {"User-Agent": f"idlewatch/{__version__}"}).get("why")
+    except TaskError:  # asked to end, because the time for it is over
+        why = "it did not answer in time"
     return {"failed": [] if why is None else [f"the address of the heartbeat takes no sign of life: {why}"]}
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from idlewatch import assembly, log_writer, login
+from idlewatch import assembly, heartbeat, log_writer, login
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background, Errand
 from idlewatch.daemon import Actions, Daemon, Tick
@@ -40,9 +40,12 @@ from idlewatch.winding_up import WindUp
 log = structlog.get_logger()
 
 DESCRIBE, LOOK_BACK, ARCHIVE, HOOKS, AFTER_START = "describe", "look_back", "archive", "hooks", "after_start"
+HEARTBEAT, PING = "heartbeat", "ping"
 _DESCRIBE_EVERY_S = 6 * 3600.0
 _ARCHIVE_EVERY_S = 3600.0
 _HOOKS_EVERY_S = 3600.0
+_FIRST_BEAT_S = 10.0
+"""A sign of life is drawn from what the first ticks have shown."""
 _LOOK_BACK_S = 15 * 60.0
 """The longest window of any judge."""
 
@@ -201,7 +204,24 @@ def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
     if here.volume:
         archive = Errand(name=ARCHIVE, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True)
         errands += [Errand(name=LOOK_BACK), archive]
-    return errands
+    return errands + (_signs_of_life(here) if _acts(here) else [])
+
+
+def _signs_of_life(here: Assembly) -> list[Errand]:
+    settings = here.loaded.settings
+    every_s = settings.heartbeat_every.total_seconds()
+    names = [HEARTBEAT] if here.volume else []
+    names += [PING] if settings.heartbeat_url else []
+    return [
+        Errand(
+            name=name,
+            first_after_s=min(every_s, _FIRST_BEAT_S),
+            every_s=every_s,
+            silent_limit_s=heartbeat.WITHIN_S,
+            at_end=name == HEARTBEAT,
+        )
+        for name in names
+    ]
 
 
 def _acts(here: Assembly) -> bool:
@@ -262,6 +282,8 @@ class _Knowledge:
                 "no save": self._unsaved,
                 "RunPod's API": self._refused(),
                 "history": self._failed(ARCHIVE),
+                "heartbeat": self._failed(HEARTBEAT),
+                "heartbeat address": self._listed(PING, "failed"),
                 "hooks": self._listed(HOOKS, "refused"),
                 "after-start hooks": self._listed(AFTER_START, "failed"),
                 **self.found_here(),
