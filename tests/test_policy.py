@@ -54,9 +54,11 @@ class Life:
     refusal: str | None = None
     spent_usd: float | None = None
     working: bool = False
+    observing: bool = False
     state: State = field(init=False)
     log: list[tuple[float, Decision]] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.state = policy.started(self.now_s)
@@ -71,10 +73,12 @@ class Life:
             refusal=self.refusal,
             spent_usd=self.spent_usd,
             working=self.working,
+            observing=self.observing,
         )
         seen = findings or (finding(self.now_s), finding(self.now_s, signal="gpu"))
         self.state, decision = policy.decide(self.state, seen, moment, self.limits)
         self.alarms += [alarm.name for alarm in decision.alarms]
+        self.told += [alarm.text for alarm in decision.alarms]
         if decision.action is not Action.WAIT:
             self.log.append((self.now_s, decision))
         self._carry_out(decision)
@@ -285,14 +289,80 @@ def test_a_pod_that_must_not_be_stopped_is_never_warned_and_says_so_once() -> No
     assert "Serverless" in life.tick().reason
 
 
-def test_observe_would_stop_once_an_idle_stretch() -> None:
-    life = Life(stop_answer=Outcome(action=Action.STOP, ok=True, reason="observing", observed=True))
+def observer(**changes: object) -> Life:
+    observed = Outcome(action=Action.STOP, ok=True, reason="observing", observed=True)
+    return replace(Life(stop_answer=observed, observing=True), **changes)  # type: ignore[arg-type]
+
+
+def test_observe_would_stop_once_an_idle_stretch_and_then_says_so_quietly() -> None:
+    life = observer()
     life.until(Action.STOP)
     life.quiet(9000)
     assert life.actions().count(Action.STOP) == 1
+    assert life.tick().reason.startswith("would have stopped it (nothing used this Pod for ")
+    assert life.tick().reason.endswith("); only observing")
     life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE))
+    used_s = life.now_s
+    assert life.until(Action.WARN) - used_s == pytest.approx(1800, abs=3 * TICK_S), "no back-off: nothing failed"
     life.quiet(8000)
     assert life.actions().count(Action.STOP) == 2
+
+
+def test_observe_would_stop_once_for_a_request_and_again_for_the_next() -> None:
+    life = observer(request=StopRequest(who="ann", warn_for_s=30, asked_s=1.0))
+    life.quiet(9000)
+    assert life.actions() == [Action.WARN, Action.SAVE, Action.STOP]
+    assert life.tick().reason == "would have stopped it (asked for by ann); only observing"
+    life.request = StopRequest(who="ann", warn_for_s=30, asked_s=2.0)
+    life.quiet(60)
+    assert life.actions()[3:] == [Action.WARN, Action.SAVE, Action.STOP]
+    life.request = None
+    life.quiet(60)
+    assert life.state.observed == ()
+
+
+def test_observe_would_stop_once_for_each_ceiling_however_the_request_before_it_ended() -> None:
+    life = observer(limits=replace(LIMITS, max_uptime_s=3600, budget_usd=10), spent_usd=0.0)
+    life.quiet(9000)
+    causes = [decision.cause for _, decision in life.log if decision.action is Action.STOP]
+    assert causes == [Cause.IDLE, Cause.CEILING]
+    assert "IDLEWATCH_MAX_UPTIME" in life.tick().reason
+    life.request = StopRequest(who="ann", warn_for_s=30, asked_s=1.0)
+    life.until(Action.WARN)
+    life.request = None
+    assert life.tick().reason == "the request to stop was taken back", "and the ceiling is not told again"
+    life.spent_usd = 11.0
+    life.quiet(9000)
+    stops = [decision for _, decision in life.log if decision.action is Action.STOP]
+    assert len(stops) == 3
+    assert "IDLEWATCH_BUDGET_USD" in stops[-1].reason
+
+
+def test_everything_that_observe_says_is_what_would_be() -> None:
+    life = observer(limits=replace(LIMITS, max_uptime_s=4 * 3600))
+    reasons = [life.tick().reason for _ in range(3200)]
+    assert any("would save in 4m" in reason for reason in reasons)
+    assert any("would then be saved and stopped" in text for text in life.told)
+    for deed in ("saves in", "saving", "asking", "is then saved", "tried again"):
+        assert not [text for text in [*reasons, *life.told] if deed in text], deed
+
+
+@pytest.mark.parametrize("failed", ["save", "stop"])
+def test_what_is_tried_again_says_what_failed(failed: str) -> None:
+    life = Life(save_ok=failed != "save", stop_answer=Outcome(action=Action.STOP, ok=False, reason="HTTP 503"))
+    life.until(Action.SAVE if failed == "save" else Action.STOP)
+    what = "save failed: disk full" if failed == "save" else "stop failed: HTTP 503"
+    assert life.tick().reason.startswith(f"{what}; tried again in ")
+
+
+def test_a_ceiling_takes_over_from_a_request_that_is_taken_back() -> None:
+    life = Life(limits=replace(LIMITS, max_uptime_s=3600), request=StopRequest(who="ann", warn_for_s=5000))
+    life.quiet(3500)
+    assert life.state.cause is Cause.REQUEST
+    life.request = None
+    life.tick()
+    assert (life.state.cause, life.state.phase) == (Cause.CEILING, Phase.WARNED)
+    assert "IDLEWATCH_MAX_UPTIME" in life.state.why
 
 
 def test_a_ceiling_beats_evidence_and_holds_but_not_the_save() -> None:
