@@ -264,10 +264,14 @@ def words(here: Assembly, wall: Callable[[], datetime]) -> Words:
 def task_starter(
     environment: Mapping[str, str] | None = None,
 ) -> Callable[[str, Json, float, float], Task]:
-    """What starts a task by its name, with its request, the instant, and how long it may be silent."""
+    """
+    What starts a task by its name, with its request, the instant, and how long it may be silent.
+
+    Nothing is imported from the current folder: it may lie on the volume, where others write, and which may hang.
+    """
 
     def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
-        command = [sys.executable, "-m", "idlewatch", "_task", name]
+        command = [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", "idlewatch", "_task", name]
         return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
 
     return start_task

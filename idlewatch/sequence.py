@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from idlewatch import checkpoints, trees
+from idlewatch import checkpoints, places, trees
 from idlewatch.assembly import Assembly
 from idlewatch.ending import end_jobs
 from idlewatch.errors import Refused, SignalError, SnapshotError
@@ -24,7 +24,7 @@ from idlewatch.model import Cause, Json
 from idlewatch.pod_hooks import Ran, hook_folder, hooks_for
 from idlewatch.policy import ASKED_TAIL_S
 from idlewatch.settings import OnSaveFailure
-from idlewatch.snapshot import SaveRequest, be_gentle, measure_loss
+from idlewatch.snapshot import SaveRequest, be_gentle, measure_loss, read_mounts
 from idlewatch.snapshot import save as save_now
 
 Progress = Callable[[Json], None]
@@ -117,7 +117,9 @@ class EndSequence:
     # ---------------------------------------------------------------- hooks
 
     def _refuse_what_will_fail(self) -> None:
-        """A required hook that must not run fails the save before anything is asked of anybody."""
+        """What makes the save fail in any case is told before anything is asked of anybody."""
+        if self._wanted.save is not None and not self._goes_on:
+            self._request()
         folder = hook_folder(self._here)
         stages = (Stage.BEFORE_SAVE, Stage.AFTER_SAVE, Stage.BEFORE_STOP)
         refused = [h for stage in stages for h in hooks_of(stage, folder) if h.required and h.refused]
@@ -228,7 +230,11 @@ class EndSequence:
     def _request(self) -> SaveRequest:
         if self._wanted.save is None:
             raise SnapshotError("not a request for a save")
-        return SaveRequest.from_json(self._wanted.save)
+        request = SaveRequest.from_json(self._wanted.save)
+        away = places.leads_away(request.volume, read_mounts())
+        if away:
+            raise SnapshotError(away)
+        return request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

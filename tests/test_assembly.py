@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from idlewatch import assembly
+from idlewatch.model import Json
 from idlewatch.settings import Source, load, settings_record
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
+from tests.whole_path import comes
 
 
 def here(**variables: str) -> assembly.Assembly:
@@ -39,3 +43,20 @@ def test_jupyters_secrets_reach_the_signal_and_neither_the_record_nor_a_repr(tmp
     told = repr(pod) + repr(place) + str(settings_record(place.loaded))
     assert "sekret" not in told
     assert "hunter2" not in str(settings_record(place.loaded)) + repr(pod)
+
+
+def test_a_task_imports_nothing_from_the_folder_that_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "idlewatch").mkdir()
+    (tmp_path / "idlewatch/__main__.py").write_text("raise SystemExit(3)")
+    (tmp_path / "idlewatch/__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    request: Json = {"url": "http://127.0.0.1:1", "query": "up", "within_s": 5}
+    task = assembly.task_starter()("promql", request, 0.0, 60.0)
+    try:
+        assert comes(lambda: task.poll(0.0) is not None, 60)
+        end = task.poll(0.0)
+        assert "can't be asked" in str(end and end.error)
+    finally:
+        task.end()

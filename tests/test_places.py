@@ -8,7 +8,7 @@ import pytest
 
 from idlewatch import assembly
 from idlewatch.model import Json
-from idlewatch.places import save_root, survives, volume
+from idlewatch.places import leads_away, save_root, survives, volume
 from idlewatch.settings import Source, load
 from idlewatch.show.status import is_stale, status_lines
 from idlewatch.snapshot.mounts import Mount
@@ -44,9 +44,37 @@ def test_a_folder_on_the_wiped_disk_or_in_memory_does_not_survive() -> None:
     assert not survives(Path("/no-such"), mounts)
 
 
-def test_a_link_to_the_wiped_disk_does_not_survive(tmp_path: Path) -> None:
+def test_links_on_the_wiped_disk_are_followed(tmp_path: Path) -> None:
+    mounts = (ROOT, mount("/no-such/vol"))
+    for name, target in (
+        ("kept", "/no-such/vol/x"),
+        ("wiped", "/no-such"),
+        ("loop", "loop"),
+        ("up", "/no-such/vol/../x"),
+    ):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "twice").symlink_to("kept")
+    assert survives(tmp_path / "kept", mounts)
+    assert survives(tmp_path / "twice/deeper", mounts)
+    assert survives(tmp_path / ".." / tmp_path.name / "kept", mounts)
+    assert not any(survives(tmp_path / name, mounts) for name in ("wiped", "loop", "up", "none"))
+
+
+def test_a_link_on_the_volume_is_not_touched_by_the_daemon_and_found_out_by_the_save(tmp_path: Path) -> None:
+    mounts = (ROOT, mount(str(tmp_path)))
     (tmp_path / "link").symlink_to("/no-such")
-    assert not survives(tmp_path / "link", (ROOT, mount(str(tmp_path))))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "fine").symlink_to("folder")
+    assert survives(tmp_path / "link", mounts)
+    assert "leads to /no-such, which a stop wipes" in str(leads_away(tmp_path / "link", mounts))
+    assert leads_away(tmp_path / "fine", mounts) is None
+    assert leads_away(tmp_path / "folder", mounts) is None
+    assert leads_away(Path("/no-such"), mounts) is None
+
+
+def test_of_two_mounts_on_one_point_the_later_one_counts() -> None:
+    assert survives(Path("/no-such/vol"), (ROOT, mount("/no-such/vol", "tmpfs"), mount("/no-such/vol", "nfs4")))
+    assert not survives(Path("/no-such/vol"), (ROOT, mount("/no-such/vol", "nfs4"), mount("/no-such/vol", "tmpfs")))
 
 
 def test_a_pods_disk_is_wiped_whatever_its_root_looks_like(tmp_path: Path) -> None:
