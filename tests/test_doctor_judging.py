@@ -74,7 +74,7 @@ def healthy() -> dict[str, Seen]:
             "unit": None,
             "enabled": False,
             "starts": ["/post_start.sh"],
-            "image": True,
+            "wiped": [],
             "daemon_pid": 812,
             "namespace": "own",
             "processes": 20,
@@ -168,6 +168,7 @@ SEEN_ROWS: list[tuple[str, str, str, Json, Standing, str]] = [
     ("terminals", "machine", "terminals", [], WARNING, "nobody would hear"),
     ("login", "machine", "login", None, WARNING, "a login shows nothing"),
     ("starter", "machine", "starts", [], WARNING, "started by hand"),
+    ("starter", "machine", "wiped", ["/post_start.sh"], WARNING, "a stop wipes that"),
 ]
 
 

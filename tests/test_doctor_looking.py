@@ -102,7 +102,7 @@ def machine(root: Path) -> dict[str, Any]:
 def test_a_machine_without_anything_of_ours(root: Path) -> None:
     said = machine(root)
     assert said["namespace"] == "own"
-    assert (said["starts"], said["unit"], said["systemd"], said["image"]) == ([], None, False, True)
+    assert (said["starts"], said["unit"], said["systemd"]) == ([], None, False)
     assert (said["login"], said["daemon_pid"], said["terminals"]) == (False, None, [])
     assert "error" in said["cgroup"]
     (root / "proc/2/comm").write_text("kthreadd\n")
@@ -121,7 +121,8 @@ def test_a_machine_without_anything_of_ours(root: Path) -> None:
 def test_what_starts_the_daemon_is_what_names_it(root: Path, file: str, text: str, starts: bool) -> None:  # noqa: FBT001  (a table)
     (root / file).parent.mkdir(parents=True, exist_ok=True)
     (root / file).write_text(text)
-    assert machine(root)["starts"] == ([str(root / file)] if starts else [])
+    said = machine(root)
+    assert said["starts"] == said["wiped"] == ([str(root / file)] if starts else [])
 
 
 def test_a_unit_counts_as_enabled_once_something_wants_it(root: Path) -> None:

@@ -13,6 +13,8 @@ from idlewatch.settings import Mode
 
 _TOLD, _STARTED = Lines(Group.TOLD), Lines(Group.STARTED)
 
+_TEMPLATE = "`idlewatch install` sets up all it can, and prints the one line that only you can put into the template"
+
 
 def told_lines(machine: Seen, channels: Sequence[str]) -> Iterator[Line]:
     """Who would be warned now; `channels` are told by their schemes only, their addresses hold secrets."""
@@ -48,15 +50,13 @@ def started_lines(here: Here, machine: Seen) -> Iterator[Line]:
 
 
 def _daemon(here: Here, pid: Json) -> Line:
-    start = "start it: idlewatch run"
+    start = "`idlewatch install` starts it and keeps it alive; `idlewatch run` runs it here"
     if here.running:
         runs = f" as process {pid}" if pid else ""
         return _STARTED.ok("daemon", f"it runs{runs} and looked {max(0.0, here.age_s):.0f} s ago")
     if pid:
         text = f"it runs as process {pid} but does not tick{_ago(here)}: it hangs, or has just been started"
-        return _STARTED.broken(
-            "daemon", text, f"look again in a minute; if it is still so, end process {pid} and {start}"
-        )
+        return _STARTED.broken("daemon", text, f"look again in a minute; if it is still so, end process {pid}; {start}")
     status = here.status
     if status is None:
         return _STARTED.broken("daemon", "no daemon has watched here since this start: nothing guards this Pod", start)
@@ -78,16 +78,19 @@ def _starter(here: Here, said: Mapping[str, Json]) -> Line:
     """What starts it with the next start of this Pod or machine. Only what names idlewatch counts."""
     hooks = said.get("starts")
     named = [str(path) for path in hooks] if isinstance(hooks, list) else []
+    wiped = said.get("wiped")
+    if named and isinstance(wiped, list) and set(named) <= set(map(str, wiped)):
+        text = f"{', '.join(named)} starts it, but was written since this Pod started: a stop wipes that"
+        return _STARTED.warning("starter", text, _TEMPLATE)
     if named:
         return _STARTED.ok("starter", f"{', '.join(named)} starts it with this Pod")
     if said.get("systemd") and said.get("unit"):
         if said.get("enabled"):
             return _STARTED.ok("starter", f"systemd starts it: {said['unit']}")
         return _STARTED.warning("starter", f"systemd knows {said['unit']}, not enabled", "systemctl enable idlewatch")
-    where = "in /post_start.sh" if said.get("image") else "in the container's start command, or as a systemd unit"
     by_hand = "the daemon that runs was started by hand, and " if here.running else ""
     text = f"{by_hand}nothing starts it with the next start of this Pod"
-    return _STARTED.warning("starter", text, f"start `idlewatch run` {where}")
+    return _STARTED.warning("starter", text, _TEMPLATE)
 
 
 def _count(number: int, what: str) -> str:

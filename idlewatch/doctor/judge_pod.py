@@ -32,7 +32,7 @@ def _kind(here: Here) -> Line:
             "kind", f"nothing here will be stopped: {_before_remedy(here.refusal)}", _remedy(here.refusal)
         )
     text = "no Pod of RunPod's: none of its variables is set here, so nothing can be stopped and nothing is asked"
-    return _SAY.broken("kind", text, "on a laptop try `idlewatch demo`; in a Pod, start idlewatch as README.md says")
+    return _SAY.broken("kind", text, "on a laptop try `idlewatch demo`; in a Pod, `idlewatch install`")
 
 
 def _before_remedy(refusal: str) -> str:

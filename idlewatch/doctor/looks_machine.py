@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from idlewatch.errors import IdlewatchError
 from idlewatch.kernel.terminals import terminal_files
 from idlewatch.login import SCRIPT
@@ -33,7 +35,7 @@ def machine(request: Json, progress: Callable[[Json], None]) -> Json:
 
     `namespace` host or own, `processes`, `others` (those of other users), `hidden` (a /proc that hides them) · `cgroup`
     · `terminals` by name · `login` (the script for login shells is there; None: no folder for it) · `systemd` (it runs
-    here), `unit`, `enabled` · `starts`: files that start idlewatch · `image`: it is one of RunPod's · `daemon_pid`:
+    here), `unit`, `enabled` · `starts`: files that start idlewatch · `wiped`: those a stop wipes · `daemon_pid`:
     who holds the lock, None where nobody does or it can't be seen.
     """
     asked = request if isinstance(request, dict) else {}
@@ -99,7 +101,7 @@ def _starts(root: Path) -> dict[str, Json]:
         "unit": str(unit) if unit else None,
         "enabled": bool(wants),
         "starts": [str(path) for path in _naming(root)],
-        "image": (root / "start.sh").exists(),
+        "wiped": [str(path) for path in _naming(root) if _newer_than_this_start(path)],
         "login": script.exists() if script.parent.is_dir() else None,
     }
 
@@ -112,6 +114,15 @@ def _naming(root: Path) -> Iterator[Path]:
     for path in [*scripts, root / "proc/1/cmdline"]:
         if any("idlewatch" in line and not line.lstrip().startswith("#") for line in _text(path).splitlines()):
             yield path
+
+
+def _newer_than_this_start(path: Path) -> bool:
+    """Whether a file was written since the container's first process began: it is none of the image's."""
+    if path.is_relative_to("/proc"):
+        return False
+    with suppress(OSError, psutil.Error):
+        return path.stat().st_ctime > psutil.Process(1).create_time()
+    return False
 
 
 def lock_holder(lock: Path, proc: Path = Path("/proc")) -> int | None:
