@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,16 @@ from hypothesis import strategies as st
 
 from idlewatch import policy
 from idlewatch.clock import IdleClock, Seen
-from idlewatch.history import History, events_of, reading_from_json, reading_to_json, spans_of, status_of
+from idlewatch.database import StateFolderError
+from idlewatch.history import (
+    History,
+    events_of,
+    reading_from_json,
+    reading_to_json,
+    spans_of,
+    status_of,
+    write_atomically,
+)
 from idlewatch.model import Cause, Json, Phase, Reading
 from idlewatch.verdicts import Span
 
@@ -106,3 +117,94 @@ JSON: st.SearchStrategy[Json] = st.recursive(
 def test_a_reading_comes_back_equal(facts: dict[str, Json], error: str | None, at_s: float) -> None:
     reading = Reading(signal="gpu", at_s=at_s, covers_s=5.0, facts=facts, error=error)
     assert reading_from_json(reading_to_json(reading)) == reading
+
+
+def test_a_state_is_not_remembered_once_a_newer_one_could_not_be_written(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.remember("pod1@100", "s", STATE)
+    assert History(tmp_path).remembered("pod1@100", "s") == STATE
+    whole = {path: path.read_bytes() for path in tmp_path.glob("history.db*")}
+    history.close()
+    (tmp_path / "history.db").unlink()
+    (tmp_path / "history.db").mkdir()
+    with pytest.raises(StateFolderError, match="unable to open"):
+        history.remember("pod1@100", "s", STATE)
+    (tmp_path / "history.db").rmdir()
+    for path, content in whole.items():
+        path.write_bytes(content)
+    after = History(tmp_path)
+    assert after.remembered("pod1@100", "s") is None, "what was seen since is not in it"
+    after.happened("warn", "quiet", at_s=1.0, wall=WALL, facts={})
+    assert after.remembered("pod1@100", "s") is None, "an event makes an old state no newer"
+    after.remember("pod1@100", "s", STATE)
+    assert after.remembered("pod1@100", "s") == STATE
+
+
+def test_what_cannot_be_opened_is_no_damage_and_stays_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "history.db").mkdir()
+    with pytest.raises(StateFolderError):
+        History(tmp_path).happened("warn", "quiet", at_s=1.0, wall=WALL, facts={})
+    assert (tmp_path / "history.db").is_dir()
+    assert not (tmp_path / "history.db.bad").exists()
+
+
+def test_a_database_that_is_held_by_somebody_is_no_damage(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.happened("warn", "quiet", at_s=1.0, wall=WALL, facts={})
+    with closing(sqlite3.connect(tmp_path / "history.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateFolderError, match="locked"):
+            history.happened("save", "quiet", at_s=2.0, wall=WALL, facts={})
+        other.execute("ROLLBACK")
+    history.happened("stop", "quiet", at_s=3.0, wall=WALL, facts={})
+    assert [event["kind"] for event in events_of(tmp_path)] == ["warn", "stop"]
+
+
+def test_a_database_that_is_damaged_while_the_daemon_runs_is_put_aside_with_all_that_belongs_to_it(
+    tmp_path: Path,
+) -> None:
+    history = History(tmp_path)
+    for number in range(50):
+        history.happened("warn", f"{number} " * 500, at_s=1.0, wall=WALL, facts={})
+    history.close()
+    path = tmp_path / "history.db"
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
+    with pytest.raises(StateFolderError, match="malformed"):
+        history.happened("save", "quiet", at_s=2.0, wall=WALL, facts={})
+    history.happened("stop", "quiet", at_s=3.0, wall=WALL, facts={})
+    assert [event["kind"] for event in events_of(tmp_path)] == ["stop"]
+    assert (tmp_path / "history.db.bad").exists()
+
+
+def test_a_database_of_another_format_is_put_aside(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "history.db")) as old:
+        old.execute("PRAGMA user_version = 1")
+        old.execute("CREATE TABLE events (x)")
+    history = History(tmp_path)
+    history.happened("stop", "quiet", at_s=3.0, wall=WALL, facts={})
+    assert (tmp_path / "history.db.bad").exists()
+    assert len(events_of(tmp_path)) == 1
+
+
+def test_a_database_that_somebody_removes_is_begun_anew(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.happened("warn", "quiet", at_s=1.0, wall=WALL, facts={})
+    for path in tmp_path.glob("history.db*"):
+        path.unlink()
+    history.happened("stop", "quiet", at_s=3.0, wall=WALL, facts={})
+    assert [event["kind"] for event in events_of(tmp_path)] == ["stop"]
+
+
+def test_a_damaged_reading_is_left_out_when_judges_look_back(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.saw([Reading(signal="gpu", at_s=1.0), Reading(signal="gpu", at_s=2.0)], WALL)
+    with closing(sqlite3.connect(tmp_path / "history.db", isolation_level=None)) as other:
+        other.execute("UPDATE readings SET reading = 'nothing' WHERE at_s = 1.0")
+    assert [reading.at_s for reading in history.readings_since(0.0)] == [2.0]
+
+
+def test_half_a_file_is_not_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "status.json" / "x").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        write_atomically(tmp_path / "status.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]

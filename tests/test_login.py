@@ -7,6 +7,7 @@ from pathlib import Path
 
 from idlewatch import login
 from idlewatch.model import Activity, Finding, Reading
+from idlewatch.policy import StopRequest
 from idlewatch.record import DaemonRecord
 from tests.fakes import Rehearsed
 from tests.test_daemon import Scripted
@@ -70,6 +71,30 @@ def test_who_logs_in_during_the_warning_is_told_how_to_keep_the_pod(tmp_path: Pa
     daemon(clock, record, Rehearsed(), Scripted()).run(until=lambda: clock.now_s() > 1900)
     assert "being stopped" in words_of(tmp_path)
     assert "idlewatch hold 2h" in words_of(tmp_path)
+    history.close()
+
+
+def test_who_logs_in_while_a_request_or_a_ceiling_stops_the_pod_is_told_what_helps_there(tmp_path: Path) -> None:
+    clock, history, record = watched(tmp_path)
+    request = StopRequest(who="ann", warn_for_s=600)
+    daemon(clock, record, Rehearsed(), Scripted(), request=request).tick()
+    assert "being stopped (asked for by ann); take it back: idlewatch stop --cancel" in words_of(tmp_path)
+    capped = daemon(clock, record, Rehearsed(), Scripted(), IDLEWATCH_MAX_UPTIME="10m", IDLEWATCH_IDLE_AFTER="1m")
+    capped.run(until=lambda: clock.now_s() > 400)
+    assert "raise or unset IDLEWATCH_MAX_UPTIME and restart the daemon" in words_of(tmp_path)
+    assert "hold 2h" not in words_of(tmp_path)
+    history.close()
+
+
+def test_who_logs_in_where_the_daemon_only_observes_is_told_what_would_be(tmp_path: Path) -> None:
+    clock, history, record = watched(tmp_path, IDLEWATCH_MODE="observe")
+    observing = daemon(clock, record, Rehearsed(), Scripted(), observing=True)
+    observing.run(until=lambda: clock.now_s() > 1900)
+    assert "this Pod would be stopped now" in words_of(tmp_path)
+    assert "is being stopped" not in words_of(tmp_path)
+    assert "hold" not in words_of(tmp_path)
+    record.ended()
+    assert "nothing observes this Pod" in words_of(tmp_path)
     history.close()
 
 

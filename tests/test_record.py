@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
 from idlewatch.daemon import Daemon
-from idlewatch.history import History, events_of, status_of
+from idlewatch.history import STATE_MARK, History, events_of, status_of
 from idlewatch.model import Action, Decision, Outcome, PodIdentity
-from idlewatch.policy import Moment
+from idlewatch.policy import Moment, StopRequest
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, daemon_source, load
 from idlewatch.show.status import status_lines
@@ -25,14 +26,25 @@ def watched(state_dir: Path, **variables: str) -> tuple[FastClock, History, Daem
     return clock, history, DaemonRecord(history, clock, loaded, POD)
 
 
-def daemon(clock: FastClock, record: DaemonRecord, actions: Rehearsed, signal: Scripted) -> Daemon:
-    loaded = load([Source(name="environment", variables={})])
+def daemon(
+    clock: FastClock,
+    record: DaemonRecord,
+    actions: Rehearsed,
+    signal: Scripted,
+    *,
+    request: StopRequest | None = None,
+    observing: bool = False,
+    **variables: str,
+) -> Daemon:
+    loaded = load([Source(name="environment", variables=variables)])
     return Daemon(
         clock=clock,
         signals=[signal],
         actions=actions,
         record=record,
-        moment=lambda now_s: Moment(now_s=now_s, uptime_s=now_s),
+        moment=lambda now_s: Moment(
+            now_s=now_s, uptime_s=now_s, request=request, observing=observing, troubles=record.troubles()
+        ),
         limits=loaded.settings.limits(),
     )
 
@@ -99,4 +111,114 @@ def test_an_alarm_that_an_outcome_raises_is_told_too(tmp_path: Path) -> None:
     told = [(event["kind"], event["text"]) for event in events_of(tmp_path)]
     assert ("alarm", "save failed: no space left on the volume") in told
     assert (status_of(tmp_path) or {})["troubles"] == {"save failed": "no space left on the volume"}
+    history.close()
+
+
+class Observed(Rehearsed):
+    def carry_out(self, decision: Decision, now_s: float) -> None:
+        if decision.action in (Action.SAVE, Action.STOP):
+            self._outcome = Outcome(action=decision.action, ok=True, reason="only observing", observed=True)
+
+
+def test_the_timeline_of_a_daemon_that_only_observes_says_what_it_would_have_done(tmp_path: Path) -> None:
+    clock, history, record = watched(tmp_path, IDLEWATCH_MODE="observe")
+    daemon(clock, record, Observed(), Scripted(), observing=True).run(until=lambda: clock.now_s() > 9000)
+    assert [event["kind"] for event in events_of(tmp_path)] == ["would warn", "would save", "would stop"]
+    history.close()
+
+
+def test_why_the_end_sequence_runs_stands_in_status_as_long_as_it_does(tmp_path: Path) -> None:
+    clock, history, record = watched(tmp_path)
+    daemon(clock, record, Rehearsed(), Scripted(), request=StopRequest(who="ann", warn_for_s=600)).tick()
+    assert (status_of(tmp_path) or {})["why"] == "asked for by ann"
+    daemon(clock, record, Rehearsed(), Scripted()).tick()
+    assert (status_of(tmp_path) or {})["why"] is None
+    history.close()
+
+
+def in_the_way(state_dir: Path) -> None:
+    """No file can take the place of a folder that is not empty, and no database be opened: also not by root."""
+    for name in ("history.db", "status.json", "login.txt", "settings.json", "history.db-wal", "history.db-shm"):
+        (state_dir / name).unlink(missing_ok=True)
+        (state_dir / name / "x").mkdir(parents=True, exist_ok=True)
+
+
+def out_of_the_way(state_dir: Path) -> None:
+    for name in ("history.db", "status.json", "login.txt", "settings.json", "history.db-wal", "history.db-shm"):
+        shutil.rmtree(state_dir / name)
+
+
+def test_what_cannot_be_written_is_an_alarm_once_and_is_written_later(tmp_path: Path) -> None:
+    clock, history, record = watched(tmp_path)
+    actions, heard = Rehearsed(), list[str]()
+    watch = daemon(clock, record, actions, Scripted())
+
+    def pass_until(at_s: float) -> None:
+        while clock.now_s() < at_s:
+            heard.extend(alarm.text for alarm in watch.tick().alarms if alarm.name == "state folder")
+            clock.sleep(5.0)
+
+    pass_until(100)
+    in_the_way(tmp_path)
+    pass_until(3000)
+    assert actions.stopped, "the end sequence goes on"
+    assert len(heard) == 1
+    assert f"{tmp_path} can't be written" in heard[0]
+    assert watch.state.troubles["state folder"] == heard[0]
+    out_of_the_way(tmp_path)
+    pass_until(3030)
+    told = [(event["kind"], str(event["text"])) for event in events_of(tmp_path)]
+    kinds = [kind for kind, _ in told]
+    assert kinds[:5] == ["alarm", "warn", "save", "save done", "stop"], "what happened meanwhile"
+    assert "its readings are missing" in dict(told)["not recorded"]
+    assert (status_of(tmp_path) or {})["phase"] != "watching"
+    assert watch.state.troubles["state folder"], "until it could be written for a while"
+    pass_until(3120)
+    assert "state folder" not in watch.state.troubles
+    assert len(heard) == 1
+    history.close()
+
+
+def test_events_that_cannot_be_written_do_not_fill_the_memory(tmp_path: Path) -> None:
+    clock, history, record = watched(tmp_path)
+    daemon(clock, record, Rehearsed(), Scripted()).tick()
+    in_the_way(tmp_path)
+    for number in range(1000):
+        record.happened("hook done", f"number {number}")
+    out_of_the_way(tmp_path)
+    clock.sleep(60.0)
+    record.happened("hook done", "the last")
+    told = [str(event["text"]) for event in events_of(tmp_path)]
+    assert len(told) == 201
+    assert told[0] == "number 801"
+    assert told[-2] == "the last"
+    assert "801 events are missing" in told[-1]
+    history.close()
+
+
+def test_a_folder_that_was_made_again_holds_everything_that_is_written_once(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    given = {"IDLEWATCH_STATE_DIR": str(state_dir)}
+    clock, history = FastClock(), History(state_dir)
+    again: list[bool] = []
+
+    def made_again() -> bool:
+        return again.pop() if again else False
+
+    loaded = load([Source(name="environment", variables=given)])
+    record = DaemonRecord(history, clock, loaded, POD, lambda: "confirmed: idle", made_again=made_again)
+    watch = daemon(clock, record, Rehearsed(), Scripted())
+    watch.tick()
+    state_dir.rename(tmp_path / "removed")
+    state_dir.mkdir()
+    again.append(True)
+    clock.sleep(5.0)
+    watch.tick()
+    clock.sleep(5.0)
+    watch.tick()
+    names = {path.name for path in state_dir.iterdir()}
+    assert {"settings.json", "status.json", "history.db", "login.txt", STATE_MARK} <= names
+    assert "place your holds again" in watch.state.troubles["state folder removed"]
+    assert history.remembered("abc@1", record.settings_key) is not None
     history.close()
