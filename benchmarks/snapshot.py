@@ -97,12 +97,12 @@ TAR = 'tar --format=posix --sparse --xattrs -C "$1" -cf - . | zstd -q -T0 -3 -f 
 OTHERS = {
     "restic": (
         'restic -q -r "$2/restic" init',
-        'cd "$1" && restic -q -r "$2/restic" --cache-dir "$2/../cache" backup . && sync',
+        'cd "$1" && restic -q -r "$2/restic" --cache-dir "$2/../cache" backup .',
         'restic -q -r "$2/restic" --cache-dir "$2/../cache" restore latest --target "$3"',
     ),
     "borg": (
         'borg init -e none "$2/borg"',
-        'cd "$1" && borg create --sparse -C zstd,3 "$2/borg::$(date +%s%N)" . && sync',
+        'cd "$1" && borg create --sparse -C zstd,3 "$2/borg::$(date +%s%N)" .',
         'cd "$3" && borg extract --sparse "$2/borg::$(borg list --short --last 1 "$2/borg")"',
     ),
 }
@@ -129,6 +129,9 @@ def main() -> None:
     """Make the tree, run both in turns, print the table."""
     if sys.argv[1:2] == ["--child"]:
         save_in_child(sys.argv[2], sys.argv[3], incremental="--incremental" in sys.argv)
+        return
+    if sys.argv[1:2] == ["--restore"]:
+        restore_in_child(sys.argv[2], sys.argv[3])
         return
     small = "--small" in sys.argv
     folder = Path(tempfile.mkdtemp(prefix="idlewatch-benchmark-"))
@@ -212,20 +215,24 @@ def second_saves(root: Path, volume: Path, files: int, others: list[str], first:
 def restores(folder: Path, volume: Path, others: list[str]) -> None:
     """Print how long each takes to bring everything back; idlewatch's own proves it first and compares it after."""
     print("restore:")
-    for name, script in {
-        "zstd -dc | tar -x": 'zstd -dc "$2/tar.zst" | tar -x -C "$3" && sync',
-        **{name: OTHERS[name][2] for name in others},
-    }.items():
-        target = folder / "target"
-        target.mkdir()
-        row(name, timed(script, folder, volume, target))
-        shutil.rmtree(target)
-    target.mkdir()
-    began, cpu_began = time.monotonic(), time.process_time()
-    restore(find(volume, "bench"), target)
-    os.sync()
-    figures = {"save_s": time.monotonic() - began, "save_cpu_s": time.process_time() - cpu_began}
-    row("idlewatch restore", {**figures, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+    scripts = {"zstd -dc | tar -x": 'zstd -dc "$2/tar.zst" | tar -x -C "$3" && sync -f "$3"'}
+    scripts |= {name: OTHERS[name][2] for name in others}
+    scripts["idlewatch restore"] = 'exec "$4" -m benchmarks.snapshot --restore "$2" "$3"'
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in scripts}
+    for _ in range(ROUNDS):
+        for name, script in scripts.items():
+            target = folder / "target"
+            target.mkdir()
+            runs[name].append(timed(script, folder, volume, target, sys.executable))
+            shutil.rmtree(target)
+    for name, found in runs.items():
+        row(name, best(found))
+
+
+def restore_in_child(volume: str, target: str) -> None:
+    """Restore once; runs in a process of its own."""
+    restore(find(Path(volume), "bench"), Path(target))
+    subprocess.run(["sync", "-f", target], check=True)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def decoded(raw: bytes) -> pax.Member:
 
 @given(MEMBERS, st.integers(0, 2**62))
 def test_every_member_comes_back_from_its_header(member: pax.Member, size: int) -> None:
+    if member.kind not in {"char", "block"}:
+        member.device = (0, 0)
     if member.kind == "file":
         member.size = member.stored = size
     assert decoded(pax.encode(member)) == member

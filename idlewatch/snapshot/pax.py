@@ -181,8 +181,8 @@ def _prove_sum(block: bytes) -> None:
 
 
 def _octal(field_bytes: bytes) -> int:
-    text = field_bytes.split(b"\0", 1)[0].strip()
-    if not text or text.strip(b"01234567"):
+    text = field_bytes.rstrip(b"\0 ")
+    if not text.isdigit() or b"8" in text or b"9" in text:
         raise SnapshotError("the archive is damaged: a header has a field that is no octal number")
     return int(text, 8)
 
@@ -207,7 +207,7 @@ def decode(block: bytes, extended: bytes = b"") -> Member:
         ctime_ns=_time_ns(records, b"ctime", 0) if b"ctime" in records else None,
         size=_number(records, b"GNU.sparse.realsize", stored) if sparse else stored,
         target=os.fsdecode(records.get(b"linkpath", _text(block[157:257]))),
-        device=(_octal(block[329:337]), _octal(block[337:345])),
+        device=(_octal(block[329:337]), _octal(block[337:345])) if kind in {CHAR, BLOCK} else (0, 0),
         xattrs={_xattr_name(key): value for key, value in records.items() if key.startswith(_XATTR)},
         sparse=sparse,
         stored=stored,
