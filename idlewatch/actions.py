@@ -57,6 +57,7 @@ class PodActions:
         self._began_s = 0.0
         self._events: list[Json] = []
         self._saved: dict[str, Json] = {}
+        self._unsaved: str | None = None
 
     def hear(self, report: Tick) -> None:
         """Have people told what a tick raised; to be called before its decision is carried out."""
@@ -64,14 +65,14 @@ class PodActions:
 
     def carry_out(self, decision: Decision, now_s: float) -> None:
         """Begin what `decision` asks for; CANCEL ends what is under way."""
-        self._announcer.decided(decision, now_s, self._snapshot)
+        self._announcer.decided(decision, now_s, self._snapshot, self._unsaved)
         match decision.action:
             case Action.WARN:
-                self._asked, self._saved = False, {}
+                self._asked, self._saved, self._unsaved = False, {}, None
             case Action.CANCEL:
                 self._call_off(now_s)
             case Action.SAVE:
-                self._saved, wanted = {}, self._wanted(decision)
+                self._saved, self._unsaved, wanted = {}, None, self._wanted(decision)
                 self._ready = self._begin(Action.SAVE, "save", wanted, now_s)
             case Action.STOP:
                 self._ready = self._begin(Action.STOP, "stop", self._why(decision), now_s)
@@ -80,6 +81,8 @@ class PodActions:
         """Return the outcome of what was begun, once."""
         self._announcer.poll(now_s)
         outcome = self._outcome(now_s)
+        if outcome and outcome.action is Action.SAVE and not outcome.ok:
+            self._unsaved = outcome.reason
         if outcome and not self._drill:
             self._announcer.came(outcome, now_s)
         return outcome
@@ -148,6 +151,7 @@ class PodActions:
             "cause": decision.cause.value if decision.cause else None,
             "idle_for_s": decision.idle_for_s,
             "snapshot": self._snapshot,
+            "unsaved": self._unsaved,
             "done": self._saved.get("done"),
         }
 

@@ -51,8 +51,10 @@ class Announcer:
         ]
         self._tell(self._alarms([*report.alarms, *late], now_s), now_s)
 
-    def decided(self, decision: Decision, now_s: float, snapshot: str | None = None) -> None:
-        """Tell a decision that people must know of; `snapshot`: what the stop leaves."""
+    def decided(
+        self, decision: Decision, now_s: float, snapshot: str | None = None, unsaved: str | None = None
+    ) -> None:
+        """Tell a decision that people must know of; `snapshot`: what a stop leaves, `unsaved`: why it has none."""
         words = self._words
         match decision.action:
             case Action.WARN:
@@ -63,7 +65,7 @@ class Announcer:
                 self._tell([words.off(decision)], now_s)
             case Action.STOP if not self._stop_told:
                 self._stop_told = True
-                self._tell([words.stop(decision, snapshot)], now_s)
+                self._tell([words.stop(decision, snapshot, unsaved)], now_s)
 
     def came(self, outcome: Outcome, now_s: float) -> None:
         """Tell what a save came to; a failed one is an alarm, and so is whatever goes wrong with a stop."""

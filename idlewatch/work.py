@@ -132,7 +132,7 @@ def _written(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str
         "idle_for_s": said.get("idle_for_s"),
         "evidence": _evidence(seen),
         "snapshot": said.get("snapshot"),
-        "unsaved": assembly.save_plan(here).impossible,
+        "unsaved": said.get("unsaved") or assembly.save_plan(here).impossible,
         "done": said.get("done"),
         "from_outside": said.get("from_outside"),
         "notebooks": [*open_notebooks(_newest_of_jupyter(here))],

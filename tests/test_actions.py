@@ -152,6 +152,18 @@ def test_the_note_of_a_stop_names_what_was_saved_and_done() -> None:
     assert (note["snapshot"], note["done"]) == ("s1", ["hook x"])
 
 
+def test_a_stop_that_goes_without_its_save_says_so_in_the_note_and_to_people() -> None:
+    pod = Pod(work="raise SnapshotError('disk full')")
+    actions = pod.actions()
+    actions.carry_out(decision(Action.SAVE), 0.0)
+    outcome(actions)
+    actions.carry_out(decision(Action.STOP), 0.0)
+    outcome(actions)
+    assert isinstance(pod.asked[1], dict)
+    assert pod.asked[1]["unsaved"] == "disk full"
+    assert "NOT SAVED: disk full" in pod.people.texts[-1]
+
+
 @pytest.mark.parametrize(
     ("work", "permanent", "retry_s"),
     [

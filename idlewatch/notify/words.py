@@ -96,19 +96,20 @@ class Words:
         facts: dict[str, Json] = {"reason": outcome.reason, "snapshot": outcome.snapshot}
         return self._notice(Kind.SAVED, headline, text, facts, useful_for_s=_SAVED_USEFUL_S)
 
-    def stop(self, decision: Decision, snapshot: str | None) -> Notice:
-        """The stop is asked for."""
+    def stop(self, decision: Decision, snapshot: str | None, unsaved: str | None = None) -> Notice:
+        """The stop is asked for; `unsaved`: why the save failed that it goes without."""
+        lost = None if snapshot else unsaved or self.lost
         usd = self.now.spent_usd
         spent = "" if usd is None else f" It has cost ${usd:.2f} since its start."
         text = _lines(
             f"idlewatch: stopping this Pod now.{spent}",
             f"Why: {short(decision.reason)}",
             f"Saved as {snapshot}; after the next start: idlewatch restore {snapshot}" if snapshot else "",
-            f"NOT SAVED: {short(self.lost)}" if self.lost and not snapshot else "",
+            f"NOT SAVED: {short(lost)}" if lost else "",
             f"While stopped it costs {self.storage}." if self.storage else "",
             "A restart may get no GPU." if self.pod_id else "",
         )
-        facts = {"snapshot": snapshot, "storage": self.storage, "lost": self.lost, **_decided(decision)}
+        facts = {"snapshot": snapshot, "storage": self.storage, "lost": lost, **_decided(decision)}
         return self._notice(Kind.STOP, f"stopping this Pod now: {short(decision.reason)}", text, facts)
 
     def alarm(self, alarm: Alarm, left_out: int) -> Notice:
