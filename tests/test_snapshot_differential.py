@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot import Snapshot, find, restore, snapshots, verify
+from idlewatch.snapshot import Snapshot, find, manifest, restore, snapshots, verify
+from idlewatch.snapshot.manifest import from_manifest, to_manifest
 from tests.snapshot_trees import POD, hostile_tree, saved, state, write
 
 if TYPE_CHECKING:
@@ -166,13 +167,21 @@ def test_a_limit_in_bytes_never_takes_the_newest(root: Path) -> None:
 
 def test_a_file_that_changed_while_the_base_was_written_is_written_again(root: Path) -> None:
     first = saved(root, volume_of(root))
-    manifest = first.archive_path.with_name(f"{first.id}.json")
-    from idlewatch.snapshot.manifest import to_manifest
-
-    manifest.write_bytes(to_manifest(dataclasses.replace(first, changing=("d1/1",))))
+    path = first.archive_path.with_name(f"{first.id}.json")
+    path.write_bytes(to_manifest(dataclasses.replace(first, changing=("d1/1",))))
     second = saved(root, volume_of(root))
     assert second.base == first.id
     assert second.members == 1
+
+
+def test_what_was_gone_already_when_the_base_ended_stays_gone(root: Path) -> None:
+    first = saved(root, volume_of(root))
+    (root / "d1/1").unlink()
+    path = first.archive_path.with_name(f"{first.id}.json")
+    path.write_bytes(to_manifest(dataclasses.replace(first, gone=("d1/1",))))
+    second = saved(root, volume_of(root))
+    assert (second.base, second.gone) == (first.id, ("d1/1",))
+    assert state(brought_back(second, root.parent / "target")) == state(root)
 
 
 @pytest.mark.skipif(not (shutil.which("tar") and shutil.which("zstd")), reason="needs the system's tar and zstd")
@@ -196,13 +205,9 @@ def test_the_text_beside_it_tells_how_to_do_it_by_hand(root: Path) -> None:
 
 def test_an_older_format_is_still_brought_back(root: Path) -> None:
     """Format 1 had no ctimes, no image and no base; a manifest of it lacks these keys."""
-    from idlewatch.snapshot.manifest import from_manifest, to_manifest
-
     first = saved(root, volume_of(root))
     values = json.loads(to_manifest(dataclasses.replace(first, format=1)))
     old = {key: value for key, value in values.items() if key not in {"image", "deleted", "base", "seal"}}
-    from idlewatch.snapshot import manifest
-
     sealed = json.dumps({**old, "seal": manifest._seal(old)}).encode()
     found = from_manifest(sealed, first.archive_path.parent)
     assert (found.image, found.deleted, found.base, found.format) == (None, (), None, 1)
