@@ -27,10 +27,13 @@ EVERY_PATH = [
     "/api/series",
     "/api/timeline",
     "/api/measured?what=loss",
+    "/metrics",
     "/static/page.css",
     "/static/nothing.css",
     "/nothing",
 ]
+HEAVY = "/report"
+"""Starts a process of its own, so it is asked for only where nobody may have it."""
 ACTS: Mapping[str, dict[str, str]] = {
     "/hold": {"for": "2h"},
     "/release": {"id": "1-abc"},
@@ -57,8 +60,8 @@ def test_without_the_token_only_a_bare_health_answer(site: Site) -> None:
     nobody = site.visitor(logged_in=False)
     health = nobody.get("/healthz")
     assert (health.status, health.text) == (200, "ok\n")
-    answers = {nobody.get(path).body for path in EVERY_PATH}
-    assert {nobody.get(path).status for path in EVERY_PATH} == {401}
+    answers = {nobody.get(path).body for path in [*EVERY_PATH, HEAVY]}
+    assert {nobody.get(path).status for path in [*EVERY_PATH, HEAVY]} == {401}
     assert len(answers) == 1  # not even which addresses there are
 
 
@@ -85,6 +88,20 @@ def test_the_token_opens_nothing_but_the_login(site: Site) -> None:
     nobody = site.visitor(logged_in=False)
     assert nobody.get(f"/api/status?token={site.token}").status == 401
     assert nobody.ask("GET", "/", {"authorization": f"Bearer {site.token}"}).status == 401
+
+
+def test_the_metrics_token_reads_metrics_and_nothing_else(site: Site) -> None:
+    nobody, keys = Visitor(site.app), keys_of(site.state_dir)
+    read = nobody.get("/metrics", authorization=f"Bearer {keys.metrics}")
+    assert read.status == 200
+    assert "idlewatch_up 1.0" in read.text
+    for wrong in ("Bearer wrong", f"Bearer {keys.token}", keys.metrics, f"Basic {keys.metrics}"):
+        assert nobody.get("/metrics", authorization=wrong).status == 401
+    others = {
+        nobody.get(path, authorization=f"Bearer {keys.metrics}").status for path in ("/", "/api/status", "/report")
+    }
+    assert others == {401}
+    assert nobody.get(f"/?token={keys.metrics}").status == 401
 
 
 def test_an_old_link_and_its_logins_end_with_a_new_token(site: Site) -> None:
@@ -259,7 +276,7 @@ def test_no_answer_has_a_secret(site: Site) -> None:
     answers = [visitor.get(path) for path in [*EVERY_PATH, "/healthz"]]
     answers += [visitor.post(path, {**form, "csrf": "x"}) for path, form in ACTS.items()]
     whole = "".join(answer.text + str(answer.headers) for answer in answers)
-    assert not any(secret in whole for secret in (keys.token, keys.key.decode(), "sekret"))
+    assert not any(secret in whole for secret in (keys.token, keys.metrics, keys.key.decode(), "sekret"))
 
 
 def test_a_name_from_elsewhere_stays_text(site: Site) -> None:

@@ -21,6 +21,7 @@ from idlewatch.verdicts import Span
 from idlewatch.watch import request_file, stop_request
 from idlewatch.web import charts, pages
 from idlewatch.web.acting import Buttons
+from idlewatch.web.app import page_app
 from idlewatch.web.charts import POINTS, Window
 from idlewatch.web.live import RANGES, Live
 from idlewatch.web.measured import Measured
@@ -339,8 +340,33 @@ def test_what_takes_long_is_measured_once_at_a_time_beside_the_page(tmp_path: Pa
         "failed",
     ]
     assert answers[2]["answer"] == {"total_bytes": 5}
-    assert answers[4]["why"] == "refused: no volume is mounted"
+    assert answers[4]["why"] == "no volume is mounted"
     assert asked == [("loss", "--json")] * 3
+
+
+def test_the_report_is_shown_as_it_is_and_runs_nothing(tmp_path: Path) -> None:
+    async def run(words: Sequence[str]) -> tuple[int, str, str]:
+        assert words[:2] == ("report", "--html")
+        await asyncio.to_thread(Path(words[2]).write_text, "<p>$12</p>")
+        return 0, "", ""
+
+    clock = SetClock()
+    site = Site(tmp_path, clock, page_app(watched(tmp_path, clock), Measured(run)))
+    answer = site.visitor().get("/report")
+    assert answer.text == "<p>$12</p>"
+    policy = answer.headers["content-security-policy"]
+    assert "sandbox" in policy
+    assert "script" not in policy
+
+
+def test_a_report_that_can_t_be_made_says_why(tmp_path: Path) -> None:
+    async def run(_words: Sequence[str]) -> tuple[int, str, str]:
+        return 3, "", "idlewatch: refused: no price is known\n"
+
+    clock = SetClock()
+    site = Site(tmp_path, clock, page_app(watched(tmp_path, clock), Measured(run)))
+    answer = site.visitor().get("/report")
+    assert (answer.status, answer.text) == (409, "refused: no price is known\n")
 
 
 def test_only_what_there_is_can_be_measured(site: Site) -> None:

@@ -25,7 +25,7 @@ from idlewatch.web.security import (
 )
 from tests.web_state import START
 
-KEYS = Keys(token="t" * 43, key=b"k" * 43)
+KEYS = Keys(token="t" * 43, metrics="m" * 43, key=b"k" * 43)
 KEEPER = Gatekeeper(lambda: KEYS)
 RUNPOD = {"host": "abc-8040.proxy.runpod.net"}
 
@@ -33,8 +33,9 @@ RUNPOD = {"host": "abc-8040.proxy.runpod.net"}
 def test_secrets_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
     keys = keys_of(tmp_path)
     assert keys == keys_of(tmp_path)
-    assert len({keys.token, keys.key.decode()}) == 2
-    assert min(len(keys.token), len(keys.key)) >= 43
+    secrets = {keys.token, keys.metrics, keys.key.decode()}
+    assert len(secrets) == 3
+    assert min(map(len, secrets)) >= 43
     assert stat.S_IMODE((tmp_path / "web").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "web").iterdir()} == {0o600}
 
@@ -55,7 +56,7 @@ def test_processes_that_start_together_agree_on_one_secret(tmp_path: Path) -> No
     assert len(set(found)) == 1
 
 
-@pytest.mark.parametrize("name", ["token", "key"])
+@pytest.mark.parametrize("name", ["token", "metrics-token", "key"])
 def test_a_secret_that_others_can_read_is_none(tmp_path: Path, name: str) -> None:
     keys_of(tmp_path)
     (tmp_path / "web" / name).chmod(0o640)
@@ -80,7 +81,9 @@ def test_secrets_are_in_no_repr() -> None:
     session = KEEPER.session(KEEPER.new_session(0.0), 1.0)
     assert session
     shown = repr(KEYS) + repr(session)
-    assert not any(secret in shown for secret in (KEYS.token, KEYS.key.decode(), session.csrf, session.nonce))
+    assert not any(
+        secret in shown for secret in (KEYS.token, KEYS.metrics, KEYS.key.decode(), session.csrf, session.nonce)
+    )
 
 
 def test_two_lists_of_words_never_have_one_signature() -> None:

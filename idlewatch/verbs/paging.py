@@ -65,8 +65,8 @@ def _serve(told: Loaded, host: str, port: int, url: str) -> None:
         limits=settings.limits(),
         hold_max_s=settings.hold_max.total_seconds(),
     )
-    os.nice(_NICE)
     with serving(settings.state_dir, url), _bound(host, port) as bound:
+        os.nice(_NICE)
         say([f"Serving the page at {url}; `idlewatch web --link` prints the link to sign in. Ctrl-C ends it."])
         server = uvicorn.Server(
             uvicorn.Config(

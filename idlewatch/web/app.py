@@ -18,10 +18,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from idlewatch.errors import Refused
+from idlewatch.history import status_of
+from idlewatch.metrics import exposition
 from idlewatch.model import Json
 from idlewatch.web import charts, links, pages
 from idlewatch.web.acting import Buttons
-from idlewatch.web.gate import Gate, Refusals
+from idlewatch.web.gate import METRICS, Gate, Refusals
 from idlewatch.web.keys import Keys, KeysNow
 from idlewatch.web.live import Live, Watched
 from idlewatch.web.measured import Measured
@@ -56,6 +58,8 @@ class Page:
             Route("/api/timeline", self._timeline),
             Route("/api/measured", self._measured_now),
             Route("/static/{name}", self._static),
+            Route("/report", self._report),
+            Route(METRICS, self._metrics),
             Route("/measure", self._measure, methods=["POST"]),
             Route("/logout", self._logout, methods=["POST"]),
             Route(f"/{links.PATH}/{{link}}", self._keep_page),
@@ -68,7 +72,7 @@ class Page:
 
     async def _stop_page(self, request: Request) -> Response:
         status = await run_in_threadpool(self._live.status)
-        return HTMLResponse(pages.stop(request.state.session.csrf, status))
+        return HTMLResponse(pages.stop(request.state.session.csrf, status, self._watched.limits.stop_without_save))
 
     async def _static(self, request: Request) -> Response:
         found = pages.STATIC.get(request.path_params["name"])
@@ -99,6 +103,16 @@ class Page:
                 return JSONResponse(await run_in_threadpool(answer))
             except (ValueError, KeyError, OverflowError) as error:
                 raise HTTPException(400, f"no such window: {error}") from None
+
+    async def _report(self, _request: Request) -> Response:
+        """A page that was made elsewhere: it may carry its style and its pictures, and runs nothing."""
+        policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
+        return HTMLResponse(await self._measured.report(), headers={"Content-Security-Policy": policy})
+
+    async def _metrics(self, _request: Request) -> Response:
+        w = self._watched
+        told = await run_in_threadpool(lambda: exposition(status_of(w.state_dir), w.clock.now_s()))
+        return PlainTextResponse(told, media_type="text/plain; version=0.0.4")
 
     async def _measured_now(self, request: Request) -> Response:
         return JSONResponse(self._measured.answer(request.query_params.get("what", "")))

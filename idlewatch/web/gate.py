@@ -26,7 +26,7 @@ from idlewatch.web.security import (
 
 log = structlog.get_logger()
 
-HEALTH = "/healthz"
+HEALTH, METRICS = "/healthz", "/metrics"
 _SIGN_IN = "Sign in with the link that `idlewatch web --link` prints in this Pod.\n"
 _ONWARD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>idlewatch</title>
 <meta http-equiv="refresh" content="0;{where}"><p><a href="{where}">Go on</a></p></html>
@@ -83,6 +83,9 @@ class Gate:
             return PlainTextResponse(f"refused: {why}\n", 403)
         if path.startswith(f"/{KEEP}/"):
             return None
+        if path == METRICS and "authorization" in headers:
+            fits = self._keeper.metrics_token_fits(headers["authorization"])
+            return None if fits else self._refusals.answer("wrong metrics token")
         return self._of_session(scope, headers)
 
     def _of_session(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:

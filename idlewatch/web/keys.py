@@ -1,5 +1,5 @@
 """
-The page's two secrets: the token of the login link, and the key that everything else is signed with.
+The page's secrets: the token of the login link, one that reads `/metrics` and nothing else, and the key that signs.
 
 Each is a file of the state folder's `web/` that only its owner can read. The state folder is wiped by a stop, so links
 and sessions never outlive this start of the Pod.
@@ -19,15 +19,18 @@ from pathlib import Path
 from idlewatch.errors import Refused
 
 FOLDER = "web"
+METRICS_FILE = "metrics-token"
+"""For `credentials_file` of a Prometheus."""
 _BYTES = 32
 _LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Both secrets; neither is ever shown by a repr."""
+    """All of them; none is ever shown by a repr."""
 
     token: str = field(repr=False)
+    metrics: str = field(repr=False)
     key: bytes = field(repr=False)
 
     def signature(self, purpose: str, *parts: str) -> str:
@@ -39,7 +42,12 @@ class Keys:
 
 def keys_of(state_dir: Path) -> Keys:
     """Return the secrets, made where there are none yet. Raises Refused where they can't be kept for us alone."""
-    return Keys(token=_secret(folder_of(state_dir) / "token"), key=_secret(folder_of(state_dir) / "key").encode())
+    folder = folder_of(state_dir)
+    return Keys(
+        token=_secret(folder / "token"),
+        metrics=_secret(folder / METRICS_FILE),
+        key=_secret(folder / "key").encode(),
+    )
 
 
 def new_token(state_dir: Path) -> Keys:

@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
+from idlewatch.errors import Refused
 from idlewatch.model import Json
 
 VERBS = {"loss": ("loss", "--json"), "snapshots": ("snapshots", "--json")}
 _WITHIN_S = 900.0
+_REPORT_WITHIN_S = 80.0
+"""Less than the 100 s after which RunPod's proxy gives up."""
 
 Runs = Callable[[Sequence[str]], Awaitable[tuple[int, str, str]]]
 """Runs a verb; gives exit status, standard output and standard error."""
@@ -28,6 +33,7 @@ class Measured:
         self._runs = runs or run_verb
         self._answers: dict[str, Json] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._reporting = asyncio.Lock()
 
     def start(self, name: str) -> None:
         """Begin to measure, unless that is under way. Raises KeyError for a name that is none."""
@@ -43,6 +49,20 @@ class Measured:
         told = self._answers.get(name)
         return told if isinstance(told, dict) else {"state": "none"}
 
+    async def report(self) -> str:
+        """Return the report, a page by itself. Raises Refused where there is none."""
+        async with self._reporting:
+            with tempfile.TemporaryDirectory(prefix="idlewatch-") as folder:
+                path = Path(folder) / "report.html"
+                try:
+                    async with asyncio.timeout(_REPORT_WITHIN_S):
+                        status, _, err = await self._runs(("report", "--html", str(path)))
+                except TimeoutError:
+                    raise Refused("the report takes too long; `idlewatch report` writes it in a terminal") from None
+                if status:
+                    raise Refused(_last_words(err))
+                return await asyncio.to_thread(path.read_text)
+
     async def _measure(self, name: str, words: Sequence[str]) -> None:
         try:
             status, out, err = await self._runs(words)
@@ -57,12 +77,17 @@ def _told(status: int, out: str, err: str) -> Json:
     if status:
         return {
             "state": "failed",
-            "why": (err.strip().splitlines() or ["no reason given"])[-1].removeprefix("idlewatch: "),
+            "why": _last_words(err),
         }
     try:
         return {"state": "done", "answer": json.loads(out)}
     except ValueError:
         return {"state": "failed", "why": "its answer is no JSON"}
+
+
+def _last_words(err: str) -> str:
+    last = (err.strip().splitlines() or ["no reason given"])[-1]
+    return last.removeprefix("idlewatch: ").removeprefix("refused: ")
 
 
 async def run_verb(words: Sequence[str]) -> tuple[int, str, str]:

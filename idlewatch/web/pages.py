@@ -62,12 +62,13 @@ def home(csrf: str) -> str:
     return _filled(_PAGE, given)
 
 
-def stop(csrf: str, live: Mapping[str, Json]) -> str:
+def stop(csrf: str, live: Mapping[str, Json], stop_without_save: bool) -> str:  # noqa: FBT001  (a limit of the policy)
     """Return the page that asks whether the Pod is to be stopped; `live` as `Live.status` tells it."""
+    failed = "it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)" if stop_without_save else "it stays up"
     status = mapping(live["status"])
     pod = f"<code>{escape(str(status.get('pod_id') or 'this machine'))}</code>"
     facts = "".join(f"<li>{escape(fact)}</li>" for fact in _facts(live, status))
-    return _filled(_STOP, {"version": _VERSION, "csrf": escape(csrf), "pod": pod, "facts": facts})
+    return _filled(_STOP, {"version": _VERSION, "csrf": escape(csrf), "pod": pod, "facts": facts, "failed": failed})
 
 
 def _facts(live: Mapping[str, Json], status: Mapping[str, Json]) -> list[str]:

@@ -77,6 +77,11 @@ class Gatekeeper:
         """Whether this is the login link's token; takes as long for a wrong one."""
         return hmac.compare_digest(self._keys().token.encode(), given.encode(errors="replace"))
 
+    def metrics_token_fits(self, authorization: str) -> bool:
+        """Whether an `Authorization` header has the token that reads `/metrics`."""
+        wanted = f"Bearer {self._keys().metrics}"
+        return hmac.compare_digest(wanted.encode(), authorization.encode(errors="replace"))
+
     def new_session(self, now_s: float) -> str:
         """Return the cookie's value of a new login; `now_s`: the wall clock, seconds since 1970."""
         until, nonce = str(round(now_s + SESSION_S)), secrets.token_hex(16)

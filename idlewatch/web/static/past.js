@@ -43,8 +43,8 @@
     const day = timeline.to - timeline.from > 20 * 3600 || new Date(timeline.to * 1000).toDateString() !== new Date().toDateString();
     const words = page.at(timeline.from, day) + " to " + page.at(timeline.to, day) + ", a point is " + page.span(series.step_s);
     const more = series.sampled ? "; from evenly spread readings, the lanes are exact" : "";
-    show("window", words + more + ". Drag over a chart to zoom" + (zoom ? ", " : "."),
-      ...(zoom ? [el("button", { type: "button", class: "quiet", "data-range": range }, "back to " + range)] : []));
+    show("window", words + more + (zoom ? ". " : ". Drag over a chart to zoom."),
+      ...(zoom ? [el("button", { type: "button", class: "back", "data-range": range }, "Back to " + range)] : []));
   }
 
   function options(width, height, from, to, more) {
