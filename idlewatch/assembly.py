@@ -7,7 +7,6 @@ Used by `cli` only; the rest is handed what it needs.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from idlewatch.announcing import Announcer, Tells
 from idlewatch.checkpoints import asked_processes
 from idlewatch.durations import format_duration
 from idlewatch.errors import SettingsError
+from idlewatch.interpreter import ours
 from idlewatch.login import SCRIPT
 from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
 from idlewatch.notify import Terminals
@@ -188,7 +188,7 @@ def save_request(here: Assembly, volume: Path, root: Path) -> SaveRequest:
 
 def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:
     """What lies on the Pod's disk because of idlewatch itself."""
-    return (here.loaded.settings.state_dir, root / SCRIPT)
+    return (here.loaded.settings.state_dir, root / SCRIPT, root / "opt/idlewatch", root / "usr/local/bin/idlewatch")
 
 
 def actions(here: Assembly) -> PodActions | ObservedActions:
@@ -271,7 +271,7 @@ def task_starter(
     """
 
     def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
-        command = [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", "idlewatch", "_task", name]
+        command = ours("idlewatch", "_task", name)
         return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
 
     return start_task
@@ -281,5 +281,5 @@ def started_text(here: Assembly) -> str:
     """What the daemon will do here, in one sentence."""
     settings, plan = here.loaded.settings, save_plan(here)
     saved = plan.needless or plan.impossible or f"saves {here.save_root} to {here.volume} first"
-    quiet = format_duration(settings.idle_after.total_seconds())
+    quiet = "a learned time" if settings.learns else format_duration(settings.idle_limit.total_seconds())
     return f"{settings.mode.value}: after {quiet} of quiet; {saved}"

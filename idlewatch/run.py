@@ -25,6 +25,8 @@ from idlewatch.daemon import Actions, Daemon, Tick
 from idlewatch.errors import ProviderRefused, Refused
 from idlewatch.gaps import gap_of
 from idlewatch.history import History
+from idlewatch.host.announced import Announced
+from idlewatch.host.notify_socket import NotifySocket
 from idlewatch.hours import parse_working_hours
 from idlewatch.learning import Learner
 from idlewatch.lock import KeptFolder
@@ -103,8 +105,10 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
         known.found_here = lambda: {**record.troubles(), **acting.troubles()}
         _show_at_login(here)
         log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
-        daemon = _daemon(here, clock, watched, acting, record, history, known)
+        systemd = NotifySocket(here.loaded.sources[0].variables)
+        daemon = _daemon(here, clock, watched, acting, record, history, known, systemd)
         _run_to_its_end(daemon, clock)
+        systemd.stopping()
         WindUp(here, clock, daemon, record, background, acting).run(ending_of(clock.sender))
 
 
@@ -116,6 +120,7 @@ def _daemon(
     record: DaemonRecord,
     history: History,
     known: _Knowledge,
+    systemd: NotifySocket,
 ) -> Daemon:
     """The daemon, with what an earlier one of this start left in the history."""
     state = history.remembered(here.pod.boot_key, record.settings_key)
@@ -123,7 +128,9 @@ def _daemon(
         clock=clock,
         signals=signals,
         actions=actions,
-        record=_KeptAndHeard(record, actions, known.learner),
+        record=Announced(
+            _KeptAndHeard(record, actions, known.learner), systemd, here.loaded.settings.interval.total_seconds()
+        ),
         moment=_moments(here, clock, known, record),
         limits=here.loaded.settings.limits(),
         state=state,

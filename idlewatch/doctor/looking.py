@@ -8,13 +8,13 @@ deadline is asked to end, then ended hard, and never waited for: what hangs in t
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from idlewatch.errors import TaskError
+from idlewatch.interpreter import ours
 from idlewatch.model import Json
 from idlewatch.tasks import Task, TaskEnd
 
@@ -53,7 +53,7 @@ def looker(environment: Mapping[str, str]) -> StartLook:
     """What starts a look as a child process that has this environment."""
 
     def start(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
-        command = [sys.executable, "-P", "-m", "idlewatch.doctor.child", name]
+        command = ours("idlewatch.doctor.child", name)
         return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
 
     return start

@@ -13,13 +13,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
 from idlewatch.errors import SignalError
 from idlewatch.gpu import REOPEN
 from idlewatch.gpu.line import Poll, parsed
+from idlewatch.interpreter import ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ class GpuReader:
         start_s: float = 30.0,
     ) -> None:
         # -P: a pynvml.py in the folder that the daemon was started from must not be taken for the real one.
-        own = [sys.executable, "-P", "-m", "idlewatch.gpu.child", str(poll_s), *(["--gpm"] if gpm else [])]
+        own = ours("idlewatch.gpu.child", str(poll_s), *(["--gpm"] if gpm else []))
         self._argv = list(argv or own)
         self._silent_s = SILENT_PERIODS * poll_s
         self._grace_s = grace_s
