@@ -7,6 +7,7 @@ is, percent-encoded and as JSON writes it; whatever of the text belongs to one i
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable
@@ -80,7 +81,7 @@ def shown_address(address: str) -> str:
 
 
 def secrets_of_address(address: str) -> set[str]:
-    """What must not be told of an address: all of it, its password, and the parts that look like a key."""
+    """What must not be told of an address: all of it, its password, also as it is sent, and what looks like a key."""
     found = {address} if shown_address(address) != address.strip().rstrip("/") else set()
     found |= {part for part in _SEPARATORS.split(address) if _looks_random(part)}
     try:
@@ -90,9 +91,14 @@ def secrets_of_address(address: str) -> set[str]:
     if parts.scheme in ("http", "https"):  # elsewhere a token may stand in the host's place
         found.discard(parts.hostname or "")
     user, at, _ = parts.netloc.rpartition("@")
-    found |= {user, user.partition(":")[2] or user} if at else set()
+    found |= {user, user.partition(":")[2] or user, _basic(user)} if at else set()
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     return found | {value for name, value in pairs if is_secret_name(name) or _looks_random(value)}
+
+
+def _basic(user: str) -> str:
+    """The name and the password as a header of HTTP's Basic authentication has them (RFC 7617)."""
+    return base64.b64encode(unquote(user).encode()).decode()
 
 
 def is_secret_name(name: str) -> bool:

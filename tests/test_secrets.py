@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import sys
@@ -110,6 +111,7 @@ def test_no_user_info_path_or_query_is_ever_shown(user: str, path: str, query: s
 def test_the_secrets_of_an_address_are_its_password_and_what_looks_like_a_key_but_no_host_and_no_word() -> None:
     found = secrets_of_address(ADDRESS)
     assert {PASSWORD, "tok-987654", ADDRESS} <= found
+    assert base64.b64encode(f"ann:{PASSWORD}".encode()).decode() in found
     assert not found & {"prometheus.example", "9090", "tenant", "http"}
     hook = secrets_of_address("https://hooks.slack.com/services/T024BE7LD/B024BE7LE/x0x1y2z3")
     assert {"T024BE7LD", "B024BE7LE", "x0x1y2z3"} <= hook
