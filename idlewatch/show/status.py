@@ -87,7 +87,7 @@ def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> li
     usd = status.get("spent_usd")
     spent = f" · ${number(usd):.2f} so far" if usd is not None else ""
     idle = format_duration(number(status.get("idle_for_s")))
-    lines = [f"{status.get('phase')} ({mode}) · idle for {idle}{spent}", *_folded(_reason(status), "  ", "  ")]
+    lines = [f"{status.get('phase')} ({mode}) · idle for {idle}{spent}", *_folded(_reason(status), "  ", "  ", most=3)]
     if status.get("phase") in _CAN_BE_KEPT and not observing:
         lines += _folded(to_keep_up(_text(status.get("cause")), _text(status.get("why")) or ""), "  ", "  ")
     if fault:
