@@ -13,7 +13,7 @@ import pytest
 from idlewatch.demo.loopback_api import LoopbackPod
 from tests.whole_path import POD_ID, QUIET_DAEMON, Place, comes, simulated
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SOURCE = Path(__file__).parent / "dead_volume.c"
 VOLUME = "/workspace"
