@@ -32,35 +32,41 @@ WITHIN_S = 30.0
 
 def write(here: Assembly, every_s: float) -> Json:
     """
-    Write the file; `every_s`: how often that is done.
+    Write the file; `every_s`: how often that is done. Returns an object: `failed` lists why it could not be written.
 
-    Raises TaskError where the volume takes no file, or the daemon does not tick.
+    Here as in `ping` a failure is no error: errands that fail are tried ever more seldom, and to those outside a rare
+    sign of life looks like the end. Where the daemon does not tick, nothing is written.
     """
-    status = _fresh(here, ended_too=True)
-    if here.volume is None:
-        raise TaskError(here.no_volume_because)
+    status = status_of(here.loaded.settings.state_dir) or {}
+    if here.volume is None or not (_ticks(status) or status.get("ended") is True):
+        return {"failed": []}
     folder = here.volume / ".idlewatch" / here.pod_name
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(folder / HEARTBEAT, json.dumps(beat(status, every_s), indent=2) + "\n")
     except OSError as error:
-        raise TaskError(f"the heartbeat on {here.volume} could not be written: {error.strerror}") from None
-    return None
+        return {"failed": [f"the sign of life on {here.volume} could not be written: {error.strerror}"]}
+    return {"failed": []}
 
 
 def ping(here: Assembly, url: str) -> Json:
     """
     GET the address, which is a secret. Returns an object: `failed` lists why it was not taken, in words.
 
-    A failure is no error, because errands that fail are tried ever more seldom, and an outsider would take that for
-    the end. Raises TaskError where the daemon does not tick.
+    Where the daemon does not tick, nothing is asked.
     """
-    _fresh(here, ended_too=False)
+    if not _ticks(status_of(here.loaded.settings.state_dir) or {}):
+        return {"failed": []}
     try:
         why = exchanged("GET", url, {"User-Agent": f"idlewatch/{__version__}"}).get("why")
     except TaskError:  # asked to end, because the time for it is over
         why = "it did not answer in time"
     return {"failed": [] if why is None else [f"the address of the heartbeat takes no sign of life: {why}"]}
+
+
+def _ticks(status: Mapping[str, Json]) -> bool:
+    """Whether the daemon shows that it looks at things."""
+    return not is_stale(status, time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def beat(status: Mapping[str, Json], every_s: float) -> dict[str, Json]:
@@ -74,13 +80,3 @@ def beat(status: Mapping[str, Json], every_s: float) -> dict[str, Json]:
         "every_s": every_s,
         "ended": status.get("ended") is True,
     }
-
-
-def _fresh(here: Assembly, *, ended_too: bool) -> Mapping[str, Json]:
-    """What the daemon shows. Raises TaskError where that is old."""
-    status = status_of(here.loaded.settings.state_dir) or {}
-    if ended_too and status.get("ended") is True:
-        return status
-    if is_stale(status, time.clock_gettime(time.CLOCK_BOOTTIME)):
-        raise TaskError("the daemon has not shown for a while that it looks at anything")
-    return status

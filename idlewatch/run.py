@@ -289,7 +289,7 @@ class _Knowledge:
                 "no save": self._unsaved,
                 "RunPod's API": self._refused(),
                 "history": self._failed(ARCHIVE),
-                "heartbeat": self._failed(HEARTBEAT),
+                "heartbeat": self._listed(HEARTBEAT, "failed"),
                 "heartbeat address": self._listed(PING, "failed"),
                 "hooks": self._listed(HOOKS, "refused"),
                 "after-start hooks": self._listed(AFTER_START, "failed"),
