@@ -183,6 +183,10 @@ def save_request(here: Assembly, volume: Path, root: Path) -> SaveRequest:
         root=root,
         skip=own_files(here, root),
         keep=settings.keep_snapshots,
+        max_bytes=settings.save_max_bytes or None,
+        keep_bytes=settings.keep_bytes or None,
+        state_dir=settings.state_dir,
+        excludes=settings.excludes(),
     )
 
 

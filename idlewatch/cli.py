@@ -219,6 +219,9 @@ def _add_saving(added: _Verbs) -> None:
     restore = _add(added, "restore", "saving.restore", "bring a saved copy back", json=True)
     restore.add_argument("id", nargs="?", help="the beginning of its id is enough (default: the newest)")
     restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
+    restore.add_argument(
+        "--only", action="append", default=[], metavar="PATH", help="only this, with all below it; again for more"
+    )
     restore.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
     restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the save, too")
 

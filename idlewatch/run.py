@@ -21,7 +21,7 @@ import structlog
 from idlewatch import assembly, heartbeat, log_writer, login
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background, Errand
-from idlewatch.daemon import Actions, Daemon, Tick
+from idlewatch.daemon import Actions, Daemon, Record, Tick
 from idlewatch.errors import ProviderRefused, Refused
 from idlewatch.gaps import gap_of
 from idlewatch.history import History
@@ -33,6 +33,7 @@ from idlewatch.lock import KeptFolder
 from idlewatch.model import Json, Signal
 from idlewatch.patience import Stakes, restart_usd
 from idlewatch.record import DaemonRecord
+from idlewatch.saving_again import PeriodicSaves
 from idlewatch.settings import Mode, OnSaveFailure
 from idlewatch.shutdown import ending_of
 from idlewatch.stop_requests import Requests
@@ -42,7 +43,9 @@ from idlewatch.winding_up import WindUp
 log = structlog.get_logger()
 
 DESCRIBE, LOOK_BACK, ARCHIVE, HOOKS, AFTER_START = "describe", "look_back", "archive", "hooks", "after_start"
-HEARTBEAT, PING = "heartbeat", "ping"
+HEARTBEAT, PING, NOTE_IMAGE = "heartbeat", "ping", "note_image"
+_NOTE_IMAGE_S = 600.0
+"""A walk over a disk of millions of files says nothing for minutes."""
 _DESCRIBE_EVERY_S = 6 * 3600.0
 _ARCHIVE_EVERY_S = 3600.0
 _HOOKS_EVERY_S = 3600.0
@@ -98,10 +101,10 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
             here.loaded,
             here.pod,
             known.previous_stop,
-            told=lambda: [*acting.told(), *background.told()],
+            told=lambda: [*acting.told(), *background.told(), *known.told()],
             made_again=folder.made_again,
         )
-        known.learner = _learner(here, clock)
+        known.learner, known.saves = _learner(here, clock), _saves(here)
         known.found_here = lambda: {**record.troubles(), **acting.troubles()}
         _show_at_login(here)
         log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
@@ -109,6 +112,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
         daemon = _daemon(here, clock, watched, acting, record, history, known, systemd)
         _run_to_its_end(daemon, clock)
         systemd.stopping()
+        known.close()
         WindUp(here, clock, daemon, record, background, acting).run(ending_of(clock.sender))
 
 
@@ -129,7 +133,7 @@ def _daemon(
         signals=signals,
         actions=actions,
         record=Announced(
-            _KeptAndHeard(record, actions, known.learner), systemd, here.loaded.settings.interval.total_seconds()
+            _KeptAndHeard(record, actions, known.others()), systemd, here.loaded.settings.interval.total_seconds()
         ),
         moment=_moments(here, clock, known, record),
         limits=here.loaded.settings.limits(),
@@ -141,17 +145,17 @@ def _daemon(
 
 
 class _KeptAndHeard:
-    """Each tick is kept and then told, both before what it decided is begun; and it is learned from."""
+    """Each tick is kept and then told, both before what it decided is begun; then others have their turn."""
 
-    def __init__(self, record: DaemonRecord, actions: TellingActions, learner: Learner | None) -> None:
-        self._record, self._actions, self._learner = record, actions, learner
+    def __init__(self, record: DaemonRecord, actions: TellingActions, others: Sequence[Record]) -> None:
+        self._record, self._actions, self._others = record, actions, others
 
     def tick(self, report: Tick) -> None:
         """Keep it, tell it."""
         self._record.tick(report)
         self._actions.hear(report)
-        if self._learner:
-            self._learner.tick(report)
+        for other in self._others:
+            other.tick(report)
 
 
 def _run_to_its_end(daemon: Daemon, clock: MachineClock) -> None:
@@ -201,10 +205,20 @@ def _learner(here: Assembly, clock: MachineClock) -> Learner | None:
     return Learner(settings.state_dir, stakes=stakes, wall=clock.wall, default_s=default_s)
 
 
+def _saves(here: Assembly) -> PeriodicSaves | None:
+    """The saves while the Pod is in use; None where none are wanted, or there is nothing to save or nowhere to."""
+    every_s = here.loaded.settings.save_every.total_seconds()
+    if not every_s or not _acts(here) or here.save_root is None or here.volume is None:
+        return None
+    return PeriodicSaves(assembly.task_starter(), every_s)
+
+
 def _errands(here: Assembly, refusal: str | None) -> list[Errand]:
     errands = []
     if refusal is None:
         errands.append(Errand(name=DESCRIBE, every_s=_DESCRIBE_EVERY_S, silent_limit_s=120.0))
+    if here.save_root is not None:
+        errands.append(Errand(name=NOTE_IMAGE, silent_limit_s=_NOTE_IMAGE_S))
     errands.append(Errand(name=HOOKS, every_s=_HOOKS_EVERY_S))
     if _acts(here):
         errands.append(Errand(name=AFTER_START))
@@ -270,6 +284,7 @@ class _Knowledge:
         self.found_here: Callable[[], Mapping[str, str | None]] = dict
         """Troubles of the daemon's own: its state folder, its ways to tell people."""
         self.learner: Learner | None = None
+        self.saves: PeriodicSaves | None = None
         self._taught = False
 
     def __call__(self, now_s: float) -> Known:
@@ -291,11 +306,26 @@ class _Knowledge:
                 "history": self._failed(ARCHIVE),
                 "heartbeat": self._listed(HEARTBEAT, "failed"),
                 "heartbeat address": self._listed(PING, "failed"),
+                "saves while in use": self.saves.error if self.saves else None,
+                "names of the image": self._failed(NOTE_IMAGE, "deletions are not known"),
                 "hooks": self._listed(HOOKS, "refused"),
                 "after-start hooks": self._listed(AFTER_START, "failed"),
                 **self.found_here(),
             },
         )
+
+    def others(self) -> list[Record]:
+        """Who wants to see each tick beside the record."""
+        return [one for one in (self.learner, self.saves) if one]
+
+    def told(self) -> list[Json]:
+        """What is to be said of the saves while in use, once."""
+        return self.saves.told() if self.saves else []
+
+    def close(self) -> None:
+        """End what is under way."""
+        if self.saves:
+            self.saves.close()
 
     def _teach(self) -> None:
         """Hand over what the volume knows of earlier gaps, once."""
@@ -327,6 +357,6 @@ class _Knowledge:
         error = self._background.errors.get(DESCRIBE)
         return f"a stop may fail: {error}" if isinstance(error, ProviderRefused) else None
 
-    def _failed(self, name: str) -> str | None:
+    def _failed(self, name: str, means: str = "not kept on the volume") -> str | None:
         error = self._background.errors.get(name)
-        return f"not kept on the volume: {error}" if error else None
+        return f"{means}: {error}" if error else None

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from idlewatch import assembly, gaps, heartbeat, notes, pod_hooks, recording, telling
+from idlewatch import assembly, gaps, heartbeat, losses, notes, pod_hooks, recording, telling
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled, keys
 from idlewatch.errors import TaskError
@@ -30,6 +30,8 @@ from idlewatch.questions import ask_prometheus, run_command
 from idlewatch.sequence import EndSequence, wanted_of
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.signals import gpu_count
+from idlewatch.snapshot import be_gentle
+from idlewatch.snapshot import save as save_now
 from idlewatch.tasks import Task
 from idlewatch.watch import MachineClock
 
@@ -222,6 +224,25 @@ def _keep_history(here: Assembly, volume: Path) -> Path:
         raise TaskError(f"this boot's history could not be written to {folder}: {error.strerror}") from None
 
 
+def note_image(_request: Json, _progress: Progress) -> Json:
+    """Note the names of the container's image, so that what is deleted later is known."""
+    be_gentle()
+    image = losses.noted_image(_here())
+    return {} if image is None else {"image": image.fingerprint, "late_s": image.late_s}
+
+
+def save_again(_request: Json, progress: Progress) -> Json:
+    """Save while the Pod is in use: no hook runs and nobody is asked for anything. What changes meanwhile is left."""
+    here = _here()
+    if here.save_root is None or here.volume is None:
+        raise TaskError(here.no_volume_because)
+    be_gentle()
+    made = save_now(assembly.save_request(here, here.volume, here.save_root), progress=lambda p: progress(p.as_json()))
+    if made is None:
+        return {"snapshot": None, "text": "nothing that a stop would wipe"}
+    return {"snapshot": made.id, "text": f"saved {made.files} files as {made.id}, {made.archive_bytes / 1e6:.1f} MB"}
+
+
 def command(request: Json, _progress: Progress) -> Json:
     """Ask the owner's command."""
     asked = request if isinstance(request, dict) else {}
@@ -278,6 +299,8 @@ TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "look_back": look_back,
     "describe": describe,
     "archive": archive,
+    "note_image": note_image,
+    "save_again": save_again,
     "command": command,
     "promql": promql,
     "send": send,

@@ -136,3 +136,31 @@ def test_a_volume_that_is_not_there_is_refused(
 def test_no_snapshots_on_a_volume_that_is_there_are_none(disk: Path, capsys: Said) -> None:
     assert main(["snapshots"]) == 0
     assert f"no snapshot of {POD}" in capsys.readouterr().out
+
+
+def test_a_part_of_a_snapshot_can_be_brought_back_alone(disk: Path, capsys: Said) -> None:
+    for name in ("a", "b"):
+        write(disk / f"root/{name}", name)
+    assert main(["save"]) == 0
+    for name in ("a", "b"):
+        (disk / f"root/{name}").unlink()
+    assert main(["restore", "--only", str(disk / "root/a")]) == 0
+    assert ((disk / "root/a").exists(), (disk / "root/b").exists()) == (True, False)
+    capsys.readouterr()
+    assert main(["restore", "--only", "/elsewhere"]) == 3
+    assert "--only /elsewhere does not lie below" in capsys.readouterr().err
+
+
+def test_what_would_be_lost_is_told_by_what_it_is(disk: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = disk / "usr/lib/python3/dist-packages/einops-0.8.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: einops\nVersion: 0.8.0\n")
+    (info / "RECORD").write_text("einops/__init__.py,,\n")
+    write(disk / "big.ckpt", "x" * 5000)
+    assert main(["loss"]) == 0
+    said = capsys.readouterr().out
+    assert "pip: einops 0.8.0" in said
+    assert "5.1 KB" in said
+    monkeypatch.setenv("IDLEWATCH_EXCLUDE", "*.ckpt")
+    assert main(["loss"]) == 0
+    assert "left out on purpose: 5.0 KB of /*.ckpt" in capsys.readouterr().out

@@ -263,3 +263,18 @@ def test_the_last_drill_is_known_again_after_a_start(tmp_path: Path) -> None:
     note.write_text(json.dumps({"at": "2026-11-24T17:03:01+00:00"}))
     answer("look_back", None, tmp_path, pod.settings)
     assert drill_text(in_state_folder(tmp_path / "state")) == "last drill 2026-11-24 17:03 UTC, nothing to save"
+
+
+def test_a_save_while_in_use_runs_no_hook(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, {"IDLEWATCH_VOLUME": str(tmp_path / "volume"), "IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk")})
+    pod.put("before-save/10-a", pod.tell)
+    (tmp_path / "disk").mkdir(exist_ok=True)
+    (tmp_path / "disk/work.txt").write_text("work")
+    said = answer("save_again", None, tmp_path, pod.settings)["result"]
+    assert (said["text"][:12], pod.told()) == ("saved 1 file", [])
+    assert snapshots(tmp_path / "volume", "no-pod")[0].id == said["snapshot"]
+
+
+def test_an_ordinary_folder_has_no_image_to_note(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, {"IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk")})
+    assert answer("note_image", None, tmp_path, pod.settings)["result"] == {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from idlewatch import assembly, notes, recording
+from idlewatch import assembly, losses, notes, recording
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.drilled import LAST_DRILL
@@ -23,7 +23,7 @@ from idlewatch.model import Json
 from idlewatch.places import VOLUME_MOUNTS
 from idlewatch.pod_hooks import hook_folder
 from idlewatch.settings import load, pod_sources
-from idlewatch.snapshot import be_gentle, measure_loss, read_mounts, snapshots
+from idlewatch.snapshot import be_gentle, read_mounts, snapshots
 from idlewatch.snapshot.mounts import Mount
 
 REHEARSED = "drill-note.json"
@@ -106,8 +106,7 @@ def loss(_request: Json, progress: Callable[[Json], None]) -> Json:
     if here.save_root is None:
         return {"needless": True}
     progress({"at": f"walking over {here.save_root}"})
-    skip = [*assembly.own_files(here, here.save_root), *([here.volume] if here.volume else [])]
-    found = measure_loss(here.save_root, skip=skip)
+    found = losses.measured(here)
     return {
         "root": str(here.save_root),
         "bytes": found.total_bytes,

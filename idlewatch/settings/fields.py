@@ -24,8 +24,10 @@ from idlewatch.settings.kinds import (
     HttpAddress,
     Names,
     Share,
+    Size,
     Span,
 )
+from idlewatch.snapshot.excludes import Excludes, excludes_of
 
 PREFIX = "IDLEWATCH_"
 IDLE_AFTER = timedelta(minutes=30)
@@ -34,6 +36,16 @@ IDLE_AFTER = timedelta(minutes=30)
 def _working_hours(value: str) -> str:
     if value:
         parse_working_hours(value)
+    return value
+
+
+def _left_out(value: tuple[str, ...]) -> tuple[str, ...]:
+    excludes_of(leave_out=value)
+    return value
+
+
+def _taken_back(value: tuple[str, ...]) -> tuple[str, ...]:
+    excludes_of(keep=value)
     return value
 
 
@@ -126,6 +138,16 @@ class Settings(BaseSettings):
     """Status, holds, requests and the history of this boot; must not lie on the volume."""
     on_save_failure: OnSaveFailure = OnSaveFailure.KEEP
     """`keep` the Pod up, alarmed, when what a stop would wipe can't be saved; `stop` loses it."""
+    exclude: Annotated[Names, AfterValidator(_left_out)] = ()
+    """Paths and patterns that a save leaves out beside the usual ones, comma-separated: `/data/raw,*.ckpt`."""
+    include: Annotated[Names, AfterValidator(_taken_back)] = ()
+    """Usual rules that are taken back, as `idlewatch loss` names them: `/tmp,.cache/pip`."""
+    save_every: Duration = timedelta(0)
+    """While the Pod is in use, save again after so long, only what changed; `0`: only before a stop."""
+    save_max_bytes: Size = 0
+    """A loss above this fails the save, which then names the most; `0`: no limit. `50GB`"""
+    keep_bytes: Size = 0
+    """How much this Pod's snapshots may weigh on the volume together, the newest stays anyway; `0`: no limit."""
     keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 3
     """How many snapshots of this Pod to keep on the volume; older ones go after a newer one is proven."""
     hooks: AbsolutePath = Path("/etc/idlewatch/hooks")
@@ -176,6 +198,10 @@ class Settings(BaseSettings):
         """Only what `load` found: in a Pod the variables lie in three places, and each must be told by its name."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    def excludes(self) -> Excludes:
+        """What a save leaves out."""
+        return excludes_of(leave_out=self.exclude, keep=self.include)
 
     @property
     def learns(self) -> bool:

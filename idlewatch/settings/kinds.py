@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,19 @@ def _duration_or_auto(value: object) -> object:
 def _share(value: object) -> object:
     """`5%` is 0.05."""
     return float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else value
+
+
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value.strip())
+    if not found:
+        raise ValueError("this is no size; write 20GB, 500MB, or 0 for no limit")
+    return round(float(found[1]) * _SIZES[found[2].lower()])
 
 
 def _names(value: object) -> object:
@@ -90,6 +104,8 @@ Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 """`5%` or `0.05`."""
 Span = Annotated[Duration, AfterValidator(_not_zero)]
 """A duration that can't be off."""
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+"""Bytes; `0` means no limit."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 AutoPath = Annotated[str, AfterValidator(_auto_or_path)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

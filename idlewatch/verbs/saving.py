@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idlewatch import assembly
+from idlewatch import assembly, losses
+from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
-from idlewatch.snapshot import Snapshot, measure_loss
+from idlewatch.snapshot import Loss, Progress, Snapshot
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
@@ -26,17 +27,34 @@ def loss(options: argparse.Namespace) -> bool:
     if here.save_root is None:
         say([json.dumps({"nothing": True}) if options.json else "Nothing: this machine keeps its disk over a stop."])
         return True
-    skip = [here.loaded.settings.state_dir, *([here.volume] if here.volume else [])]
-    found = measure_loss(here.save_root, skip=skip)
+    found = losses.measured(here)
     if options.json:
         say([json.dumps(found.as_json())])
         return True
     where = f"saved to {here.volume} first" if here.volume else f"NOT saved: {here.no_volume_because}"
     say([f"A stop now would wipe {size(found.total_bytes)} in {found.files} files; {where}."])
     say([f"  {size(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])
+    say(_contents(found))
     say([f"  left out on purpose: {size(weight)} of {rule}" for rule, weight, _ in found.excluded if weight])
     say([f"  can't be read: {path}: {why}" for path, why in found.errors[:10]])
+    say([f"  note: {text}" for text in found.notes])
     return True
+
+
+def _contents(found: Loss) -> Iterator[str]:
+    """What it is that would be wiped: packages, models, work that is nowhere else, deletions."""
+    told = found.contents
+    for kind, parts in (("pip", told.pip), ("conda", told.conda), ("apt", told.apt)):
+        if parts:
+            more = f" and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
+            yield f"  {kind}: {', '.join(f'{part.name} {part.detail}' for part in parts[:NAMED])}{more}"
+    for model in told.models[:NAMED]:
+        yield f"  model, on the hub if it still has it: {model.name} ({size(model.disk_bytes)})"
+    for repository in [one for one in told.repositories if one.nowhere_else][:NAMED]:
+        yield f"  work that is nowhere else: {repository.path}"
+    yield from (f"  deleted: {path}" for path in found.deleted[:NAMED])
+    if len(found.deleted) > NAMED:
+        yield f"  … and {len(found.deleted) - NAMED} deleted paths more; --json names them all"
 
 
 def save(_options: argparse.Namespace) -> bool:
@@ -70,10 +88,25 @@ def restore(options: argparse.Namespace) -> bool:
     target = _target(options.into, here.save_root or Path(snapshot.root))
     with _progress_shown(), _helped(target):
         report = bring_back(
-            snapshot, target, dry_run=options.dry_run, overwrite=options.overwrite, progress=_show_progress
+            snapshot,
+            target,
+            dry_run=options.dry_run,
+            only=_below(options.only, Path(snapshot.root)),
+            overwrite=options.overwrite,
+            state_dir=here.loaded.settings.state_dir,
+            progress=_show_progress,
         )
     say([json.dumps(report.as_json())] if options.json else restored_lines(report))
     return not report.in_the_way
+
+
+def _below(wanted: Sequence[str], root: Path) -> list[str] | None:
+    """Paths as they stand in the snapshot: from its root on; None: all of it. Raises Refused for one beside it."""
+    found = [Path(path).expanduser().absolute() for path in wanted]
+    beside = [path for path in found if not path.is_relative_to(root)]
+    if beside:
+        raise Refused(f"--only {beside[0]} does not lie below {root}, which the snapshot was made of")
+    return [str(path.relative_to(root)) for path in found] or None
 
 
 def _chosen(kept: Path, pod_name: str, wanted: str | None) -> Snapshot:
@@ -123,10 +156,12 @@ def _progress_shown() -> Iterator[None]:
             sys.stderr.write("\r\x1b[K")
 
 
-def _show_progress(progress: object) -> None:
-    stage, done = getattr(progress, "stage", ""), getattr(progress, "done_bytes", 0)
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{stage} {size(done)}")
+def _show_progress(progress: Progress) -> None:
+    if not sys.stderr.isatty():
+        return
+    rate = f", {size(progress.bytes_s)}/s" if progress.bytes_s else ""
+    left = f", {format_duration(progress.left_s)} left" if progress.left_s is not None else ""
+    sys.stderr.write(f"\r\x1b[K{progress.stage} {size(progress.done_bytes)}{rate}{left}")
 
 
 def demo(_options: argparse.Namespace) -> bool:
