@@ -2,11 +2,12 @@
 The page in a real Chromium, over a real daemon and RunPod's API on loopback.
 
 Needs Debian's `chromium`, `npm` (axe-core is fetched from its registry) and Python's `playwright`. Screenshots go to
-the folder that IDLEWATCH_TEST_SCREENSHOTS names as it was before the tests began, else to the test's own.
+the folder that SCREENSHOTS names, else to the test's own.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 WITHIN_MS = 30_000.0
+SCREENSHOTS = Path(os.environ["SCREENSHOTS"]) if os.environ.get("SCREENSHOTS") else None
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=WITHIN_MS)
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield chromium
@@ -99,18 +102,18 @@ def watched(tmp_path: Path, browser: Browser) -> Iterator[Watched]:
         pod.start()
         pod.until(lambda: bool(pod.status()))
         with served(pod.state_dir) as page:
-            shots = tmp_path / "screenshots"
-            shots.mkdir()
+            shots = SCREENSHOTS or tmp_path / "screenshots"
+            shots.mkdir(parents=True, exist_ok=True)
             yield Watched(pod, page, browser, shots)
 
 
 def test_signing_in_by_the_link_shows_live_values_and_keeps_the_token_nowhere(watched: Watched) -> None:
     page, token = watched.opened(), keys_of(watched.pod.state_dir).token
-    expect(page.locator("#state")).to_contain_text("Idle for", timeout=WITHIN_MS)
+    expect(page.locator("#state")).to_contain_text("Idle for")
     assert page.url == f"{watched.url}/"
     assert token not in page.content()
     before = page.inner_text("#state")
-    expect(page.locator("#state")).not_to_have_text(before, timeout=WITHIN_MS)
+    expect(page.locator("#state")).not_to_have_text(before)
     expect(page.locator("#signals tr")).to_have_count(1)
     page.go_back()
     assert token not in page.url
@@ -180,6 +183,7 @@ def test_charts_zoom_hover_and_go_back(watched: Watched) -> None:
     expect(page.locator("#lane-says b")).to_contain_text("gpu")
     page.click("[data-range='7d']")
     expect(page.locator("[data-range='7d'][aria-pressed='true']")).to_be_visible()
+    expect(page.locator("#window")).to_contain_text("a point is 21m")
     assert watched.problems == []
 
 

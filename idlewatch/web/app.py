@@ -150,7 +150,7 @@ class Page:
     async def _logout(self, request: Request) -> Response:
         await self._form(request)
         gone = set_cookie(header_map(request.scope), "", 0.0)
-        return PlainTextResponse("Signed out.\n", headers={"Set-Cookie": gone, "Clear-Site-Data": '"cache", "storage"'})
+        return PlainTextResponse("Signed out.\n", headers={"Set-Cookie": gone})
 
     async def _keep_page(self, request: Request) -> Response:
         """Looks, and does nothing: chat programs fetch this."""

@@ -37,11 +37,12 @@
   function drawRoad(live) {
     const status = live.status, road = document.getElementById("road");
     const quiet = live.limits.idle_after_s, warn = live.limits.warn_for_s;
-    road.hidden = !live.running || !quiet;
+    const ending = status.phase !== "watching";
+    road.hidden = !live.running || !quiet || (ending && status.cause !== "idle");
     if (road.hidden) return;
     document.querySelector(".road-quiet").style.flex = quiet + " 0 0";
     document.querySelector(".road-warn").style.flex = Math.max(warn, quiet / 8) + " 0 0";
-    const ending = status.phase !== "watching", left = status.acts_at_s === null ? 0 : status.acts_at_s - nowS();
+    const left = status.acts_at_s === null ? 0 : status.acts_at_s - nowS();
     const done = ending ? 1 : Math.min(1, status.idle_for_s / quiet);
     document.getElementById("quiet-done").style.width = done * 100 + "%";
     document.getElementById("warn-done").style.width = (ending ? Math.min(1, Math.max(0, 1 - left / warn)) * 100 : 0) + "%";

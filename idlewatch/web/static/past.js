@@ -14,6 +14,7 @@
   async function load() {
     clearTimeout(timer);
     const mine = ++asked;
+    press();
     try {
       const [timeline, series] = await Promise.all([page.ask(address("timeline")), page.ask(address("series"))]);
       if (mine !== asked) return;
@@ -36,10 +37,13 @@
     drawEvents(timeline.events);
   }
 
-  function drawHead(timeline, series) {
-    for (const button of document.querySelectorAll("[data-range]")) {
+  function press() {
+    for (const button of document.querySelectorAll(".ranges [data-range]")) {
       button.setAttribute("aria-pressed", String(!zoom && button.dataset.range === range));
     }
+  }
+
+  function drawHead(timeline, series) {
     const day = timeline.to - timeline.from > 20 * 3600 || new Date(timeline.to * 1000).toDateString() !== new Date().toDateString();
     const words = page.at(timeline.from, day) + " to " + page.at(timeline.to, day) + ", a point is " + page.span(series.step_s);
     const more = series.sampled ? "; from evenly spread readings, the lanes are exact" : "";
@@ -173,7 +177,7 @@
   }
 
   function laneSays(name, span, at) {
-    if (!span) { show("lane-says", el("b", {}, name), " " + page.at(at, true) + ": nobody looked"); return; }
+    if (!span) { show("lane-says", el("b", {}, name), " " + page.at(at, true) + (name === "hold" ? ": no hold" : ": nobody looked")); return; }
     const [from, to, verdict, bars, reason, spans] = span;
     const merged = spans > 1 ? " (the strongest of " + spans + " that are too short to be shown)" : "";
     const more = bars && verdict !== "active" ? ", keeps the warning away" : "";
@@ -196,6 +200,7 @@
       zoom = [from + by, to + by];
       if (zoom[1] > Date.now() / 1000) zoom = null;
     }
+    show("window", "Looking…");
     load();
   });
   let width = innerWidth;
