@@ -23,4 +23,4 @@ def while_stopped(pod_id: str | None, volume: Path | None, *, network: bool) -> 
         return "nothing: it has no volume, and its disk is wiped"
     if network:
         return "its network volume's $0.07 per GB a month ($0.05 for what exceeds 1 TB), as while it runs"
-    return "its volume disk's $0.20 per GB a month, twice as much as while it runs, until you terminate it"
+    return "its volume disk's $0.20 per GB a month, twice as much as while it runs"

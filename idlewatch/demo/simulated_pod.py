@@ -179,7 +179,7 @@ def _watch(console: Console, here: Assembly, clock: DemoClock, variables: dict[s
     """Watch until the API has stopped the Pod or a day has passed; returns the reason of the stop."""
     history = History(here.loaded.settings.state_dir)
     narrator = Narrator(console, clock, DaemonRecord(history, clock, here.loaded, here.pod))
-    actions = assembly.pod_actions(here, narrator, environment_with(variables))
+    actions = assembly.pod_actions(here, narrator, environment_with(variables), wall=clock.wall)
     clock.real_time = lambda: actions.busy
     daemon = Daemon(
         clock=clock,

@@ -91,8 +91,9 @@ class Words:
     def saved(self, outcome: Outcome, cause: Cause | None, why: str) -> Notice:
         """A save succeeded, or there was nothing to save."""
         headline = f"{short(outcome.reason)}; the stop is next"
-        use = "Whatever is done in this Pod now keeps it up." if cause in (None, Cause.IDLE) else ""
-        text = _lines(f"idlewatch: {headline}.", use, _sentence(to_keep_up(cause, why)))
+        keep = to_keep_up(cause, why)
+        how = f"Any use of this Pod calls it off; {keep}" if cause in (None, Cause.IDLE) else _sentence(keep)
+        text = _lines(f"idlewatch: {headline}.", how)
         facts: dict[str, Json] = {"reason": outcome.reason, "snapshot": outcome.snapshot}
         return self._notice(Kind.SAVED, headline, text, facts, useful_for_s=_SAVED_USEFUL_S)
 
@@ -205,4 +206,6 @@ def _sentence(clause: str) -> str:
 
 
 def _lines(*parts: str) -> str:
-    return "\n".join(textwrap.fill(part, COLUMNS, subsequent_indent="  ") for part in parts if part)
+    return "\n".join(
+        textwrap.fill(part, COLUMNS, subsequent_indent="  ", break_on_hyphens=False) for part in parts if part
+    )
