@@ -116,6 +116,8 @@ def test_an_alarm_says_what_it_means_and_what_was_left_out() -> None:
     assert "stopped all the same" in words(stops_unsaved=True).alarm(alarm, 0).text.replace("\n  ", " ")
     assert "Left out since it was last told: 4." in words().alarm(alarm, 4).text
     assert "Left out" not in words().alarm(alarm, 0).text
+    near = words().alarm(Alarm(name="ceiling near", text="the budget is used up in less than 15m"), 0)
+    assert "A hold does not help here" in near.text.replace("\n  ", " ")
     said = words().alarm(alarm, 0).as_json()
     assert (said["kind"], said["alarm"], said["reason"]) == ("alarm", "save failed", "disk full")
 

@@ -116,6 +116,8 @@ class Words:
     def alarm(self, alarm: Alarm, left_out: int) -> Notice:
         """Something that people must hear; `left_out`: how often it was kept to ourselves since they last did."""
         means = _MEANS.get(alarm.name, "")
+        if alarm.name == "ceiling near":
+            means = _sentence(to_keep_up(Cause.CEILING, alarm.text))
         if alarm.name == "save failed" and self.stops_unsaved:
             means = f"It is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop); {to_keep_up(None)}"
         again = f"Left out since it was last told: {left_out}." if left_out else ""
