@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
+from typing import Any
 
 from idlewatch import pod
 from idlewatch.errors import Refused, SignalError
@@ -19,7 +21,17 @@ from idlewatch.web.keys import keys_of, new_token
 
 _NICE = 5
 """Whatever is shown may wait; what watches may not."""
-_CONNECTIONS_MAX = 200
+_SERVED: Mapping[str, Any] = {
+    "log_config": None,
+    "access_log": False,  # it would have the token of the login link in it
+    "server_header": False,
+    "proxy_headers": False,  # whoever calls may say anything there
+    "ws": "none",
+    "lifespan": "off",
+    "limit_concurrency": 200,
+    "timeout_graceful_shutdown": 3,
+}
+"""How uvicorn is told to serve."""
 
 
 def web(options: argparse.Namespace) -> bool:
@@ -68,21 +80,8 @@ def _serve(told: Loaded, host: str, port: int, url: str) -> None:
     with serving(settings.state_dir, url), _bound(host, port) as bound:
         os.nice(_NICE)
         say([f"Serving the page at {url}; `idlewatch web --link` prints the link to sign in. Ctrl-C ends it."])
-        server = uvicorn.Server(
-            uvicorn.Config(
-                page_app(watched),
-                log_config=None,
-                access_log=False,  # it would have the token of the login link in it
-                server_header=False,
-                proxy_headers=False,  # whoever calls may say anything there
-                ws="none",
-                lifespan="off",
-                limit_concurrency=_CONNECTIONS_MAX,
-                timeout_graceful_shutdown=3,
-            )
-        )
         with suppress(KeyboardInterrupt):
-            server.run(sockets=[bound])
+            uvicorn.Server(uvicorn.Config(page_app(watched), **_SERVED)).run(sockets=[bound])
 
 
 def _bound(host: str, port: int) -> socket.socket:
