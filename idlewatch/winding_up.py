@@ -81,8 +81,9 @@ class WindUp:
         self.record.take_told()
         self._wait(ends_s)
         self.record.ended(ending.why)
-        self.telling.finish(clock.now_s, clock.rest, self._left_s(ending, ends_s))
         self.background.close(clock.now_s, clock.rest, self._left_s(ending, ends_s))
+        # last: its processes have had all this time, and one that hangs must not cost this boot's history
+        self.telling.finish(clock.now_s, clock.rest, self._left_s(ending, ends_s))
         log.info("ended", because=ending.why)
 
     def _left_s(self, ending: Ending, ends_s: float) -> float:
