@@ -102,7 +102,8 @@ class Question:
 
     task: str
     """The task that asks it."""
-    request: Json
+    request: Json = field(repr=False)
+    """May hold a whole address, with its password."""
     every_s: float
     within_s: float
 

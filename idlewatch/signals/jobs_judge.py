@@ -14,32 +14,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
-from idlewatch.durations import format_duration
-from idlewatch.model import Activity, Finding, Json
+from idlewatch.model import Activity, Finding
 from idlewatch.signals.host_window import HostLimits, Tick, Window
+from idlewatch.signals.proofs import TOLD_MAX, Facts, Lonely, Proof, cores, minutes, number, objects, proven, size
 
 READ_BYTES = 1 << 20
 """What a tool or an agent reads in the window that is progress: of 1 MiB in ten minutes `JUDGING` says so of files."""
 WRITE_BYTES = 4 << 20
 STARTED_IN_LOOKS = 3
 """Looks within the window in which a tool or an agent had started a child."""
-ALONE_S = 3 * 3600.0
-"""One job that is all there is for so long is named once to people."""
-_CLAUSES_MAX = 3
-
-Facts: TypeAlias = Mapping[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class _Clause:
-    """One proof of use, or (without `evidence_s`) what is nearest to one."""
-
-    id: str
-    text: str
-    evidence_s: float
-    ignore: str
 
 
 @dataclass(slots=True)
@@ -64,14 +48,13 @@ class JobsJudge:
 
     def __init__(self, *, limits: HostLimits, alone_s: float) -> None:
         self._limits = limits
-        self._alone_for_s = alone_s
+        self._lonely = Lonely("job", alone_s)
         self._spans: deque[tuple[float, float]] = deque()
         """Instant and length of each look."""
         self._trees: dict[str, _Tree] = {}
         self._tools: dict[str, _Tool] = {}
         self._agents: set[str] = set()
         """IDs of those trees and tools that are AI coding agents' by what they last did."""
-        self._alone: tuple[str, float] | None = None
 
     def finding(self, facts: Facts, at_s: float, covers_s: float) -> Finding:
         """Return the verdict on the facts of one reading. Raises KeyError, TypeError or ValueError on garbage."""
@@ -86,7 +69,7 @@ class JobsJudge:
             self._worded(used, busy, None if unseen is None else str(unseen)),
             seen_from_s=at_s - covers_s,
             seen_to_s=at_s,
-            notice=self._notice(used, at_s),
+            notice=self._lonely.notice(self._only(used), at_s),
         )
 
     def _take_in(
@@ -139,29 +122,29 @@ class JobsJudge:
 
     # ---------------------------------------------------------------- proofs
 
-    def _cpu_in_use(self) -> Iterator[_Clause]:
+    def _cpu_in_use(self) -> Iterator[Proof]:
         for id_, tree in sorted(self._trees.items(), key=lambda item: -item[1].window.mean_cores()):
             newest_s = tree.window.cpu().newest_s
             if newest_s is not None:
-                yield _Clause(id_, self._of_cpu(tree), newest_s, "jobs,host")
+                yield Proof(id_, self._of_cpu(tree), newest_s, "jobs,host")
 
     def _busy_now(self) -> Iterator[str]:
         for tree in self._trees.values():
             if tree.newest.cpu_cores > self._limits.cpu_now_cores:
                 yield f"busy now: {tree.label} {cores(tree.newest.cpu_cores)} of a core"
 
-    def _progress(self) -> Iterator[_Clause]:
+    def _progress(self) -> Iterator[Proof]:
         for id_, tool in self._tools.items():
             at_s, read, written, started = (list(each) for each in zip(*tool.looks, strict=True))
             looks = sum(1 for each in started if each)
             newest_s = max((at for at, *did in tool.looks if any(did)), default=0.0)
             if sum(read) >= READ_BYTES:
-                yield _Clause(id_, f"{tool.label} read {size(sum(read))} in {self._span()}", newest_s, "jobs")
+                yield Proof(id_, f"{tool.label} read {size(sum(read))} in {self._span()}", newest_s, "jobs")
             elif sum(written) >= WRITE_BYTES:
-                yield _Clause(id_, f"{tool.label} wrote {size(sum(written))} in {self._span()}", newest_s, "jobs")
+                yield Proof(id_, f"{tool.label} wrote {size(sum(written))} in {self._span()}", newest_s, "jobs")
             elif looks >= STARTED_IN_LOOKS:
                 newest_s = max(at for at, each in zip(at_s, started, strict=True) if each)
-                yield _Clause(
+                yield Proof(
                     id_, f"{tool.label} started {sum(started):.0f} commands in {self._span()}", newest_s, "jobs"
                 )
 
@@ -173,18 +156,10 @@ class JobsJudge:
 
     # ---------------------------------------------------------------- words
 
-    def _worded(self, used: list[_Clause], busy: list[str], unseen: str | None) -> Finding:
+    def _worded(self, used: list[Proof], busy: list[str], unseen: str | None) -> Finding:
         if used:
-            newest_first = sorted(used, key=lambda clause: -clause.evidence_s)
-            reason = ", ".join(clause.text for clause in newest_first[:_CLAUSES_MAX])
-            more = len(used) - _CLAUSES_MAX
-            return Finding(
-                signal="jobs",
-                activity=Activity.ACTIVE,
-                reason=f"{reason} and {more} more" if more > 0 else reason,
-                evidence_s=newest_first[0].evidence_s,
-            )
-        reason = ", ".join(busy[:_CLAUSES_MAX]) or self._quiet()
+            return proven("jobs", used)
+        reason = ", ".join(busy[:TOLD_MAX]) or self._quiet()
         if unseen is not None:
             reason = f"{reason}; {unseen}, the host signal sees the container's CPU and disk"
         return Finding(signal="jobs", activity=Activity.QUIET, reason=reason, bars=bool(busy), pauses=bool(busy))
@@ -193,21 +168,10 @@ class JobsJudge:
         most = max(self._trees.values(), key=lambda tree: tree.window.mean_cores(), default=None)
         return "no job uses CPU" if most is None else f"no job above its limit; most: {self._of_cpu(most)}"
 
-    def _notice(self, used: list[_Clause], at_s: float) -> str | None:
-        """Return what people must hear of a job that is all there is for hours; nobody forgot an agent that works."""
-        ids = {clause.id for clause in used}
-        if len(ids) != 1 or ids & self._agents:
-            self._alone = None
-            return None
-        clause = used[0]
-        since_s = at_s if self._alone is None or self._alone[0] != clause.id else self._alone[1]
-        self._alone = (clause.id, since_s)
-        if at_s - since_s <= self._alone_for_s:
-            return None
-        return (
-            f"{clause.text}: the only job for more than {format_duration(self._alone_for_s)}; "
-            f"if that is no work: IDLEWATCH_IGNORE={clause.ignore}"
-        )
+    def _only(self, used: list[Proof]) -> Proof | None:
+        """The one job that there is; nobody forgot an agent that works."""
+        ids = {proof.id for proof in used}
+        return used[0] if len(ids) == 1 and not ids & self._agents else None
 
 
 def _label(one: Facts) -> str:
@@ -218,33 +182,3 @@ def _tick(at_s: float, span_s: float, cpu_cores: float) -> Tick:
     return Tick(
         at_s=at_s, span_s=span_s, cpu_cores=cpu_cores, network_bytes_per_s=0.0, disk_bytes_per_s=None, memory_mib=None
     )
-
-
-def objects(value: Json) -> Iterable[Facts]:
-    """Return a list of objects. Raises TypeError where it is none."""
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise TypeError("facts that are no list of objects")
-    return [each for each in value if isinstance(each, dict)]
-
-
-def number(value: Json) -> float:
-    """Return a fact as a number. Raises TypeError where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number")
-    return float(value)
-
-
-def cores(used: float) -> str:
-    """Return CPU for people."""
-    percent = used * 100
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} KB"
-
-
-def minutes(seconds: float) -> str:
-    """Return a span for people."""
-    return f"{seconds / 60:.0f} min"

@@ -16,73 +16,32 @@ Facts of a reading:
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from idlewatch.model import Activity, Finding, Reading
-from idlewatch.signals.transfers_judge import ALONE_S, TransfersJudge
+from idlewatch.signals.of_tables import Kernel, TablesSignal
+from idlewatch.signals.proofs import ALONE_S
+from idlewatch.signals.transfers_judge import TransfersJudge
 from idlewatch.signals.transfers_look import LeavesHere, TransfersLook, leaves_here
 
 if TYPE_CHECKING:
     from idlewatch.kernel import Tables
+    from idlewatch.model import Finding
+    from idlewatch.signals.proofs import Facts
 
 
-class Kernel(Protocol):
-    """Where processes and sockets come from: `kernel.KernelTables`, or a test."""
-
-    def at(self, now_s: float) -> Tables:
-        """Processes and sockets, some seconds old at most."""
-        ...
-
-
-class TransfersSignal:
+class TransfersSignal(TablesSignal):
     """Bytes by process and growing files."""
 
     name = "transfers"
-    refines = True
 
     def __init__(self, *, kernel: Kernel, leaves: LeavesHere = leaves_here, alone_s: float = ALONE_S) -> None:
         """`leaves`: which connections go to another machine; `alone_s`: when people are told of a lone hum."""
-        self._kernel, self._look = kernel, TransfersLook(leaves)
-        self._judge = TransfersJudge(alone_s=alone_s)
-        self._newest: Reading | None = None
-        self._found: tuple[float, Finding] | None = None
+        super().__init__(kernel)
+        self._look, self._judge = TransfersLook(leaves), TransfersJudge(alone_s=alone_s)
 
-    def read(self, now_s: float) -> Reading:
-        """
-        Return what was moved since the last pass over the kernel's tables; the same again until the next.
+    def _facts(self, tables: Tables, covers_s: float) -> Facts:
+        del covers_s
+        return self._look.facts(tables)
 
-        Touches /proc only, and there no file that another file system could hang. Raises SignalError where /proc
-        shows no process.
-        """
-        tables, before = self._kernel.at(now_s), self._newest
-        if before is not None and tables.at_s <= before.at_s:
-            return before
-        covers_s = 0.0 if before is None else tables.at_s - before.at_s
-        facts = self._look.facts(tables)
-        self._newest = Reading(signal=self.name, at_s=tables.at_s, covers_s=covers_s, facts=facts)
-        return self._newest
-
-    def judge(self, reading: Reading) -> Finding:
-        """Return what is being moved, or that nothing is."""
-        if reading.absent is not None:
-            return Finding(signal=self.name, activity=Activity.ABSENT, reason=reading.absent)
-        if reading.error is not None:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
-        if reading.covers_s <= 0:
-            return Finding(
-                signal=self.name, activity=Activity.UNKNOWN, reason="nothing to compare the first reading with"
-            )
-        if self._found is None or reading.at_s > self._found[0]:
-            self._found = reading.at_s, replace(self._judged(reading), signal=self.name)
-        return self._found[1]
-
-    def _judged(self, reading: Reading) -> Finding:
-        try:
-            return self._judge.finding(reading.facts, reading.at_s, reading.covers_s)
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"facts that make no sense: {error}"
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reason)
-
-    def close(self) -> None:
-        """Nothing was started."""
+    def _judged(self, facts: Facts, at_s: float, covers_s: float) -> Finding:
+        return self._judge.finding(facts, at_s, covers_s)

@@ -10,12 +10,11 @@ enough, also with gaps. What a tool writes may be its progress bar (0.6 MB in te
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
-from idlewatch.durations import format_duration
-from idlewatch.model import Activity, Finding, Json
+from idlewatch.model import Activity, Finding
+from idlewatch.signals.proofs import ALONE_S, TOLD_MAX, Facts, Lonely, Proof, minutes, number, objects, proven, size
 from idlewatch.signals.transfers_look import CONNECTIONS, FILE, TOOL_CONNECTIONS, TOOL_READS, TOOL_WRITES, TRANSCRIPT
 
 WINDOW_S = 600.0
@@ -33,10 +32,6 @@ FLOOR_BYTES = {
     TRANSCRIPT: 16 << 10,
 }
 """Moved within the window, by kind."""
-ALONE_S = 3 * 3600.0
-_CLAUSES_MAX = 3
-
-Facts: TypeAlias = Mapping[str, Json]
 
 
 @dataclass(slots=True)
@@ -51,28 +46,17 @@ class _Mover:
         return sum(count for _, _, count in self.looks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Clause:
-    """One proof that something is being moved."""
-
-    id: str
-    text: str
-    evidence_s: float
-    is_bulk: bool
-
-
 class TransfersJudge:
     """Remembers what each mover moved in the last ten minutes."""
 
     def __init__(self, *, alone_s: float = ALONE_S) -> None:
-        self._alone_for_s = alone_s
+        self._lonely = Lonely("transfer", alone_s)
         self._movers: dict[str, _Mover] = {}
         self._spans: deque[tuple[float, float]] = deque()
-        self._alone: tuple[str, float] | None = None
 
     def finding(self, facts: Facts, at_s: float, covers_s: float) -> Finding:
         """Return the verdict on the facts of one reading. Raises KeyError, TypeError or ValueError on garbage."""
-        moving = [_parsed(one) for one in _objects(facts["moving"])]
+        moving = [_parsed(one) for one in objects(facts["moving"])]
         unseen = facts["unseen"]
         self._take_in(moving, at_s, covers_s)
         used = list(self._proofs())
@@ -83,7 +67,7 @@ class TransfersJudge:
             seen_to_s=at_s,
             bars=bool(busy),
             pauses=bool(busy),
-            notice=self._notice(used, at_s),
+            notice=self._lonely.notice(self._only(used), at_s),
         )
 
     def _take_in(self, moving: list[tuple[str, _Mover, float]], at_s: float, covers_s: float) -> None:
@@ -105,29 +89,29 @@ class TransfersJudge:
     def _counted_s(self) -> float:
         return max(LEAST_S, min(WINDOW_S, sum(covers_s for _, covers_s in self._spans)))
 
-    def _proofs(self) -> Iterator[_Clause]:
+    def _proofs(self) -> Iterator[Proof]:
         for id_, mover in sorted(self._movers.items(), key=lambda item: -item[1].total()):
             is_bulk, total = mover.kind == CONNECTIONS, mover.total()
             floor = FLOOR_BYTES_PER_S * self._counted_s if is_bulk else FLOOR_BYTES[mover.kind]
             rate = FLOOR_BYTES_PER_S if is_bulk else floor / WINDOW_S
             newest_s = max((at_s for at_s, span_s, count in mover.looks if count > rate * span_s), default=None)
             if total >= floor and newest_s is not None:
-                yield _Clause(id_, f"{mover.label} {self._moved(mover, total)}", newest_s, is_bulk)
+                yield Proof(id_, f"{mover.label} {self._moved(mover, total)}", newest_s, "transfers,host")
 
     def _busy_now(self, at_s: float, covers_s: float) -> str:
         now = [
-            f"{mover.label} {_size(count)} in {covers_s:.0f} s"
+            f"{mover.label} {size(count)} in {covers_s:.0f} s"
             for mover in self._movers.values()
             for look_s, _, count in mover.looks
             if look_s == at_s and mover.kind == CONNECTIONS and count > BUSY_NOW_BYTES_PER_S * covers_s
         ]
-        return f"busy now: {', '.join(now[:_CLAUSES_MAX])}" if now else ""
+        return f"busy now: {', '.join(now[:TOLD_MAX])}" if now else ""
 
     def _moved(self, mover: _Mover, total: float) -> str:
         did = {TOOL_READS: "read", TOOL_WRITES: "wrote", FILE: "grew by", TRANSCRIPT: "grew by"}.get(
             mover.kind, "moved"
         )
-        return f"{did} {_size(total)} in {self._counted_s / 60:.0f} min"
+        return f"{did} {size(total)} in {minutes(self._counted_s)}"
 
     def _quiet(self) -> str:
         most = max(self._movers.values(), key=_Mover.total, default=None)
@@ -135,33 +119,14 @@ class TransfersJudge:
             return "nothing is being moved"
         return f"no transfer above its floor; most: {most.label} {self._moved(most, most.total())}"
 
-    def _notice(self, used: list[_Clause], at_s: float) -> str | None:
-        """Return what people must hear of bytes that are all there is for hours and may be a hum."""
-        if len(used) != 1 or not used[0].is_bulk:
-            self._alone = None
-            return None
-        clause = used[0]
-        since_s = at_s if self._alone is None or self._alone[0] != clause.id else self._alone[1]
-        self._alone = (clause.id, since_s)
-        if at_s - since_s <= self._alone_for_s:
-            return None
-        return (
-            f"{clause.text}: the only transfer for more than {format_duration(self._alone_for_s)}; "
-            f"if that is no work: IDLEWATCH_IGNORE=transfers,host"
-        )
+    def _only(self, used: list[Proof]) -> Proof | None:
+        """The one transfer that there is, where it may be a hum: what a tool or a file shows is none."""
+        return used[0] if len(used) == 1 and self._movers[used[0].id].kind == CONNECTIONS else None
 
 
-def _worded(used: list[_Clause], otherwise: str, unseen: str | None) -> Finding:
+def _worded(used: list[Proof], otherwise: str, unseen: str | None) -> Finding:
     if used:
-        newest_first = sorted(used, key=lambda clause: -clause.evidence_s)
-        reason = ", ".join(clause.text for clause in newest_first[:_CLAUSES_MAX])
-        more = len(used) - _CLAUSES_MAX
-        return Finding(
-            signal="transfers",
-            activity=Activity.ACTIVE,
-            reason=f"{reason} and {more} more" if more > 0 else reason,
-            evidence_s=newest_first[0].evidence_s,
-        )
+        return proven("transfers", used)
     if unseen is not None:
         otherwise = f"{otherwise}; {unseen}; the host signal sees the container's network"
     return Finding(signal="transfers", activity=Activity.QUIET, reason=otherwise)
@@ -171,20 +136,5 @@ def _parsed(one: Facts) -> tuple[str, _Mover, float]:
     kind, file, count = str(one["kind"]), one["file"], one["bytes"]
     if kind != CONNECTIONS and kind not in FLOOR_BYTES:
         raise ValueError(f"{kind!r} is no kind of transfer")
-    if isinstance(count, bool) or not isinstance(count, int | float):
-        raise TypeError(f"{count!r} is not a number")
     whose = str(one["name"]) if one["pid"] is None else f"{one['name']} (pid {one['pid']})"
-    return str(one["id"]), _Mover(kind, whose if file is None else f"{whose}: {file}"), float(count)
-
-
-def _objects(value: Json) -> list[Facts]:
-    if not isinstance(value, list):
-        raise TypeError("facts that are no list")
-    objects = [each for each in value if isinstance(each, dict)]
-    if len(objects) < len(value):
-        raise TypeError("facts that are no list of objects")
-    return list[Facts](objects)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} KB"
+    return str(one["id"]), _Mover(kind, whose if file is None else f"{whose}: {file}"), number(count)

@@ -7,7 +7,7 @@ import json
 
 from idlewatch.errors import Refused
 from idlewatch.history import read_events, read_status, spans_of
-from idlewatch.settings import Settings, shown, variable
+from idlewatch.settings import Settings, variable
 from idlewatch.show.status import is_stale, not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.unwritten import fault_of
@@ -44,7 +44,7 @@ def settings(options: argparse.Namespace) -> bool:
     """`idlewatch settings`."""
     told = loaded()
     rows = {
-        variable(field): {"value": shown(getattr(told.settings, field)), "from": told.origins[field]}
+        variable(field): {"value": told.shown(field), "from": told.origins[field]}
         for field in Settings.model_fields
     }
     if options.json:
