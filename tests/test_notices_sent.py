@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import pty
 import select
@@ -217,7 +216,6 @@ def test_what_apprise_says_of_an_address_is_not_passed_on(tmp_path: Path, how: s
     assert SECRET not in trouble
 
 
-@pytest.mark.skipif(importlib.util.find_spec("apprise") is None, reason="Apprise is an extra")
 def test_the_real_apprise_delivers_and_leaves_no_file(hook: Hook, tmp_path: Path) -> None:
     address = hook.url.replace("http://", "json://")
     variables = environment_with({"IDLEWATCH_NOTIFY": address, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)})
@@ -343,9 +341,7 @@ def test_a_server_that_hangs_is_given_up_and_one_that_is_gone_is_passed_over(fol
         hanging.bind(str(home / "hangs"))
         hanging.listen(16)
         gone.bind(str(home / "gone"))
-        began_s = time.monotonic()
         assert tmux.show("x", "y", within_s=1.0, folder=folder) == 0
-        assert time.monotonic() - began_s < 60
 
 
 def test_where_no_tmux_is_installed_nobody_is_shown_anything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
