@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("playwright", reason="drives a real browser; in the dependency group `browser`")
-
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from idlewatch.demo.loopback_api import LoopbackPod

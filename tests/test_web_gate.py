@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("starlette", reason="the page is an extra: idlewatch[web]")
-
 from idlewatch.watch import request_file, stop_request
 from idlewatch.web import keep_link
 from idlewatch.web.keys import keys_of, new_token

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason="the page is an extra: idlewatch[web]")
-
 from idlewatch.history import DATABASE_FILE, History
 from idlewatch.holds import read_holds
 from idlewatch.model import Reading
