@@ -59,9 +59,13 @@ class PodActions:
         self._saved: dict[str, Json] = {}
         self._unsaved: str | None = None
 
-    def hear(self, report: Tick) -> None:
-        """Have people told what a tick raised; to be called before its decision is carried out."""
-        self._announcer.hear(report)
+    def hear(self, report: Tick, pod_name: str | None = None) -> None:
+        """
+        Have people told what a tick raised; to be called before its decision is carried out.
+
+        `pod_name`: what its owner calls the Pod; None: not known, or not yet.
+        """
+        self._announcer.hear(report, pod_name)
 
     def carry_out(self, decision: Decision, now_s: float) -> None:
         """Begin what `decision` asks for; CANCEL ends what is under way."""
@@ -209,7 +213,7 @@ class ObservedActions:
         """Nothing under way."""
         self._ready: Outcome | None = None
 
-    def hear(self, report: Tick) -> None:
+    def hear(self, report: Tick, pod_name: str | None = None) -> None:
         """Nobody is told."""
 
     def troubles(self) -> dict[str, str | None]:

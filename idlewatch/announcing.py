@@ -38,9 +38,10 @@ class Announcer:
         self._why = ""
         self._stop_told = False
 
-    def hear(self, report: Tick) -> None:
-        """Take in what a tick saw, and tell its alarms."""
+    def hear(self, report: Tick, pod_name: str | None = None) -> None:
+        """Take in what a tick saw, and tell its alarms; `pod_name`: what its owner calls the Pod, where known."""
         now = self._words.now
+        now.pod_name = pod_name
         now.spent_usd, now.usd_per_hour = report.moment.spent_usd, report.moment.usd_per_hour
         now.ends = ends_with_the_stop(report.readings)
         now_s, fresh = report.moment.now_s, {alarm.name for alarm in report.alarms}

@@ -194,6 +194,13 @@ def test_what_ends_with_the_stop_is_named() -> None:
     assert ends_with_the_stop([replace(readings[0], facts={"servers": [{"kernels": 3}]})]) == ()
 
 
+def test_a_notice_has_the_name_that_the_owner_gave_the_pod() -> None:
+    pod = Pod()
+    pod.announcer.hear(tick([], policy.started(0.0), Moment(now_s=0.0, uptime_s=0.0)), "lab")
+    pod.decides(Action.STOP)
+    assert (pod.sent[0]["pod_id"], pod.sent[0]["pod_name"]) == ("p1", "lab")
+
+
 def test_a_warning_names_what_ends_with_the_stop() -> None:
     pod = Pod()
     reading = Reading(signal="people", at_s=1.0, facts={"terminals": [{"name": "pts/0", "kind": "ssh"}]})
