@@ -29,7 +29,7 @@ _GROUPS = {
     "What a stop wipes": ("loss", "save", "snapshots", "restore"),
     "What was seen": ("history", "report", "metrics", "gpu", "record", "replay"),
     "Fit it into a Pod": ("install", "upgrade", "uninstall", "exec", "web"),
-    "Proof and settings": ("doctor", "settings", "demo"),
+    "Proof and settings": ("doctor", "notify", "settings", "demo"),
 }
 """How the help lists the verbs."""
 
@@ -250,6 +250,8 @@ def _add_doctor(added: _Verbs) -> None:
     doctor.add_argument(
         "--drill", action="store_true", help="do the end sequence for real up to the stop call, and stop there"
     )
+    notify = _add(added, "notify", "notifying.notify", "where notices go")
+    notify.add_argument("--test", action="store_true", help="send a test every way, and say what took it")
     doctor.add_argument("--tell", action="store_true", help="with --drill: tell the warning to everybody, as a drill")
 
 
