@@ -6,6 +6,8 @@ request as one line of JSON on stdin (so no secret stands in a command line) and
 `{"progress": …}` any number of times, then `{"result": …}` or `{"error": {"kind": …, "text": …}}`. Progress that is an
 object with an `event` belongs into the timeline and is kept until it is taken. A child that is silent for too long is
 ended. Its memory goes with it, and the daemon's own imports stay light.
+
+What waits for a disk that is dead can't be ended, not even hard: it is given up, and left to end when the disk does.
 """
 
 from __future__ import annotations
@@ -26,6 +28,15 @@ from idlewatch.model import Json
 
 _LAST_WORDS_S = 10.0
 """How long an ended child may clean up before it is ended hard."""
+_GIVEN_UP_S = 5.0
+"""How long after that it is given up."""
+_HARD_S = 0.2
+"""How long the end of a child that is ended hard is waited for where the caller blocks."""
+_LEFT_MOST = 3
+"""So many given up of one command; another would only come to hang beside them, with its memory."""
+_MOST_SAID = 200
+_left: list[subprocess.Popen[bytes]] = []
+"""Those that were given up: looked at now and then, so that none stays a zombie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,7 @@ class Task:
         self._ended_because = ""
         self._buffer = b""
         self._end: TaskEnd | None = None
+        _refuse_one_more(command)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -74,7 +86,7 @@ class Task:
 
     def poll(self, now_s: float) -> TaskEnd | None:
         """Return how it ended; None while it runs. Never blocks."""
-        if self._end and self._process.returncode is not None:
+        if _is_closed(self._process):
             return self._end
         self._listen(now_s)
         if self._process.poll() is not None:
@@ -88,7 +100,14 @@ class Task:
             self.cancel(now_s, f"silent for {self._silent_limit_s:.0f} s")
         if self._ending_s is not None and now_s - self._ending_s > _LAST_WORDS_S:
             self._send(signal.SIGKILL)
-        return None
+        if self._ending_s is not None and now_s - self._ending_s > _LAST_WORDS_S + _GIVEN_UP_S:
+            self._give_up()
+        return self._end if _is_closed(self._process) else None
+
+    def _give_up(self) -> None:
+        because = f"{self._ended_because}, and can't be ended: it waits for a disk that does not answer"
+        self._end = self._end or TaskEnd(error=TaskError(because))
+        self._close()
 
     def cancel(self, now_s: float, because: str) -> None:
         """Ask it to end, once; `poll` ends it hard where it does not."""
@@ -98,17 +117,15 @@ class Task:
 
     def end(self, within_s: float = _LAST_WORDS_S / 2) -> None:
         """End it now, hard after `within_s` seconds; for the daemon's own end. Blocks for little longer than that."""
-        if self._process.poll() is None:
+        if self._process.poll() is None and within_s:
             self._send(signal.SIGTERM)
-            try:
-                self._process.wait(within_s)
-            except subprocess.TimeoutExpired:
-                self._send(signal.SIGKILL)
-                with contextlib.suppress(subprocess.TimeoutExpired):  # what waits for a dead disk can't be ended
-                    self._process.wait(1.0)
-        if not _pipe(self._process.stdout).closed:
+        if not _gone(self._process, within_s):
+            self._send(signal.SIGKILL)
+            _gone(self._process, _HARD_S)
+        if not _is_closed(self._process):
             self._listen(self._heard_s)
-        self._close()
+            self._end = self._end or TaskEnd(error=TaskError(self._ended_because or "ended with the daemon"))
+            self._close()
 
     def _send(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -150,11 +167,37 @@ class Task:
     def _close(self) -> None:
         for pipe in (self._process.stdout, self._process.stderr):
             _pipe(pipe).close()
+        if self._process.poll() is None:
+            _left.append(self._process)
 
     def _last_words(self) -> str:
         words = _available(_pipe(self._process.stderr)).decode(errors="replace").strip().splitlines()
-        said = f": {words[-1][:200]}" if words else ""
+        said = f": {_shown(words[-1])}" if words else ""
         return f"ended without an answer, exit status {self._process.returncode}{said}"
+
+
+def _shown(text: str) -> str:
+    """What a child said, for a log and a terminal: its parts may hold anything."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return plain if len(plain) <= _MOST_SAID else f"{plain[:_MOST_SAID]} …"
+
+
+def _refuse_one_more(command: Sequence[str]) -> None:
+    _left[:] = [process for process in _left if process.poll() is None]
+    if sum(process.args == command for process in _left) >= _LEFT_MOST:
+        raise TaskError(f"not tried again: {_LEFT_MOST} tries before wait for a disk that does not answer")
+
+
+def _gone(process: subprocess.Popen[bytes], within_s: float) -> bool:
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _is_closed(process: subprocess.Popen[bytes]) -> bool:
+    return _pipe(process.stdout).closed
 
 
 def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:

@@ -20,8 +20,12 @@ class FakeTask(Task):
         self.name, self.request, self.end_now, self.ended = name, request, None, False
         self.progress: Json = None
         self.events: list[Json] = []
+        self.deaf = False
 
     end_now: TaskEnd | None
+
+    def cancel(self, now_s: float, because: str) -> None:
+        self.end_now = None if self.deaf else TaskEnd(error=TaskError(because))
 
     def poll(self, now_s: float) -> TaskEnd | None:
         return self.end_now
@@ -106,6 +110,20 @@ def test_at_the_end_what_is_under_way_is_ended_and_the_last_errands_are_done_and
     background.close(clock.now_s, clock.sleep, within_s=5)
     assert [(task.name, task.ended) for task in starter.tasks] == [("describe", True), ("archive", True)]
     assert 5 <= clock.now_s() < 6
+
+
+def test_those_that_do_not_hear_take_no_longer_together_than_one_of_them() -> None:
+    starter, clock = Starter(), FastClock()
+    names = ["describe", "look_back", "hooks", "note_image"]
+    errands = [*(Errand(name=name) for name in names), Errand(name="archive", first_after_s=3600, at_end=True)]
+    background = Background(errands, starter)
+    background.poll(0)
+    for task in starter.tasks:
+        task.deaf = True
+    background.close(clock.now_s, clock.sleep, within_s=4)
+    assert [task.name for task in starter.tasks] == [*names, "archive"]
+    assert all(task.ended for task in starter.tasks)
+    assert clock.now_s() < 4.2
 
 
 def until_it_ends(tasks: list[Task]) -> Callable[[float], None]:

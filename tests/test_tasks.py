@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
 from idlewatch.tasks import Task, TaskEnd, error_from_json, error_to_json
 
+SLEEPS = "import time; time.sleep(600)"
 PRELUDE = "import json,sys,time\nfrom idlewatch.tasks import serve\nfrom idlewatch.errors import *\n"
 
 
@@ -70,6 +73,70 @@ def test_a_silent_child_is_ended() -> None:
 def test_a_child_that_ignores_the_request_to_end_is_ended_hard() -> None:
     work = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     assert ended(task(work, silent_limit_s=1.0), ticks_s=0.5).error is not None
+
+
+class Unreached(Task):
+    """What waits for a dead disk: no signal ends it."""
+
+    def _send(self, number: signal.Signals) -> None: ...
+
+
+@pytest.fixture
+def unreached() -> Iterator[Callable[[], Unreached]]:
+    begun: list[Unreached] = []
+
+    def begin() -> Unreached:
+        begun.append(Unreached([sys.executable, "-c", SLEEPS], None, now_s=0.0, silent_limit_s=1.0))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one._process.kill()
+        one.end(60.0)
+
+
+def given_up(one: Task) -> TaskEnd:
+    for now_s in range(0, 60, 2):
+        end = one.poll(float(now_s))
+        if end:
+            return end
+    pytest.fail("it was waited for without an end")
+
+
+def test_a_child_that_nothing_ends_is_given_up_and_told(unreached: Callable[[], Unreached]) -> None:
+    one = unreached()
+    error = given_up(one).error
+    assert str(error) == "silent for 1 s, and can't be ended: it waits for a disk that does not answer"
+    assert one.poll(1e6) == TaskEnd(error=error)
+    assert one._process.poll() is None
+
+
+def test_after_some_that_hang_no_more_are_begun_until_one_has_ended(unreached: Callable[[], Unreached]) -> None:
+    hanging = [unreached() for _ in range(3)]
+    for one in hanging:
+        given_up(one)
+    with pytest.raises(TaskError, match="3 tries before wait for a disk"):
+        unreached()
+    assert ended(task("return 7")).result == 7
+    hanging[0]._process.kill()
+    hanging[0]._process.wait(60)
+    assert unreached().poll(0.0) is None
+
+
+def test_the_daemon_s_own_end_does_not_wait_for_what_nothing_ends(unreached: Callable[[], Unreached]) -> None:
+    one = unreached()
+    one.end(0.1)
+    assert one._process.poll() is None
+    assert one.poll(0.0) is not None
+
+
+def test_last_words_are_one_short_line_that_steers_no_terminal() -> None:
+    error = ended(task("sys.stderr.write('first\\n\\x1b[31m' + 'x' * 5000); raise SystemExit(3)")).error
+    text = str(error)
+    assert "\x1b" not in text
+    assert "first" not in text
+    assert text.startswith("ended without an answer, exit status 3:  [31mxxx")
+    assert len(text) < 260
 
 
 def test_a_command_that_is_not_there_is_a_task_error() -> None:
