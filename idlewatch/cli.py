@@ -182,9 +182,15 @@ def _add_watching(added: _Verbs) -> None:
     run = _add(added, "run", "watching.run_daemon", "the daemon: watch this Pod until it is stopped")
     run.add_argument("--observe", action="store_true", help="decide and record, but act on nothing")
     run.add_argument("--debug", action="store_true", help="log every tick")
-    _add(added, "status", "showing.status", "what is true now: phase, quiet time, signals, troubles", json=True)
+    status = _add(
+        added, "status", "showing.status", "what is true now: phase, quiet time, signals, troubles", json=True
+    )
+    status.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
     _add(added, "why", "showing.why", "what keeps this Pod up, and what would have been without it", json=True)
-    _add(added, "history", "showing.history", "what was decided and done since this start", json=True)
+    history = _add(added, "history", "showing.history", "what was decided and done since this start", json=True)
+    history.add_argument(
+        "--hours", type=_hours, default=24.0, metavar="N", help="draw verdicts of so long (default: 24)"
+    )
     stop = _add(added, "stop", "stopping.stop", "ask the daemon to save and stop this Pod now, in use or not")
     stop.add_argument(
         "--after", type=_span, default=30.0, metavar="DURATION", help="warn people for so long (default: 30s)"
@@ -298,6 +304,10 @@ def _span(text: str) -> float:
 
 def _days(text: str) -> float:
     return _above_zero(text, "a number of days, such as 7")
+
+
+def _hours(text: str) -> float:
+    return _above_zero(text, "a number of hours, such as 6")
 
 
 def _dollars(text: str) -> float:

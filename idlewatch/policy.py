@@ -188,6 +188,13 @@ def after_outcome(state: State, outcome: Outcome, now_s: float, limits: Limits) 
     return state, trouble.news(before.troubles, state.troubles)
 
 
+def idle_after_s(moment: Moment, limits: Limits) -> float:
+    """Return the quiet time that is asked for now; 0: idleness stops nothing."""
+    if moment.working:
+        return limits.working_idle_after_s
+    return limits.idle_after_s if moment.learned_idle_after_s is None else moment.learned_idle_after_s
+
+
 def save_begins_s(state: State, now_s: float) -> float:
     """When the save begins if everything stays as it is: the later of the promised wait and the quiet countdown."""
     by_wall_s = state.warned_s + state.warn_for_s
@@ -263,11 +270,7 @@ class _Tick:
 
     @property
     def idle_after_s(self) -> float:
-        """The quiet time that is asked for now; 0: idleness stops nothing."""
-        if self.moment.working:
-            return self.limits.working_idle_after_s
-        learned_s = self.moment.learned_idle_after_s
-        return self.limits.idle_after_s if learned_s is None else learned_s
+        return idle_after_s(self.moment, self.limits)
 
     def stands(self, name: str) -> bool:
         """Whether the ceiling or request of this name is one of now's."""

@@ -2,11 +2,11 @@
 The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
 
 `status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
-`reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `learned_idle_after_s` and
-`learned_why` (null where the idle limit is not learned), `acts_at_s`, `started_s`, `troubles` (name -> text), `holds`,
-`spent_usd`, `usd_per_hour`, `previous_stop`, and `signals`: name -> `activity`, `reason`, `bars`, `pauses`, `since_s`
-(since when this verdict stands), `read_s` (instant of its reading). `ended` is there and true once the daemon has ended
-by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
+`reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `idle_after_s` (the limit that
+holds now; 0: none), `learned_why` (why it is that, null where it is not learned), `acts_at_s`, `started_s`, `troubles`
+(name -> text), `holds`, `spent_usd`, `usd_per_hour`, `previous_stop`, and `signals`: name -> `activity`, `reason`,
+`bars`, `pauses`, `since_s` (since when this verdict stands), `read_s` (instant of its reading). `ended` is there and
+true once the daemon has ended by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from idlewatch.daemon import Tick
 from idlewatch.durations import format_duration
 from idlewatch.history import History, reading_to_json, write_atomically
 from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
+from idlewatch.policy import idle_after_s
 from idlewatch.remedies import to_keep_up
 from idlewatch.settings import SETTINGS_FILE, Loaded, Mode, settings_record
 from idlewatch.unwritten import Unwritten
@@ -82,7 +83,7 @@ class DaemonRecord:
         self._removed_s: float | None = None
         self._events: list[_Event] = []
         self._dropped = 0
-        self._told = told
+        self._told, self._limits = told, loaded.settings.limits()
         self._previous_stop = previous_stop
         self._login_words: list[str] | None = None
         self._standing: dict[str, Span] = {}
@@ -226,7 +227,7 @@ class DaemonRecord:
             "why": report.state.why or None,
             "cause": decision.cause.value if decision.cause else None,
             "idle_for_s": decision.idle_for_s,
-            "learned_idle_after_s": report.moment.learned_idle_after_s,
+            "idle_after_s": self._idle_after_s(report),
             "learned_why": report.moment.learned_why,
             "acts_at_s": decision.acts_at_s,
             "troubles": dict(report.state.troubles),
@@ -242,6 +243,10 @@ class DaemonRecord:
                 for finding, reading in zip(report.findings, report.readings, strict=True)
             },
         }
+
+    def _idle_after_s(self, report: Tick) -> float:
+        """The quiet time that is asked for now; 0: idleness stops nothing."""
+        return idle_after_s(report.moment, self._limits)
 
     def _shown(self, finding: Finding, reading: Reading) -> Json:
         return {

@@ -14,9 +14,10 @@ import pytest
 from idlewatch.cli import main
 from idlewatch.history import History
 from idlewatch.lock import only_daemon
-from idlewatch.model import Json
+from idlewatch.model import Activity, Json
 from idlewatch.remedies import to_keep_up
 from idlewatch.show.status import COLUMNS, status_lines
+from idlewatch.verdicts import Span
 
 NOW_S, NOW = 1000.0, datetime(2026, 11, 20, tzinfo=UTC)
 LONG = (
@@ -212,3 +213,43 @@ def test_a_history_that_cannot_be_read_is_not_an_empty_one(
     told = capsys.readouterr()
     assert told.out == ""
     assert f"{state_dir}/history.db can't be read: " in told.err
+
+
+def test_the_quiet_time_is_drawn_against_the_limit_that_holds_and_a_learned_one_is_explained() -> None:
+    told = screen(idle_after_s=1800.0)
+    assert "[###...........................] 3m of 30m quiet" in told
+    learned = screen(idle_after_s=1080.0, learned_why="at this time of day you came back within 18m in 40 of 42 gaps")
+    assert "waits so long: at this time of day you came back within 18m" in learned
+    assert "[" not in screen(idle_after_s=0.0), "idleness stops nothing: there is nothing to draw"
+    assert "quiet\n" not in screen(idle_after_s=1800.0, phase="warned", reason="saves in 4m")
+
+
+def test_what_came_before_is_shown_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    history = History(tmp_path)
+    history.judged(
+        [Span("host", now_s - 3000, now_s, Activity.QUIET), Span("gpu", now_s - 600, now_s, Activity.ACTIVE)]
+    )
+    for kind, text in (
+        ("save done", "saved 3 files as old"),
+        ("saved while in use", "saved 4 files as new"),
+        ("x", "y"),
+    ):
+        history.happened(kind, text, at_s=now_s, wall=NOW, facts={})
+    history.show({**QUIET, "at_s": now_s})
+    history.close()
+    (tmp_path / "last-drill.json").write_text(json.dumps({"at": "2026-11-19T10:00:00+00:00", "snapshot": None}))
+    monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path))
+    with only_daemon(tmp_path):
+        assert main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert "last hour [          ........" in said
+    assert "##########]" in said
+    assert "last save 2026-11-20 00:00 UTC: saved 4 files as new" in said
+    assert "last drill 2026-11-19 10:00 UTC, nothing to save" in said
+    assert main(["history", "--hours", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "  the Pod  " in said
+    assert "saved 4 files as new" in said

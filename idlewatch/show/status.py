@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Json, Phase
@@ -13,6 +13,7 @@ from idlewatch.unwritten import remedy_for
 
 STALE_TICKS = 3
 COLUMNS = 80
+_BAR = 30
 OBSERVE = "observe"
 """`mode` of a daemon that acts on nothing."""
 NOT_RUNNING = "NOT RUNNING"
@@ -28,17 +29,22 @@ def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
 
 
 def status_lines(
-    status: Mapping[str, Json], now_s: float, *, lives: bool | None = None, fault: str | None = None
+    status: Mapping[str, Json],
+    now_s: float,
+    *,
+    lives: bool | None = None,
+    fault: str | None = None,
+    more: Sequence[str] = (),
 ) -> list[str]:
     """
     The screen's lines.
 
     `lives`: whether a daemon lives, by its lock; None: not known, its last look decides. `fault`: what is wrong with
-    the state folder, in words.
+    the state folder, in words. `more`: what else is known of a Pod that is watched, a line each.
     """
-    lines = (
-        _nothing_guards(status, now_s, lives=lives) or _hangs(status, now_s, fault) or _true_now(status, now_s, fault)
-    )
+    lines = _nothing_guards(status, now_s, lives=lives) or _hangs(status, now_s, fault)
+    if not lines:
+        lines = [*_true_now(status, now_s, fault), *(line for one in more for line in _folded(one, "  ", "    "))]
     return [printable(line) for line in lines]
 
 
@@ -88,6 +94,7 @@ def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> li
     spent = f" · ${number(usd):.2f} so far" if usd is not None else ""
     idle = format_duration(number(status.get("idle_for_s")))
     lines = [f"{status.get('phase')} ({mode}) · idle for {idle}{spent}", *_folded(_reason(status), "  ", "  ", most=3)]
+    lines += _waiting(status)
     if status.get("phase") in _CAN_BE_KEPT and not observing:
         lines += _folded(to_keep_up(_text(status.get("cause")), _text(status.get("why")) or ""), "  ", "  ")
     if fault:
@@ -99,6 +106,17 @@ def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> li
     lines += _holds(status.get("holds"), now_s)
     before = status.get("previous_stop")
     return lines + (_folded(f"before this start: {before}", "  ", "    ") if before else [])
+
+
+def _waiting(status: Mapping[str, Json]) -> list[str]:
+    """How far the quiet time has come, and why so much of it is waited for where that is learned."""
+    idle_s, whole_s = number(status.get("idle_for_s")), number(status.get("idle_after_s"))
+    if status.get("phase") != Phase.WATCHING or not whole_s:
+        return []
+    done = min(_BAR, int(idle_s / whole_s * _BAR))
+    bar = f"  [{'#' * done}{'.' * (_BAR - done)}] {format_duration(idle_s)} of {format_duration(whole_s)} quiet"
+    why = _text(status.get("learned_why"))
+    return [bar, *(_folded(f"waits so long: {why}", "  ", "    ") if why else [])]
 
 
 def _reason(status: Mapping[str, Json]) -> str:

@@ -44,7 +44,8 @@ def in_vain(state_dir: Path) -> str | None:
     if cause == Cause.REQUEST:
         return f"{being_stopped}; a hold does not help here: {to_keep_up(cause)}"
     if cause == Cause.CEILING:
-        return f"{being_stopped}; {to_keep_up(cause, str(said.get('reason')))}"
+        why = str(said.get("why") or said.get("reason"))
+        return f"{being_stopped}; {to_keep_up(cause, why)}"
     if said.get("phase") == Phase.STOPPING:
         return f"{being_stopped}, and RunPod has been asked already: the hold may come too late"
     return None

@@ -4,30 +4,67 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+from idlewatch.doctor.drilled import drill_text, in_state_folder
 from idlewatch.errors import Refused
-from idlewatch.history import read_events, read_status, spans_of
+from idlewatch.history import events_of, read_events, read_status, spans_of
 from idlewatch.settings import Settings, variable
+from idlewatch.show.lanes import lanes, pod_lane
 from idlewatch.show.status import is_stale, not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.unwritten import fault_of
 from idlewatch.verbs.words import loaded, say
 from idlewatch.watch import MachineClock, daemon_watches
 
+SAVED = ("save done", "saved while in use")
+"""Events of saves that succeeded."""
+_LANE_S, _LANE_COLUMNS = 3600.0, 60
+
 
 def status(options: argparse.Namespace) -> bool:
-    """`idlewatch status`: done only where a daemon watches."""
-    state_dir = loaded().settings.state_dir
+    """`idlewatch status`: done only where a daemon watches; with `watch` again and again, until Ctrl-C."""
+    settings = loaded().settings
+    if not options.watch:
+        return _status(settings.state_dir, as_json=options.json)
+    while True:
+        if sys.stdout.isatty():
+            say(["\x1b[H\x1b[J" + f"{MachineClock().wall():%H:%M:%S} UTC, Ctrl-C ends this"])
+        _status(settings.state_dir, as_json=options.json)
+        sys.stdout.flush()
+        time.sleep(settings.interval.total_seconds())
+
+
+def _status(state_dir: Path, *, as_json: bool) -> bool:
     lives = daemon_watches(state_dir)  # before what it says: one that ends in between has said so
     said, now_s, fault = read_status(state_dir), MachineClock().now_s(), fault_of(state_dir) if lives else None
     if said is None and not lives:
         raise Refused("no daemon has watched here; start it with `idlewatch run`")
     running = lives and said is not None and not is_stale(said, now_s)
-    if options.json:
+    if as_json:
         say([json.dumps({**(said or {}), "running": running})])
+    elif said is None:
+        say(not_shown("nothing yet", fault))
     else:
-        say(not_shown("nothing yet", fault) if said is None else status_lines(said, now_s, lives=lives, fault=fault))
+        more = [*_past(state_dir, now_s)] if running else []
+        say(status_lines(said, now_s, lives=lives, fault=fault, more=more))
     return running
+
+
+def _past(state_dir: Path, now_s: float) -> Iterator[str]:
+    """What came before: the last hour as a lane, the last save, the last drill."""
+    spans = spans_of(state_dir, since_s=now_s - _LANE_S)
+    if spans:
+        yield f"last hour [{pod_lane(spans, now_s - _LANE_S, now_s, _LANE_COLUMNS)}]"
+    saves = [event for event in events_of(state_dir) if event["kind"] in SAVED]
+    if saves:
+        yield f"last save {saves[-1]['at']!s:.16} UTC: {saves[-1]['text']}".replace("T", " ", 1)
+    drill = drill_text(in_state_folder(state_dir))
+    if drill:
+        yield drill
 
 
 def history(options: argparse.Namespace) -> bool:
@@ -36,6 +73,10 @@ def history(options: argparse.Namespace) -> bool:
     if options.json:
         say([json.dumps(events)])
     else:
+        clock, state_dir = MachineClock(), loaded().settings.state_dir
+        now_s, hours = clock.now_s(), options.hours
+        spans = spans_of(state_dir, since_s=now_s - hours * 3600.0)
+        say(lanes(spans, now_s, clock.wall(), hours=hours) if spans else [])
         say([f"{event['at']!s:.19}  {event['kind']!s:<12} {event['text']}" for event in events] or ["nothing yet"])
     return True
 
@@ -44,8 +85,7 @@ def settings(options: argparse.Namespace) -> bool:
     """`idlewatch settings`."""
     told = loaded()
     rows = {
-        variable(field): {"value": told.shown(field), "from": told.origins[field]}
-        for field in Settings.model_fields
+        variable(field): {"value": told.shown(field), "from": told.origins[field]} for field in Settings.model_fields
     }
     if options.json:
         say([json.dumps(rows, indent=2)])
