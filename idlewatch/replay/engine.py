@@ -8,6 +8,7 @@ met, and a person's `idlewatch stop`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -102,10 +103,14 @@ class _Clock:
         return self._life.wall(self._now_s)
 
     def sleep(self, seconds: float) -> None:
-        self._now_s += seconds
+        self._now_s = self._next_instant(self._now_s + seconds)
         while self._next is not None and self._next[0] <= self._now_s:
             self._now_s = max(self._now_s, self._next[1])
             self._next = next(self._asleep, None)
+
+    def _next_instant(self, now_s: float) -> float:
+        place = bisect_left(self._life.instants, now_s)
+        return self._life.instants[place] if place < len(self._life.instants) else now_s
 
 
 class _Rehearsed:

@@ -32,6 +32,8 @@ class Life:
     """Spans in which no daemon looked."""
     restarts: Sequence[float] = ()
     """When a new daemon took over what the one before had left; each is the end of a span of `asleep`."""
+    instants: Sequence[float] = ()
+    """Where there are some, ticks only at these instants, and not sooner than an interval after one another."""
     save_takes_s: float = 0.0
     began_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     """Wall time of second 0."""
@@ -89,7 +91,7 @@ class Witness:
             self._standing, report.findings, report.moment.holds, now_s, longest_gap_s=self._longest_gap_s
         )
         self._kept |= {(span.name, span.from_s): span for span in self._standing.values()}
-        lived.looks.append(_look(report))
+        lived.looks.append(_look(report, lived.looks[-1].verdicts if lived.looks else {}))
         lived.alarms += [(now_s, alarm.name, alarm.text) for alarm in report.alarms]
         if decision.action is not Action.WAIT:
             lived.decisions.append((now_s, decision))
@@ -107,12 +109,14 @@ _RANK: Sequence[tuple[str, Callable[[Finding], bool]]] = (
 )
 
 
-def _look(report: Tick) -> Look:
+def _look(report: Tick, before: Mapping[str, str]) -> Look:
+    """`before`: the verdicts of the look before; the same ones are kept once."""
     pod, decisive = _strongest(report)
+    verdicts = {finding.signal: finding.activity.value for finding in report.findings}
     return Look(
         at_s=report.moment.now_s,
         pod=pod,
-        verdicts={finding.signal: finding.activity.value for finding in report.findings},
+        verdicts=before if verdicts == before else verdicts,
         decisive=decisive,
         said=report.decision.reason,
     )
