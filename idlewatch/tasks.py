@@ -229,6 +229,7 @@ def _available(pipe: IO[bytes]) -> bytes:
 def serve(work: Callable[[Json, Callable[[Json], None]], Json]) -> int:
     """Run `work(request, progress)` as a task's child process: request from stdin, answer to stdout. Returns 0 or 1."""
     signal.signal(signal.SIGTERM, _end_by_exception)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # a daemon that still loads has it blocked
     _end_with_parent()
     try:
         request: Json = json.loads(sys.stdin.readline())

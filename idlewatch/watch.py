@@ -68,8 +68,11 @@ class MachineClock:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if came:
-            self._ended = True
-            self.sender = came.si_pid if came.si_code <= 0 else None  # above 0: the kernel's own, such as Ctrl-C
+            self._came(came)
+
+    def _came(self, request: signal.struct_siginfo) -> None:
+        self._ended = True
+        self.sender = request.si_pid if request.si_code <= 0 else None  # above 0: the kernel's own, such as Ctrl-C
 
     def rest(self, seconds: float) -> None:
         """Wait, also once a shutdown request came; for seconds at the most."""
@@ -77,12 +80,16 @@ class MachineClock:
 
     def end_on_shutdown_request(self) -> None:
         """
-        From now on SIGTERM and SIGINT end the sleep, and `ended` says so.
+        From now on SIGTERM and SIGINT end the sleep, and `ended` says so; also of one that came while it was blocked.
 
         Nothing but a flag is set: whatever takes a lock would wait for the one that the interrupted code holds.
         """
+        waiting = signal.sigtimedwait(signal.sigpending() & set(_SHUTDOWN_REQUESTS), 0.0)
+        if waiting:
+            self._came(waiting)
         for number in _SHUTDOWN_REQUESTS:
             signal.signal(number, self._end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SHUTDOWN_REQUESTS)
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ended = True

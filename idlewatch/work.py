@@ -121,6 +121,17 @@ def note(request: Json, _progress: Progress) -> Json:
     return None
 
 
+def misconfigured(request: Json, _progress: Progress) -> Json:
+    """Write on the volume that nothing guards this Pod: the settings are wrong, so what is needed is handed over."""
+    said = request if isinstance(request, dict) else {}
+    note, volume = said.get("note"), Path(str(said.get("volume")))
+    try:
+        notes.write_note(volume, str(said.get("pod_id")), notes.MISCONFIGURED, note if isinstance(note, dict) else {})
+    except OSError as error:
+        raise TaskError(str(error.strerror)) from None
+    return None
+
+
 def _written(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str, Json]:
     """What the note says: what was asked for, and what is to be seen here."""
     seen = status_of(here.loaded.settings.state_dir) or {}
@@ -296,6 +307,7 @@ TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "hooks": hooks,
     "stop": stop,
     "note": note,
+    "misconfigured": misconfigured,
     "look_back": look_back,
     "describe": describe,
     "archive": archive,

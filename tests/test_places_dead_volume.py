@@ -82,3 +82,21 @@ def test_the_daemon_watches_and_ends_although_the_volume_is_dead(pod: Place, com
     assert daemon.wait(90) == 0
     assert str(daemon.pid) not in {touch[0] for touch in touches(pod)}
     assert pod.status()["ended"] is True
+
+
+def test_wrong_settings_are_said_although_the_volume_is_dead(tmp_path: Path, dead: dict[str, str]) -> None:
+    names = {"STATE_DIR": tmp_path / "state", "SAVE_ROOT": tmp_path, "IDLE_AFTR": "1h"}
+    told = {f"IDLEWATCH_{name}": str(value) for name, value in names.items()}
+    pipe, command = subprocess.PIPE, [sys.executable, *REAL_DAEMON]
+    started = subprocess.Popen(command, env=dead | told | {"RUNPOD_POD_ID": POD_ID}, stderr=pipe, text=True)
+    with started:
+        assert started.stderr is not None
+        first = started.stderr.readline()
+        rest = started.communicate(timeout=120)[1]
+    assert first == "idlewatch: IDLEWATCH_IDLE_AFTR: there is no such setting; did you mean IDLEWATCH_IDLE_AFTER?\n"
+    assert rest == f"idlewatch: no note on {VOLUME}: it does not answer\n"
+    assert started.returncode == 2
+    log = Path(dead["DEAD_VOLUME_LOG"]).read_text()
+    assert log
+    assert not any(line.startswith(f"{started.pid} ") for line in log.splitlines())
+    assert (tmp_path / "state/status.json").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,28 @@ for _ in range(20000):
 @pytest.mark.slow
 def test_a_shutdown_request_in_the_middle_of_falling_asleep_ends_it() -> None:
     assert subprocess.run([sys.executable, "-c", ROUNDS], check=False, timeout=60).returncode == 0
+
+
+LOADING = """
+import os, signal, sys
+
+class WhileItLoads:
+    def find_spec(self, name, *_):
+        if name == "idlewatch.cli":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, WhileItLoads())
+sys.argv = ["idlewatch", "run", "--observe"]
+from idlewatch.host.entry import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_request_that_comes_while_the_daemon_loads_ends_it_with_a_word(tmp_path: Path) -> None:
+    told = {"IDLEWATCH_STATE_DIR": str(tmp_path / "state"), "IDLEWATCH_SAVE_ROOT": str(tmp_path)}
+    started = subprocess.Popen([sys.executable, "-c", LOADING], env=told, stderr=subprocess.PIPE, text=True)
+    said = started.communicate(timeout=100)[1]
+    assert started.returncode == 0, said
+    assert f"(pid {started.pid}) ended idlewatch" in said
+    assert "ended idlewatch" in (tmp_path / "state/login.txt").read_text()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> int:
     """Return the exit status."""
+    if sys.argv[1:2] == ["run"]:
+        # a request that comes while the daemon loads must not end it without a word: `MachineClock` takes it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     if sys.argv[1:2] == ["exec"] and sys.argv[2:3] not in (["-h"], ["--help"]):
         from idlewatch.host import exec_command
 

@@ -9,14 +9,17 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from idlewatch import assembly, login, logs, notes, places, run
-from idlewatch.errors import SettingsError
+from idlewatch import assembly, login, logs, places, run
+from idlewatch.errors import SettingsError, TaskError
 from idlewatch.history import STATUS_FILE, write_atomically
 from idlewatch.model import Json
 from idlewatch.pod import POD_ID
 from idlewatch.settings import Loaded, Mode, Settings, Source, load, pod_sources, variable
 from idlewatch.snapshot import read_mounts
+from idlewatch.verbs.words import warn
 from idlewatch.watch import MachineClock, only_daemon
+
+_NOTE_WITHIN_S = 5.0
 
 
 def run_daemon(options: argparse.Namespace) -> bool:
@@ -26,8 +29,10 @@ def run_daemon(options: argparse.Namespace) -> bool:
     try:
         loaded = load(sources)
     except SettingsError as error:
+        for problem in error.problems:
+            warn(problem)
         leave_word(sources, error.problems)
-        raise
+        raise SettingsError([]) from None  # said above: before a volume that hangs was asked for anything
     if options.observe:
         told = loaded.settings.model_copy(update={"mode": Mode.OBSERVE})
         loaded = Loaded(settings=told, origins={**loaded.origins, "mode": "--observe"}, sources=loaded.sources)
@@ -52,9 +57,23 @@ def leave_word(sources: Sequence[Source], problems: Sequence[str]) -> None:
         login.say(state_dir, ["idlewatch does NOT guard this Pod, its settings are wrong:", *problems])
         login.show_at_login(root, state_dir)
     volume = places.volume(_told(told, "volume"), mounts)
-    with contextlib.suppress(OSError):
-        if volume:
-            notes.write_note(volume, told[POD_ID], notes.MISCONFIGURED, said)
+    if volume:
+        _note_on(volume, {"volume": str(volume), "pod_id": told[POD_ID], "note": said}, clock)
+
+
+def _note_on(volume: Path, request: Json, clock: MachineClock) -> None:
+    """In a process of its own, for a few seconds: a volume may hang for good."""
+    began_s = clock.now_s()
+    try:
+        task = assembly.task_starter()("misconfigured", request, began_s, _NOTE_WITHIN_S)
+    except TaskError as error:
+        warn(f"no note on {volume}: {error}")
+        return
+    while not (end := task.poll(clock.now_s())) and clock.now_s() - began_s < _NOTE_WITHIN_S:
+        clock.rest(0.05)
+    task.end(0.0)
+    if not end or end.error:
+        warn(f"no note on {volume}: {end.error if end else 'it does not answer'}")
 
 
 def _told(variables: dict[str, str], field: str) -> str:
