@@ -129,10 +129,9 @@ def test_the_address_is_asked_for_and_what_it_answers_is_told_without_it(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["hangs", "drips"])
-def test_one_that_hangs_is_no_error_for_errands_that_fail_grow_rare(tmp_path: Path, hook: Hook, how: str) -> None:
-    setattr(hook, how, True)
+def test_one_that_drips_is_no_error_for_errands_that_fail_grow_rare(tmp_path: Path, hook: Hook) -> None:
+    hook.drips = True
     pod = Pod(tmp_path, {"IDLEWATCH_HEARTBEAT_URL": hook.url})
-    said = pod.does("ping", silent_limit_s=25.0)
+    said = pod.does("ping", silent_limit_s=20.0)
     assert isinstance(said, dict), said
     assert "answer" in said["failed"][0]
