@@ -11,25 +11,22 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from idlewatch import assembly, gaps, heartbeat, losses, notes, pod_hooks, recording, telling
+from idlewatch import assembly, gaps, heartbeat, losses, notes, pod_hooks, recording, stop_note, telling
 from idlewatch.assembly import Assembly
-from idlewatch.doctor import drilled, keys
+from idlewatch.doctor import drilled
 from idlewatch.errors import TaskError
 from idlewatch.gaps import GAPS_FILE
-from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.hooks import refusals
-from idlewatch.in_memory import open_notebooks
 from idlewatch.model import Json
 from idlewatch.note_page import page
 from idlewatch.patience import Gap
 from idlewatch.questions import ask_prometheus, run_command
 from idlewatch.sequence import EndSequence, wanted_of
 from idlewatch.settings import load, pod_sources, settings_record
-from idlewatch.signals import gpu_count
 from idlewatch.snapshot import be_gentle
 from idlewatch.snapshot import save as save_now
 from idlewatch.tasks import Task
@@ -39,8 +36,6 @@ Progress: TypeAlias = Callable[[Json], None]
 
 _NOTE_WITHIN_S = 20.0
 """How long a volume may keep the stop waiting for its note."""
-_READINGS_LOOKED_AT = 300
-"""The newest so many of the history hold one of every signal."""
 
 
 def save(request: Json, progress: Progress) -> Json:
@@ -105,7 +100,7 @@ def note(request: Json, _progress: Progress) -> Json:
     here, said = _here(), request if isinstance(request, dict) else {}
     if here.volume is None:
         raise TaskError(here.no_volume_because)
-    written = _written(here, here.volume, said)
+    written = stop_note.of(here, here.volume, said)
     folder = notes.folder_of(here.volume, here.pod_name)
     try:
         notes.write_note(here.volume, here.pod_name, notes.LAST_STOP, written)
@@ -113,7 +108,7 @@ def note(request: Json, _progress: Progress) -> Json:
     except OSError as error:
         raise TaskError(f"the note on {here.volume} could not be written: {error.strerror}") from None
     with contextlib.suppress(OSError):  # for eyes only: what counts is written
-        _show_in_jupyter(here, here.volume, page(written))
+        stop_note.show_in_jupyter(here, here.volume, page(written))
     try:
         _keep_history(here, here.volume)
     except TaskError as error:
@@ -130,55 +125,6 @@ def misconfigured(request: Json, _progress: Progress) -> Json:
     except OSError as error:
         raise TaskError(str(error.strerror)) from None
     return None
-
-
-def _written(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str, Json]:
-    """What the note says: what was asked for, and what is to be seen here."""
-    seen = status_of(here.loaded.settings.state_dir) or {}
-    folder = notes.folder_of(volume, here.pod_name)
-    return {
-        "at": datetime.now(UTC).isoformat(),
-        "pod_id": here.pod.pod_id,
-        "boot_key": here.pod.boot_key,
-        "reason": said.get("reason"),
-        "cause": said.get("cause"),
-        "idle_for_s": said.get("idle_for_s"),
-        "evidence": _evidence(seen),
-        "snapshot": said.get("snapshot"),
-        "unsaved": said.get("unsaved") or assembly.save_plan(here).impossible,
-        "done": said.get("done"),
-        "from_outside": said.get("from_outside"),
-        "notebooks": [*open_notebooks(_newest_of_jupyter(here))],
-        "keys": [*keys.marks(here.loaded)],
-        "gpus": gpu_count(here.loaded.pod_variables()),
-        "spent_usd": seen.get("spent_usd"),
-        "usd_per_hour": seen.get("usd_per_hour"),
-        "storage": assembly.storage(here),
-        "folder": str(folder),
-        "page": str(folder / notes.LAST_STOP_PAGE),
-    }
-
-
-def _evidence(seen: Mapping[str, Json]) -> dict[str, Json]:
-    """What each signal said in the tick that asked for the stop."""
-    signals = seen.get("signals")
-    rows = signals.items() if isinstance(signals, dict) else []
-    return {name: f"{one.get('activity')}: {one.get('reason')}" for name, one in rows if isinstance(one, dict)}
-
-
-def _newest_of_jupyter(here: Assembly) -> Mapping[str, Json]:
-    """What was seen when Jupyter was last looked at."""
-    newest, state_dir = None, here.loaded.settings.state_dir
-    for _, reading in readings_of(state_dir, after=max(0, newest_of(state_dir).reading - _READINGS_LOOKED_AT)):
-        newest = reading if reading.signal == "jupyter" else newest
-    return newest.facts if newest else {}
-
-
-def _show_in_jupyter(here: Assembly, volume: Path, text: str) -> None:
-    """Where a Jupyter server ran, put the page where its file browser opens; JupyterLab takes no notice otherwise."""
-    shown = volume / f"idlewatch-stopped-{here.pod_name}.txt"
-    if _newest_of_jupyter(here).get("servers") or shown.exists():
-        notes.write_page(shown, text)
 
 
 def look_back(_request: Json, _progress: Progress) -> Json:
