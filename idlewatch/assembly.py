@@ -6,6 +6,7 @@ Used by `cli` only; the rest is handed what it needs.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from idlewatch.actions import ObservedActions, PodActions, SavePlan
 from idlewatch.announcing import Announcer, Tells
 from idlewatch.checkpoints import asked_processes
 from idlewatch.durations import format_duration
-from idlewatch.errors import SettingsError
+from idlewatch.errors import Refused, SettingsError
 from idlewatch.interpreter import ours
 from idlewatch.login import SCRIPT
 from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
@@ -34,6 +35,9 @@ from idlewatch.signals.servers import ServersSignal
 from idlewatch.snapshot import SaveRequest, read_mounts
 from idlewatch.storage import while_stopped
 from idlewatch.tasks import Task
+from idlewatch.web import keep_link, served_at
+
+_LINK_HOLDS_S = 2 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +266,17 @@ def words(here: Assembly, wall: Callable[[], datetime]) -> Words:
         stops_unsaved=settings.on_save_failure is OnSaveFailure.STOP,
         wall=wall,
         now=PodNow(),
+        link=lambda: _keep_link(here, wall()),
     )
+
+
+def _keep_link(here: Assembly, now: datetime) -> str | None:
+    """An address that holds the Pod by one press, for whoever reads a notice elsewhere; only while the page runs."""
+    state_dir = here.loaded.settings.state_dir
+    with contextlib.suppress(Refused, OSError):  # a notice without it is worth more than none
+        url = served_at(state_dir)
+        return keep_link(state_dir, url, _LINK_HOLDS_S, now) if url else None
+    return None
 
 
 def task_starter(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from idlewatch import assembly
-from idlewatch.model import Json
+from idlewatch.model import Action, Cause, Decision, Json
 from idlewatch.settings import Source, load, settings_record
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
+from idlewatch.web.address import serving
 from tests.whole_path import comes
 
 
@@ -60,3 +63,13 @@ def test_a_task_imports_nothing_from_the_folder_that_it_is_started_in(
         assert "can't be asked" in str(end and end.error)
     finally:
         task.end()
+
+
+def test_a_notice_has_a_link_while_the_page_is_served(tmp_path: Path) -> None:
+    place = here(IDLEWATCH_STATE_DIR=str(tmp_path))
+    idle = Decision(action=Action.WARN, reason="quiet", cause=Cause.IDLE, acts_at_s=300.0)
+    wall = partial(datetime.now, UTC)
+    assert assembly.words(place, wall).warning(idle, 0.0).as_json()["keep_link"] is None
+    with serving(tmp_path, "https://abc-8990.proxy.runpod.net"):
+        link = assembly.words(place, wall).warning(idle, 0.0).as_json()["keep_link"]
+    assert str(link).startswith("https://abc-8990.proxy.runpod.net/keep/7200-")

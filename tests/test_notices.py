@@ -86,6 +86,14 @@ def test_a_warning_says_why_what_when_how_to_keep_and_dollars() -> None:
     assert (said["usd_so_far"], said["usd_per_hour"], said["cause"], said["alarm"]) == (3.417, 2.5, "idle", None)
 
 
+def test_a_link_that_keeps_the_pod_goes_out_only_where_it_helps_and_never_to_a_terminal() -> None:
+    told = words(link=lambda: "https://abc-8990.proxy.runpod.net/keep/x")
+    idle = told.warning(decision(), 100.0)
+    assert idle.as_json()["keep_link"] == "https://abc-8990.proxy.runpod.net/keep/x"
+    assert "proxy" not in idle.text + idle.headline
+    assert told.warning(decision(cause=Cause.REQUEST), 100.0).as_json()["keep_link"] is None
+
+
 @pytest.mark.parametrize(
     ("cause", "remedy"),
     [

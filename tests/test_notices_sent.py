@@ -48,7 +48,7 @@ def notice(**other: Any) -> Notice:
     return Notice(kind=Kind.ALARM, headline="a headline", text="two\nlines", at="2026-11-24T17:00:00+00:00", **other)
 
 
-def tried(written: str, *, times: int = 1, path: str = "") -> Channel:
+def tried(written: str, *, times: int = 1, path: str = "", posted: Notice | None = None) -> Channel:
     """A channel after so many tries, by real child processes, to deliver one notice; `path`: more for PYTHONPATH."""
     variables = environment_with({"IDLEWATCH_NOTIFY": written, "PYTHONPATH": f"{path}{os.pathsep}{ROOT}"})
     label = addresses(written)[0].label
@@ -59,7 +59,7 @@ def tried(written: str, *, times: int = 1, path: str = "") -> Channel:
         return Task(command, request, now_s=now_s, silent_limit_s=60.0, environment=variables)
 
     channel = Channel(label, start)
-    channel.post(notice(), time.monotonic())
+    channel.post(posted or notice(), time.monotonic())
     for _ in range(times):
         try_now(channel)
     return channel
@@ -211,6 +211,13 @@ def test_apprise_gets_title_text_and_kind(tmp_path: Path) -> None:
     assert (tmp_path / "sent").read_text() == (
         '{"title": "idlewatch", "body": "two\\nlines", "notify_type": "failure", "body_format": "text"}'
     )
+
+
+def test_apprise_gets_the_link_that_keeps_the_pod(tmp_path: Path) -> None:
+    (tmp_path / "apprise.py").write_text(FAKE)
+    warning = notice(facts={"keep_link": "https://page/keep/1"})
+    tried(f"slack://{SECRET}/x", path=str(tmp_path), posted=warning)
+    assert "lines\\nKeep it up for 2 hours: https://page/keep/1" in (tmp_path / "sent").read_text()
 
 
 @pytest.mark.parametrize(

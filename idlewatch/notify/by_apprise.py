@@ -35,5 +35,7 @@ def send(url: str, notice: Mapping[str, Json]) -> dict[str, Json]:
         return {"why": "Apprise does not understand this address"}
     kind = _TYPES.get(Kind(str(notice.get("kind"))), "info")
     title = f"idlewatch {notice.get('pod_name') or notice.get('pod_id') or ''}".strip()
-    taken = service.notify(title=title, body=str(notice.get("text")), notify_type=kind, body_format="text")
+    link = notice.get("keep_link")
+    body = f"{notice.get('text')}\nKeep it up for 2 hours: {link}" if link else str(notice.get("text"))
+    taken = service.notify(title=title, body=body, notify_type=kind, body_format="text")
     return {} if taken else {"why": "Apprise could not deliver it"}

@@ -15,7 +15,8 @@ Format 1 of the JSON, one object a notice; new keys may be added without a new n
     left_out          how many notices were left out before this one
 
 and of some kinds: `cause` (`idle`, `ceiling`, `request`), `idle_for_s`, `begins_in_s`, `begins_at` (warning: the save),
-`lost` (what nothing saves), `snapshot` (its id), `storage` (what the stopped Pod goes on costing).
+`lost` (what nothing saves), `keep_link` (warning of an idle Pod whose page is served: an address whose button holds the
+Pod, once; else null), `snapshot` (its id), `storage` (what the stopped Pod goes on costing).
 
 `stop` comes once an end sequence, when the stop is asked for the first time, whatever becomes of it: that it happened
 only the next start can prove, that it did not is the alarm `STOP NOT CONFIRMED`, `stop failed` or `stop refused`.

@@ -58,6 +58,8 @@ class Words:
     """IDLEWATCH_ON_SAVE_FAILURE=stop."""
     wall: Callable[[], datetime]
     now: PodNow
+    link: Callable[[], str | None] = lambda: None
+    """Makes an address whose page holds the Pod by a button, once; None: no page is served."""
 
     def warning(self, decision: Decision, now_s: float) -> Notice:
         """The notice before a stop."""
@@ -67,6 +69,7 @@ class Words:
             "begins_in_s": begins_in_s,
             "begins_at": begins_at.isoformat(timespec="seconds"),
             "lost": self.lost,
+            "keep_link": self.link() if decision.cause is Cause.IDLE else None,
             **_decided(decision),
         }
         keep = to_keep_up(decision.cause, decision.reason)
