@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
+from idlewatch.host.signs_of_life import SignsOfLife
 from idlewatch.host.supervisor import Supervisor
 
 if __name__ == "__main__":
     daemon, command = sys.argv[1], sys.argv[3:]
-    raise SystemExit(Supervisor(["sh", "-c", daemon], command or None, name="idlewatch exec").run())
+    signs = SignsOfLife(float(os.environ.get("STARTS_WITHIN_S", "180")))
+    raise SystemExit(Supervisor(["sh", "-c", daemon], command or None, name="idlewatch exec", signs=signs).run())

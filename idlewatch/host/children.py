@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 _THEIRS = ("SIGFPE", "SIGILL", "SIGSEGV", "SIGBUS", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGKILL", "SIGSTOP")
@@ -58,26 +58,26 @@ def variables(path: str = "/proc/self/environ") -> dict[bytes, bytes] | None:
     return dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
 
 
-def start(argv: Sequence[str], prepare: Callable[[], None]) -> int:
-    """Run a command in a child after `prepare`; its PID. Raises OSError where there can be no child."""
+def start(argv: Sequence[str], prepare: Callable[[], None], more: Mapping[bytes, bytes] | None = None) -> int:
+    """Run a command in a child after `prepare`, `more` in its environment; its PID. Raises OSError without a child."""
     pid = os.fork()
     if pid:
         return pid
     status = NOT_RUN
     try:
         prepare()
-        status = replaced_by(argv)
+        status = replaced_by(argv, more)
     finally:
         os._exit(status)  # never our parent's code twice
 
 
-def replaced_by(argv: Sequence[str]) -> int:
+def replaced_by(argv: Sequence[str], more: Mapping[bytes, bytes] | None = None) -> int:
     """Become this command; return, with the status that a shell would give, only where that can't be done."""
     environment = variables()
     try:
         if environment is None:
             os.execvp(argv[0], list(argv))  # noqa: S606  (as the container's engine would have: no shell)
-        os.execvpe(argv[0], list(argv), environment)  # noqa: S606  (likewise)
+        os.execvpe(argv[0], list(argv), environment | dict(more or {}))  # noqa: S606  (likewise)
     except OSError as error:
         say(f"idlewatch exec: {argv[0]}: {error.strerror}")
         return NOT_FOUND if error.errno == errno.ENOENT else NOT_RUN

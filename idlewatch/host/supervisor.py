@@ -1,6 +1,8 @@
 """
 Keeps a daemon alive beside a command, or by itself: one loop, asleep but for signals and for the next start.
 
+A daemon that stands still is ended and started again, like one that ended by itself: `signs_of_life` hears it.
+
 Where there is a command, its end is our end, and the daemon's never is. What comes from outside is passed on to the
 command as it came; a request to end goes to the daemon, too, which nobody else would tell.
 """
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from idlewatch.host import children
 from idlewatch.host.children import Signals
 from idlewatch.host.daemon_life import DaemonLife
+from idlewatch.host.signs_of_life import SignsOfLife
 
 _SYSTEMD_HALT = signal.SIGRTMIN + 3
 """How a container with systemd is asked to end (systemd(1)); an engine sends what the image's STOPSIGNAL says."""
@@ -32,10 +35,12 @@ def _now_s() -> float:
 class Supervisor:
     """One daemon and at most one command."""
 
-    def __init__(self, daemon: Sequence[str], command: Sequence[str] | None, *, name: str) -> None:
-        """`name`: who says what is said."""
+    def __init__(
+        self, daemon: Sequence[str], command: Sequence[str] | None, *, name: str, signs: SignsOfLife | None = None
+    ) -> None:
+        """`name`: who says what is said; `signs`: what hears the daemon."""
         self._daemon, self._command, self._name = daemon, command, name
-        self._life = DaemonLife()
+        self._life, self._signs = DaemonLife(), signs or SignsOfLife()
         self._command_pid: int | None = None
         self._ends_with: int | None = None
         self._signals = Signals()
@@ -46,8 +51,10 @@ class Supervisor:
             self._command_pid = children.start(self._command, lambda: children.in_front(self._signals))
         while self._ends_with is None:
             self._start_daemon()
-            self._wait(max(0.0, min(_RARELY_S, self._life.due_s - _now_s())) if self._life.pid is None else _RARELY_S)
+            next_s = self._life.due_s if self._life.pid is None else self._signs.due_s
+            self._wait(max(0.0, min(_RARELY_S, next_s - _now_s())))
             self._reap()
+            self._end_silent_daemon()
         self._end_daemon()
         return self._ends_with
 
@@ -65,6 +72,7 @@ class Supervisor:
         self._life.shutdown_requested(_now_s())
         if self._life.pid is not None:
             children.ask(self._life.pid, signal.SIGTERM)
+            children.ask(self._life.pid, signal.SIGCONT)  # one that somebody stopped would not hear it
         if self._command is None:
             self._ends_with = 0
 
@@ -81,9 +89,17 @@ class Supervisor:
         if not self._life.wanted(now_s):
             return
         try:
-            self._life.started(children.start(self._daemon, lambda: children.in_back(self._signals)), now_s)
+            more = self._signs.variables()
+            self._life.started(children.start(self._daemon, lambda: children.in_back(self._signals), more), now_s)
+            self._signs.begun(now_s)
         except OSError as error:
             self._say(self._life.not_started(error, now_s))
+
+    def _end_silent_daemon(self) -> None:
+        silent_s = None if self._life.pid is None else self._signs.silent_s(self._life.pid, _now_s())
+        if self._life.pid is not None and silent_s is not None:
+            self._say(f"the daemon stands still: it has not looked at this Pod for {silent_s:.0f} s; it is ended")
+            children.ask(self._life.pid, signal.SIGKILL)
 
     def _end_daemon(self) -> None:
         """It gets its seconds: what it writes down now is all that the next start will know."""
@@ -94,6 +110,7 @@ class Supervisor:
             self._reap()
         if self._life.pid is not None:
             children.ask(self._life.pid, signal.SIGKILL)
+        self._signs.close()
 
     def _say(self, text: str | None) -> None:
         if text:
