@@ -282,6 +282,8 @@ class PodFacts:
     cluster: bool
     volume_path: str | None
     """Mount path of what survives a stop, as the provider knows it."""
+    name: str | None = None
+    """What its owner calls it; None where the provider does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,8 +62,8 @@ class TellingActions(Actions, Protocol):
         """What has happened in them since the last call."""
         ...
 
-    def hear(self, report: Tick) -> None:
-        """Have people told what a tick raised."""
+    def hear(self, report: Tick, pod_name: str | None = None) -> None:
+        """Have people told what a tick raised; `pod_name`: what its owner calls the Pod, where known."""
         ...
 
     def troubles(self) -> dict[str, str | None]:
@@ -133,7 +133,9 @@ def _daemon(
         signals=signals,
         actions=actions,
         record=Announced(
-            _KeptAndHeard(record, actions, known.others()), systemd, here.loaded.settings.interval.total_seconds()
+            _KeptAndHeard(record, actions, known.pod_name, known.others()),
+            systemd,
+            here.loaded.settings.interval.total_seconds(),
         ),
         moment=_moments(here, clock, known, record),
         limits=here.loaded.settings.limits(),
@@ -147,13 +149,19 @@ def _daemon(
 class _KeptAndHeard:
     """Each tick is kept and then told, both before what it decided is begun; then others have their turn."""
 
-    def __init__(self, record: DaemonRecord, actions: TellingActions, others: Sequence[Record]) -> None:
-        self._record, self._actions, self._others = record, actions, others
+    def __init__(
+        self,
+        record: DaemonRecord,
+        actions: TellingActions,
+        pod_name: Callable[[], str | None],
+        others: Sequence[Record],
+    ) -> None:
+        self._record, self._actions, self._pod_name, self._others = record, actions, pod_name, others
 
     def tick(self, report: Tick) -> None:
         """Keep it, tell it."""
         self._record.tick(report)
-        self._actions.hear(report)
+        self._actions.hear(report, self._pod_name())
         for other in self._others:
             other.tick(report)
 
@@ -338,6 +346,11 @@ class _Knowledge:
         """What the note on the volume proves of the stop before this start."""
         text = self._result(LOOK_BACK).get("text")
         return None if text is None else str(text)
+
+    def pod_name(self) -> str | None:
+        """What its owner calls this Pod, as the provider tells it."""
+        name = self._result(DESCRIBE).get("name")
+        return name if isinstance(name, str) else None
 
     def gpus_before(self) -> int | None:
         """How many GPUs the note on the volume counts before the last stop."""

@@ -650,7 +650,13 @@ def test_the_daemon_can_import_the_providers_without_an_http_library() -> None:
 
 def test_describe_reads_price_volume_and_state(api: LoopbackApi) -> None:
     assert provider(api).describe() == PodFacts(
-        pod_id=POD, status="RUNNING", usd_per_hour=1.59, locked=False, cluster=False, volume_path="/workspace"
+        pod_id=POD,
+        status="RUNNING",
+        usd_per_hour=1.59,
+        locked=False,
+        cluster=False,
+        volume_path="/workspace",
+        name="loopback",
     )
     assert calls(api) == [READ]
 

@@ -194,8 +194,13 @@ def _rest_read(pod: dict[str, Json]) -> PodRead | None:
         locked=locked is True,
         cluster=pod.get("cluster") is not None,
         volume_path=_mount_path(pod.get("mounts")),
+        name=_name(pod.get("name")),
     )
     return PodRead(facts=facts, lock_known=isinstance(locked, bool))
+
+
+def _name(told: Json) -> str | None:
+    return told if isinstance(told, str) and told else None
 
 
 def _graphql_read(pod: dict[str, Json]) -> PodRead | None:
