@@ -29,3 +29,10 @@ def test_a_wrong_value_is_refused_also_where_unknown_names_pass() -> None:
 
 def test_nothing_wrong_is_no_warning() -> None:
     assert told(IDLEWATCH_WARN_FOR="7m").warnings == ()
+
+
+def test_an_address_for_notices_that_is_none_is_refused_without_quoting_it() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load([Source(name="environment", variables={"IDLEWATCH_NOTIFY": "SECRET-thing"})])
+    assert "IDLEWATCH_NOTIFY" in str(refused.value.problems)
+    assert "SECRET" not in str(refused.value.problems)

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from idlewatch.hours import parse_working_hours
 from idlewatch.model import Limits
+from idlewatch.notify.addresses import addresses
 from idlewatch.servers.named import named_servers
 from idlewatch.settings.kinds import (
     AUTO,
@@ -49,6 +50,11 @@ def _taken_back(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _notified(value: SecretStr) -> SecretStr:
+    addresses(value.get_secret_value())
+    return value
+
+
 def _servers(value: tuple[str, ...]) -> tuple[str, ...]:
     named_servers(value)
     return value
@@ -74,7 +80,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     mode: Mode = Mode.STOP
-    """`stop` acts; `observe` decides and records, but warns nobody, saves nothing and stops nothing."""
+    """`stop` acts; `observe` decides and records, but warns nobody, saves nothing and stops nothing; on the volume it
+    writes only the history of this boot."""
     idle_after: DurationOrAuto = IDLE_AFTER
     """Quiet time before the warning; `0`: idleness never stops the Pod; `auto`: learned from this Pod's own gaps."""
     auto_least: Span = timedelta(minutes=10)
@@ -165,14 +172,14 @@ class Settings(BaseSettings):
     """How long those, and programs that registered, get to end; torchrun's workers alone need 35s."""
     shutdown_within: Span = timedelta(seconds=8)
     """When the container is being ended from outside: how long the note and the `before-stop` hooks get together."""
-    notify: SecretStr = SecretStr("")
+    notify: Annotated[SecretStr, AfterValidator(_notified)] = SecretStr("")
     """Addresses that get the notices, too, separated by commas. `https://…` gets plain JSON; all else (`slack://…`,
     `ntfy://…`, `mailto://…`) is Apprise's and needs `idlewatch[notify]`."""
     heartbeat_url: HttpAddress = Address("")
     """Address that is asked for while the daemon watches, as healthchecks.io wants it: somebody outside hears when it
     falls silent."""
     heartbeat_every: Span = timedelta(minutes=5)
-    """Time between two of those requests."""
+    """Time between two signs of life, of the file on the volume and of that address."""
     hold_max: Span = timedelta(hours=24)
     """The longest that any hold can last."""
     confirm_within: Span = timedelta(minutes=3)

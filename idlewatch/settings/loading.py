@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from idlewatch.errors import SettingsError
 from idlewatch.redact import shown_address
 from idlewatch.settings.fields import PREFIX, Settings, is_secret, variable
+from idlewatch.settings.files import SUFFIX, file_variables, with_files
 from idlewatch.settings.kinds import shown, written
 from idlewatch.settings.sources import Source, first
 
@@ -28,7 +29,7 @@ class Loaded:
 
     settings: Settings
     origins: Mapping[str, str]
-    """Field -> name of the source, or `default`."""
+    """Field -> name of the source, of a secret out of a file with the name of that; or `default`."""
     sources: Sequence[Source]
     warnings: Sequence[str] = ()
     """What is wrong and was let pass: misspelt names, for a verb that must go on all the same."""
@@ -56,16 +57,18 @@ def load(sources: Sequence[Source], *, unknown_names_ok: bool = False) -> Loaded
     """
     Settings from the first source that has each variable. Raises SettingsError with every problem at once.
 
-    With `unknown_names_ok` a variable that is no setting is a warning: a misspelt name must not keep anybody from
-    placing a hold.
+    With `unknown_names_ok` a variable that is no setting is a warning, and so is a secret's file that can't be read: a
+    misspelt name must not keep anybody from placing a hold, nor what only root may read.
     """
-    unknown = _unknown_names(sources)
+    found_files = with_files(sources)
+    sources = found_files.sources
+    unknown = [*_unknown_names(sources), *found_files.problems]
     problems = [] if unknown_names_ok else list(unknown)
     values: dict[str, str] = {}
     origins: dict[str, str] = {}
     for field in Settings.model_fields:
         found = first(sources, variable(field))
-        origins[field] = found[0] if found else _withheld_by(sources, variable(field)) or "default"
+        origins[field] = _origin(sources, variable(field))
         if found:
             values[field] = found[1]
     try:
@@ -76,6 +79,14 @@ def load(sources: Sequence[Source], *, unknown_names_ok: bool = False) -> Loaded
     if problems:
         raise SettingsError(problems)
     return Loaded(settings=settings, origins=origins, sources=tuple(sources), warnings=tuple(unknown))
+
+
+def _origin(sources: Sequence[Source], name: str) -> str:
+    for source in sources:
+        if source.variables.get(name):
+            path = source.variables.get(f"{name}{SUFFIX}")
+            return f"{path} ({source.name})" if path else source.name
+    return _withheld_by(sources, name) or "default"
 
 
 def _withheld_by(sources: Sequence[Source], name: str) -> str | None:
@@ -93,7 +104,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
 
 
 def _unknown_names(sources: Sequence[Source]) -> list[str]:
-    known = [variable(field) for field in Settings.model_fields]
+    known = [*(variable(field) for field in Settings.model_fields), *sorted(file_variables())]
     problems = []
     for name in sorted({name for source in sources for name in source.variables if name.startswith(PREFIX)}):
         if name not in known and name not in _NOT_SETTINGS:
