@@ -286,10 +286,14 @@ def _add_readings(added: _Verbs) -> None:
         "the same policy over recordings and scenarios, with any settings",
         json=True,
     )
-    replay.add_argument("file", nargs="+", metavar="FILE", help="a recording, or a scenario as in docs/scenarios.md")
+    replay.add_argument(
+        "file", nargs="+", metavar="FILE", help="a recording, a scenario, a CSV or nvidia-smi log, a Prometheus export"
+    )
     replay.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting: IDLEWATCH_IDLE_AFTER=20m"
     )
+    replay.add_argument("--compare", nargs=2, metavar=("A.env", "B.env"), help="the same under two files of settings")
+    replay.add_argument("--usd-per-hour", type=_dollars, metavar="PRICE", help="of the Pod, for --compare")
 
 
 def _span(text: str) -> float:

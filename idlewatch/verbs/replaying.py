@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
 from idlewatch.model import Json, Signal
 from idlewatch.replay import Factories, read_story, recorder
+from idlewatch.replay.comparison import Compared, outcome, total
 from idlewatch.replay.story import Story, foreign_variables
 from idlewatch.settings import settings_record
 from idlewatch.show.replayed import Replayed, as_json, table
@@ -29,6 +31,10 @@ def replay(options: argparse.Namespace) -> bool:
     logs.set_up(least=logging.CRITICAL)
     overrides = variables_of(options.set)
     stories = [read_story(Path(name), tuple(SIGNALS)) for name in options.file]
+    if options.compare:
+        told = compared(stories, options.compare, overrides, options.usd_per_hour)
+        say([json.dumps(told.as_json())] if options.json else told.lines())
+        return True
     replayed = []
     for story in stories:
         replayed.append(replayed_story(story, overrides, SIGNALS))
@@ -50,6 +56,35 @@ def replayed_story(story: Story, overrides: Mapping[str, str], factories: Factor
         interval_s=told.settings.interval.total_seconds(),
         lived=story.relived(told, factories),
     )
+
+
+def compared(
+    stories: Sequence[Story], files: Sequence[str], overrides: Mapping[str, str], usd_per_hour: float | None
+) -> Compared:
+    """Every story under the settings of two files. Raises SettingsError where a file or a setting makes no sense."""
+    price, outcomes = usd_per_hour or 0.0, []
+    for variables in map(variables_in, files):
+        replayed = [
+            replayed_story(replace(story, recorded=True), {**variables, **overrides}, SIGNALS) for story in stories
+        ]
+        outcomes.append(total([outcome(each.lived, each.story.life.ends_s) for each in replayed]))
+        price = price or stories[0].loaded({**variables, **overrides}).settings.usd_per_hour
+    lasted_s = sum(story.life.ends_s - story.life.started_s for story in stories)
+    return Compared((files[0], files[1]), (outcomes[0], outcomes[1]), lasted_s, price)
+
+
+def variables_in(name: str) -> dict[str, str]:
+    """The settings in a file of NAME=VALUE lines; `#` begins a comment. Raises SettingsError."""
+    try:
+        lines = Path(name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{name}: {getattr(error, 'strerror', None) or error}"]) from None
+    told = [line.strip().removeprefix("export ") for line in lines]
+    try:
+        variables = variables_of([line for line in told if line and not line.startswith("#")])
+    except SettingsError as error:
+        raise SettingsError([f"{name}: {problem.removeprefix('--set ')}" for problem in error.problems]) from None
+    return {setting: value.strip("\"'") for setting, value in variables.items()}
 
 
 def variables_of(words: Sequence[str]) -> dict[str, str]:
