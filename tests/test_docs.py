@@ -6,6 +6,7 @@ Every command line that README.md and docs/ show is taken by the real parser; no
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -16,10 +17,18 @@ from urllib.parse import unquote
 
 import pytest
 
-from idlewatch import cli
+from idlewatch import cli, policy
+from idlewatch.durations import written_duration
 from idlewatch.errors import SettingsError
+from idlewatch.gpu.judge import GROWTH_MIB
 from idlewatch.settings import Settings, Source, load, variable
 from idlewatch.show.settings_page import GROUPS, rendered
+from idlewatch.signals.gpu_proof import LOOK_AFTER_S
+from idlewatch.signals.host_window import HostLimits
+from idlewatch.signals.jupyter_judge import CPU_SHARE
+from idlewatch.signals.people_flow import BURST_BYTES
+from idlewatch.signals.people_flow import FLOOR_BYTES_PER_S as PERSON_BYTES_PER_S
+from idlewatch.signals.transfers_judge import FLOOR_BYTES_PER_S
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -160,6 +169,70 @@ def test_every_setting_is_on_the_page_once() -> None:
 
 def test_no_group_names_a_setting_that_is_none() -> None:
     assert {name for fields in GROUPS.values() for name in fields} <= set(Settings.model_fields)
+
+
+# ---------------------------------------------------------------- what the program says, and its picture
+
+
+def source() -> str:
+    """All of the program's text, string pieces of neighbouring lines joined."""
+    whole = "\n".join(path.read_text() for path in sorted((ROOT / "idlewatch").rglob("*.py")))
+    return re.sub(r'"\n\s*f?"', "", whole)
+
+
+def quotes_of(text: str) -> Iterator[str]:
+    """What a page quotes in bold code, in the pieces between its ellipses."""
+    for bold in re.findall(r"\*\*([^*]+)\*\*", text):
+        for code in re.findall(r"`([^`]+)`", bold):
+            yield from (piece.strip(" :;,") for piece in code.split("…"))
+
+
+def test_what_the_questions_quote_is_what_the_program_says() -> None:
+    program = source()
+    quoted = [piece for piece in quotes_of(text_of("docs/faq.md")) if len(piece) > 3 and "--" not in piece]
+    assert len(quoted) > 15
+    assert [piece for piece in quoted if piece not in program] == []
+
+
+def test_the_picture_is_the_one_of_the_policy() -> None:
+    doc = (ROOT / "idlewatch" / "policy.py").read_text().split('"""')[1]
+    picture = doc[doc.index("                      quiet for") : doc.index("CANCEL comes from")].rstrip()
+    assert picture in text_of("docs/deciding.md")
+
+
+@pytest.mark.parametrize("name", names(PAGES))
+def test_python_in_the_documentation_compiles_and_imports_what_is_there(name: str) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```$", text_of(name), re.MULTILINE | re.DOTALL):
+        tree = ast.parse(block.replace("step in ...:", "step in []:"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("idlewatch"):
+                assert {alias.name for alias in node.names} <= defined_in(str(node.module)), node.module
+
+
+def defined_in(module: str) -> set[str]:
+    """The names that a module of ours defines; it is read and not imported, as it may need what is not installed."""
+    path = ROOT / Path(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    body = ast.parse(path.read_text()).body
+    return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_the_limits_that_the_signals_page_tells_are_those_of_the_judges() -> None:
+    host, page = HostLimits(), text_of("docs/signals.md")
+    assert f"CPU {host.cpu_cores:.1%}".replace("%", " %") in page
+    assert f"network {host.network_bytes_per_s / 1e3:.0f} KB/s, disk {host.disk_bytes_per_s / 1e6:.0f} MB/s" in page
+    assert f"grew by {host.memory_mib:.0f} MiB" in page
+    assert f"memory that grew by {GROWTH_MIB} MiB" in page
+    assert f"{FLOOR_BYTES_PER_S / 1e3:.0f} KB/s over ten minutes" in page
+    assert f"one burst of {BURST_BYTES / 1e3:.0f} KB, or {PERSON_BYTES_PER_S:.0f} B/s above" in page
+    assert f"more than {CPU_SHARE:.0%} of a core".replace("%", " %") in page
+    assert f"{LOOK_AFTER_S / 60:.0f} minutes later who has a GPU open" in page
+
+
+def test_the_back_off_that_the_page_tells_is_the_policys() -> None:
+    told = text_of("docs/deciding.md")
+    for steps in (policy._SAVE_BACK_OFF_S, policy._REFUSED_BACK_OFF_S, policy._TRANSIENT_BACK_OFF_S):
+        assert ", ".join(written_duration(step) for step in steps).replace("1d", "24h") in told
 
 
 # ---------------------------------------------------------------- links
