@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from idlewatch.redact import is_secret_name, secrets_of_address
 from idlewatch.settings.fields import secret_variables
+from idlewatch.settings.files import with_files
 from idlewatch.settings.sources import Source
 
 _PASSWORD_IN_ADDRESS = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
@@ -15,9 +16,9 @@ _PASSWORD_IN_ADDRESS = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 def known_secrets(sources: Sequence[Source]) -> frozenset[str]:
     """
     Everything secret among the variables of all sources: our own secrets, whatever has the name of one (`HF_TOKEN`,
-    `RUNPOD_API_KEY`, `JUPYTER_PASSWORD`), and passwords in addresses.
+    `RUNPOD_API_KEY`, `JUPYTER_PASSWORD`), passwords in addresses, and what lies in the files that are named.
     """
-    return frozenset(secret for source in sources for secret in _of(source.variables))
+    return frozenset(secret for source in with_files(sources).sources for secret in _of(source.variables))
 
 
 def _of(variables: Mapping[str, str]) -> Iterator[str]:

@@ -1,0 +1,99 @@
+"""
+Secrets that lie in a file: `IDLEWATCH_RUNPOD_API_KEY_FILE=/run/secrets/key`, as Docker and Kubernetes hand them out.
+
+They are read at the daemon's start and by each of its tasks, so they must not lie where reading may hang for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from idlewatch.errors import SettingsError, SnapshotError
+from idlewatch.settings.fields import secret_variables
+from idlewatch.settings.sources import Source
+from idlewatch.snapshot.mounts import Mount, read_mounts
+
+SUFFIX = "_FILE"
+_MOST_BYTES = 64 * 1024
+_OVER_A_NETWORK = ("fuse", "nfs", "cifs", "smb", "ceph", "lustre", "glusterfs", "beegfs")
+"""How the names of file systems begin that may hang for good; RunPod's network volumes are `fuse`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithFiles:
+    """The sources, each with the secrets that it only named a file for."""
+
+    sources: tuple[Source, ...]
+    problems: tuple[str, ...] = field(repr=False)
+    """Files that could not be read."""
+
+
+def file_variables() -> frozenset[str]:
+    """The variables that name a file."""
+    return frozenset(f"{name}{SUFFIX}" for name in secret_variables())
+
+
+def with_files(sources: Sequence[Source]) -> WithFiles:
+    """Read the files that are named; a variable that is set goes before its file in the same source."""
+    problems: list[str] = []
+    return WithFiles(sources=tuple(_with_files(source, problems) for source in sources), problems=tuple(problems))
+
+
+def _with_files(source: Source, problems: list[str]) -> Source:
+    variables, unread = dict(source.variables), set(source.withheld)
+    for name in sorted(secret_variables()):
+        path = variables.get(f"{name}{SUFFIX}")
+        if path and variables.get(name):
+            del variables[f"{name}{SUFFIX}"]
+        elif path:
+            try:
+                variables[name] = _content(Path(path))
+            except SettingsError as error:
+                unread.add(name)
+                problems.append(f"{name}{SUFFIX}={path}: {error.problems[0]}")
+    return replace(source, variables=variables, withheld=frozenset(unread))
+
+
+def _content(path: Path) -> str:
+    """Raises SettingsError with one sentence, which tells nothing of what is in it."""
+    if not path.is_absolute():
+        raise SettingsError(["this is not an absolute path; write it from / on"])
+    try:
+        kind = kind_of_mount(path, read_mounts())
+        if may_hang(kind):
+            raise SettingsError([f"it lies on a network volume ({kind}), which may hang; put it on the Pod's own disk"])
+        # a pipe that nobody writes into must not hold the daemon up
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise SettingsError(["this is no file"])
+            content = opened.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise SettingsError([str(error.strerror)]) from None
+    except SnapshotError as error:
+        raise SettingsError([str(error)]) from None
+    return _one_line(content)
+
+
+def _one_line(content: bytes) -> str:
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(text.splitlines()) > 1 or len(content) > _MOST_BYTES:
+        raise SettingsError(["there must be one line in it, and nothing else"])
+    return text
+
+
+def may_hang(kind: str) -> bool:
+    """Whether a file system of this kind is one that may hang for good."""
+    return kind.startswith(_OVER_A_NETWORK)
+
+
+def kind_of_mount(path: Path, mounts: Sequence[Mount]) -> str:
+    """The kind of file system that a path lies on, by its text: looking closer might hang already."""
+    above = [mount for mount in mounts if path == Path(mount.point) or Path(mount.point) in path.parents]
+    return max(reversed(above), key=lambda mount: len(mount.point)).fs_type if above else ""
