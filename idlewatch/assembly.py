@@ -55,6 +55,11 @@ class Assembly:
         """The name under which this Pod's things lie on the volume."""
         return self.pod.pod_id or "no-pod"
 
+    @property
+    def acts(self) -> bool:
+        """Whether what is decided is done; else nothing outside the state folder is touched."""
+        return self.loaded.settings.mode is Mode.STOP
+
 
 def assembled(loaded: Loaded) -> Assembly:
     """Look where we are."""

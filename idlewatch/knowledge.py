@@ -1,0 +1,162 @@
+"""
+What is known of this Pod beside what its signals see: from its provider, its owner, its volume and its last stop.
+
+It comes from errands in the background; until they have come back, it is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from idlewatch import assembly
+from idlewatch.assembly import Assembly
+from idlewatch.background import Background
+from idlewatch.daemon import Record
+from idlewatch.errands import AFTER_START, ARCHIVE, DESCRIBE, HEARTBEAT, HOOKS, LOOK_BACK, NOTE_IMAGE, PING
+from idlewatch.errors import ProviderRefused
+from idlewatch.gaps import gap_of
+from idlewatch.hours import parse_working_hours
+from idlewatch.learning import Learner
+from idlewatch.model import Json
+from idlewatch.patience import Stakes, restart_usd
+from idlewatch.saving_again import PeriodicSaves
+from idlewatch.settings import OnSaveFailure
+from idlewatch.watch import Known, MachineClock
+
+
+def _without_save(here: Assembly) -> str | None:
+    """What to say from the start where nothing can be saved before a stop; None where it can, or need not."""
+    impossible, settings = assembly.save_plan(here).impossible, here.loaded.settings
+    if impossible is None or not here.acts:
+        return None
+    if settings.on_save_failure is OnSaveFailure.STOP:
+        return f"{impossible}; it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)"
+    return f"{impossible}; so it is kept up, idle or not, unless you set IDLEWATCH_ON_SAVE_FAILURE=stop"
+
+
+def learner_of(here: Assembly, clock: MachineClock) -> Learner | None:
+    """What learns the idle limit; None where it is set."""
+    settings = here.loaded.settings
+    if not settings.learns:
+        return None
+
+    def stakes(usd_per_hour: float) -> Stakes:
+        restart = restart_usd(
+            usd_per_hour=usd_per_hour,
+            takes_s=settings.restart_takes.total_seconds(),
+            person_usd_per_hour=settings.person_usd_per_hour,
+            unlucky=settings.restart_unlucky,
+        )
+        bounds_s = settings.auto_least.total_seconds(), settings.auto_most.total_seconds()
+        return Stakes(usd_per_hour=usd_per_hour, restart_usd=restart, least_s=bounds_s[0], most_s=bounds_s[1])
+
+    default_s = settings.idle_limit.total_seconds()
+    return Learner(settings.state_dir, stakes=stakes, wall=clock.wall, default_s=default_s)
+
+
+def saves_of(here: Assembly) -> PeriodicSaves | None:
+    """The saves while the Pod is in use; None where none are wanted, or there is nothing to save or nowhere to."""
+    every_s = here.loaded.settings.save_every.total_seconds()
+    if not every_s or not here.acts or here.save_root is None or here.volume is None:
+        return None
+    return PeriodicSaves(assembly.task_starter(), every_s)
+
+
+class Knowledge:
+    """What is known of this Pod from its provider, its owner and its last stop, as `watch.Moments` asks for it."""
+
+    def __init__(
+        self, here: Assembly, background: Background, refusal: str | None, wall: Callable[[], datetime]
+    ) -> None:
+        """`refusal`: why not to stop at all, from the environment alone."""
+        hours = here.loaded.settings.working_hours
+        self._hours, self._wall = parse_working_hours(hours) if hours else None, wall
+        self._unsaved = _without_save(here)
+        self._price = here.loaded.settings.usd_per_hour
+        self._acts = here.acts
+        self._background, self._refusal = background, refusal
+        self.found_here: Callable[[], Mapping[str, str | None]] = dict
+        """Troubles of the daemon's own: its state folder, its ways to tell people."""
+        self.learner: Learner | None = None
+        self.saves: PeriodicSaves | None = None
+        self._taught = False
+
+    def __call__(self, now_s: float) -> Known:
+        """Let the errands move on, and return what is known by now."""
+        self._background.poll(now_s)
+        self._teach()
+        told = self._result(DESCRIBE)
+        price = self._price or told.get("usd_per_hour")
+        forbidden = told.get("forbids")
+        refusal = self._refusal or (str(forbidden) if forbidden else None)
+        return Known(
+            usd_per_hour=float(price) if isinstance(price, int | float) and price else None,
+            refusal=refusal if self._acts else None,
+            working=self._hours is not None and self._hours.includes(self._wall()),
+            patience=self.learner.chosen if self.learner else None,
+            troubles={
+                "no save": self._unsaved,
+                "RunPod's API": self._refused(),
+                "history": self._failed(ARCHIVE),
+                "heartbeat": self._listed(HEARTBEAT, "failed"),
+                "heartbeat address": self._listed(PING, "failed"),
+                "saves while in use": self.saves.error if self.saves else None,
+                "names of the image": self._failed(NOTE_IMAGE, "deletions are not known"),
+                "hooks": self._listed(HOOKS, "refused"),
+                "after-start hooks": self._listed(AFTER_START, "failed"),
+                **self.found_here(),
+            },
+        )
+
+    def others(self) -> list[Record]:
+        """Who wants to see each tick beside the record."""
+        return [one for one in (self.learner, self.saves) if one]
+
+    def told(self) -> list[Json]:
+        """What is to be said of the saves while in use, once."""
+        return self.saves.told() if self.saves else []
+
+    def close(self) -> None:
+        """End what is under way."""
+        if self.saves:
+            self.saves.close()
+
+    def _teach(self) -> None:
+        """Hand over what the volume knows of earlier gaps, once."""
+        found = self._result(LOOK_BACK).get("gaps")
+        if self.learner and not self._taught and isinstance(found, list):
+            self._taught = True
+            self.learner.learn(gap for gap in map(gap_of, found) if gap)
+
+    def previous_stop(self) -> str | None:
+        """What the note on the volume proves of the stop before this start."""
+        text = self._result(LOOK_BACK).get("text")
+        return None if text is None else str(text)
+
+    def pod_name(self) -> str | None:
+        """What its owner calls this Pod, as the provider tells it."""
+        name = self._result(DESCRIBE).get("name")
+        return name if isinstance(name, str) else None
+
+    def gpus_before(self) -> int | None:
+        """How many GPUs the note on the volume counts before the last stop."""
+        gpus = self._result(LOOK_BACK).get("gpus")
+        return gpus if isinstance(gpus, int) else None
+
+    def _listed(self, name: str, what: str) -> str | None:
+        """The sentences in an errand's result; None where there are none."""
+        found = self._result(name).get(what)
+        return "; ".join(map(str, found)) or None if isinstance(found, list) else None
+
+    def _result(self, name: str) -> dict[str, Json]:
+        result = self._background.results.get(name)
+        return result if isinstance(result, dict) else {}
+
+    def _refused(self) -> str | None:
+        error = self._background.errors.get(DESCRIBE)
+        return f"a stop may fail: {error}" if isinstance(error, ProviderRefused) else None
+
+    def _failed(self, name: str, means: str = "not kept on the volume") -> str | None:
+        error = self._background.errors.get(name)
+        return f"{means}: {error}" if error else None
