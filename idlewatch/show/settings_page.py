@@ -109,8 +109,8 @@ was left {left} times on 5 days, and whose person came back within ten minutes o
 
 > waits {waits}: {why}
 
-The wait is chosen once a gap, when it begins, and `idlewatch status` says it with its reason. As long as the price is not
-known (RunPod's API told none and `IDLEWATCH_USD_PER_HOUR` is not set), 30m are waited for. `auto` is about idleness
+The wait is chosen once a gap, when it begins, and `idlewatch status` says it with its reason. As long as the price is
+not known (RunPod's API told none and `IDLEWATCH_USD_PER_HOUR` is not set), 30m are waited for. `auto` is about idleness
 only: working hours have their own `IDLEWATCH_WORKING_IDLE_AFTER`, and everything else stays as it is.
 """
 _PRICES_USD = (0.44, 1.59, 2.69, 4.59, 31.92)
