@@ -50,7 +50,16 @@ def own_logs() -> Any:
 
 
 def options(*files: Path, **more: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"file": [str(file) for file in files], "json": False, "set": [], **more})
+    return argparse.Namespace(
+        **{
+            "file": [str(file) for file in files],
+            "json": False,
+            "set": [],
+            "compare": None,
+            "usd_per_hour": None,
+            **more,
+        }
+    )
 
 
 @pytest.fixture

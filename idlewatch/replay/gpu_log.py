@@ -37,6 +37,8 @@ Judged is every one."""
 _AT_REST_S = 3 * 3600.0
 _BUSY_ABOVE_PCT = 5.0
 _ASLEEP_S = 60.0
+_AFTER_S = 0.001
+"""The last tick before a hole, and that at the end, is still one."""
 _PERIODS_LOOKED_AT = 200
 
 
@@ -179,11 +181,11 @@ def story(samples: Samples) -> Story:
 def _life(samples: Samples, readings: _Readings, first_s: float) -> Life:
     longest_s = max(_ASLEEP_S, _HOLE_PERIODS * max(samples.period_s, samples.packer.tick_s))
     ends = array("d", readings.instants())
-    asleep = [(before + 0.001, after) for before, after in pairwise(ends) if after - before > longest_s]
+    asleep = [(before + _AFTER_S, after) for before, after in pairwise(ends) if after - before > longest_s]
     zero_at = samples.zero_at or datetime(2026, 1, 1, tzinfo=UTC)
     return Life(
         started_s=STARTED_S,
-        ends_s=ends[-1],
+        ends_s=ends[-1] + _AFTER_S,
         readings=readings,
         asleep=asleep,
         instants=readings.decisive() if samples.packer.tick_s > FINE_S else (),

@@ -30,7 +30,7 @@ NO_DAEMON_S = 60.0
 WHOLE_S = 3 * 86400.0
 """Of what is older than this, a daemon's history keeps one reading a minute: too little to judge it anew."""
 _AFTER_S = 0.001
-"""A hold was still there at the last tick of its span."""
+"""A hold was still there at the last tick of its span; and the last tick is one, too: it may be that of the stop."""
 
 
 def read_recording(path: Path, signals: Sequence[str]) -> Story:
@@ -54,7 +54,7 @@ def read_recording(path: Path, signals: Sequence[str]) -> Story:
         life=Life(
             started_s=seen.first_s if head.started_s is None else head.started_s,
             watched_from_s=from_s,
-            ends_s=seen.ends_s,
+            ends_s=seen.ends_s + _AFTER_S,
             readings=_Readings(path, from_s),
             holds=seen.holds,
             asleep=[gap for gap in seen.gaps if gap[0] >= from_s],
