@@ -8,6 +8,7 @@ the API amounts to is found out by the real provider against RunPod's API on loo
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from idlewatch.tasks import TaskEnd
 from tests.pod_promises import Promises
 from tests.pod_story import BORN_S, SIGNALS, Story
 from tests.pod_world import ACCEPTED, LIMITS, SAVED, Fate, World
+
+pytestmark = pytest.mark.xdist_group("faults")  # each life is lived once, for its own test and for the table
 
 POD, KEY = "abc123def456", "rpa_AKEYOFATEST00000000000000000000001"
 SOON_S = 1.0
@@ -150,6 +153,11 @@ class Cell:
         return f"{self.step:<15} {self.fault:<34} {ended:<21} {kept}   said: {said[:110]}"
 
 
+@functools.cache
+def disturbed(step: str, fault: str) -> Cell:
+    return lived(step, fault, Script(), INJECTED[fault])
+
+
 def lived(step: str, fault: str, script: Script, put: Callable[[Story, float], None] | None = None) -> Cell:
     told = calm()
     promises = Injecting(told, step if put else None, put)
@@ -166,7 +174,7 @@ UNDISTURBED_S = 2000.0
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", INJECTED)
 def test_whatever_comes_between_nothing_is_lost_and_it_is_stopped_in_the_end(step: str, fault: str) -> None:
-    cell = lived(step, fault, Script(), INJECTED[fault])
+    cell = disturbed(step, fault)
     assert cell.promises.broken == []
     assert cell.promises.injected_s is not None
     assert cell.ended_s is not None
@@ -187,9 +195,14 @@ SAVES = {
 }
 
 
+@functools.cache
+def save_failed(fault: str) -> Cell:
+    return lived("saving", fault, Script(saves=[SAVES[fault]]))
+
+
 @pytest.mark.parametrize("fault", SAVES)
 def test_a_save_that_fails_is_said_and_made_again_before_the_stop(fault: str) -> None:
-    cell = lived("saving", fault, Script(saves=[SAVES[fault]]))
+    cell = save_failed(fault)
     assert cell.promises.broken == []
     assert cell.ended_s is not None
     assert "save failed" in cell.promises.troubles
@@ -249,7 +262,7 @@ def _answered(api: LoopbackApi, fault: str) -> TaskEnd:
         return TaskEnd(error=error)
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def answers() -> Mapping[str, TaskEnd]:
     """Each fault of the API, and what it amounts to."""
     found = {}
@@ -266,8 +279,13 @@ STOPS = {
 }
 
 
-def _fate(answers: Mapping[str, TaskEnd], fault: str) -> Fate:
-    return STOPS[fault] if fault in STOPS else Fate(end=answers[fault])
+def _fate(fault: str) -> Fate:
+    return STOPS[fault] if fault in STOPS else Fate(end=answers()[fault])
+
+
+@functools.cache
+def stop_failed(fault: str) -> Cell:
+    return lived("stop asked for", fault, Script(stops=[_fate(fault)]))
 
 
 def _refused(error: IdlewatchError | None) -> bool:
@@ -275,9 +293,9 @@ def _refused(error: IdlewatchError | None) -> bool:
 
 
 @pytest.mark.parametrize("fault", [*STOPS, *API, *UNREACHABLE])
-def test_a_stop_that_goes_wrong_once_is_said_and_asked_for_again(answers: Mapping[str, TaskEnd], fault: str) -> None:
-    fate = _fate(answers, fault)
-    cell = lived("stop asked for", fault, Script(stops=[fate]))
+def test_a_stop_that_goes_wrong_once_is_said_and_asked_for_again(fault: str) -> None:
+    fate = _fate(fault)
+    cell = stop_failed(fault)
     assert cell.promises.broken == []
     assert cell.promises.troubles
     assert len(cell.promises.stops) == (1 if cell.ended_s is None else 2)
@@ -285,19 +303,18 @@ def test_a_stop_that_goes_wrong_once_is_said_and_asked_for_again(answers: Mappin
 
 
 @pytest.mark.parametrize("fault", [*STOPS, *API, *UNREACHABLE])
-def test_a_stop_that_always_goes_wrong_is_never_called_one(answers: Mapping[str, TaskEnd], fault: str) -> None:
-    cell = lived("stop asked for", fault, Script(stops=[_fate(answers, fault)] * 1000))
+def test_a_stop_that_always_goes_wrong_is_never_called_one(fault: str) -> None:
+    cell = lived("stop asked for", fault, Script(stops=[_fate(fault)] * 1000))
     assert (cell.promises.broken, cell.ended_s) == ([], None)
     assert cell.promises.last is not None
     assert cell.promises.last.state.troubles
     assert len(cell.promises.stops) < 30, "a rate-limited API is not to be stormed"
 
 
-def test_the_table(answers: Mapping[str, TaskEnd]) -> None:
-    rows = [lived(step, fault, Script(), put) for fault, put in INJECTED.items() for step in STEPS]
-    rows += [lived("saving", fault, Script(saves=[fate])) for fault, fate in SAVES.items()]
-    for fault in (*STOPS, *API, *UNREACHABLE):
-        rows.append(lived("stop asked for", fault, Script(stops=[_fate(answers, fault)])))
+def test_the_table() -> None:
+    rows = [disturbed(step, fault) for fault in INJECTED for step in STEPS]
+    rows += [save_failed(fault) for fault in SAVES]
+    rows += [stop_failed(fault) for fault in (*STOPS, *API, *UNREACHABLE)]
     for row in rows:
         print(row)  # noqa: T201  (this is what it is for)
     assert all(row.promises.broken == [] for row in rows)
