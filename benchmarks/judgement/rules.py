@@ -39,7 +39,7 @@ class Rule:
 
     def stop(self, looks: Sequence[Seen], start: int, step_s: float) -> int | None:
         """The look at which it stops a Pod that was started before look `start`; None: never."""
-        every, needs = max(1, round(self.poll_s / step_s)), max(1, round(self.lasts_s / self.poll_s))
+        every, needs = max(1, round(self.poll_s / step_s)), round(self.lasts_s / max(self.poll_s, step_s))
         decides = max(every, round(self.looks_s / step_s))
         idle: list[int] = []
         for index in range(start + every - 1, len(looks), every):
