@@ -22,6 +22,7 @@ from idlewatch.durations import written_duration
 from idlewatch.errors import SettingsError
 from idlewatch.gpu.judge import GROWTH_MIB
 from idlewatch.settings import Settings, Source, load, variable
+from idlewatch.settings.files import file_variables
 from idlewatch.show.settings_page import GROUPS, rendered
 from idlewatch.signals.gpu_proof import LOOK_AFTER_S
 from idlewatch.signals.host_window import HostLimits
@@ -127,7 +128,7 @@ def test_every_verb_is_told_of() -> None:
 @pytest.mark.parametrize("name", names([page for page in PAGES if page.name not in HISTORY]))
 def test_every_variable_in_the_documentation_exists(name: str) -> None:
     told = {word.rstrip("_") for word in re.findall(r"IDLEWATCH_[A-Z_]*[A-Z]", text_of(name))}
-    assert told <= SETTINGS | SENT | FOR_TESTS
+    assert told <= SETTINGS | file_variables() | SENT | FOR_TESTS
 
 
 @pytest.mark.parametrize("name", names(PAGES))

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from idlewatch.durations import format_duration
 from idlewatch.patience import ENOUGH_DAYS, ENOUGH_GAPS, SHORTEST_GAP_S, Gap, Stakes, patience, restart_usd
 from idlewatch.settings import Settings, shown, variable
+from idlewatch.settings.files import file_variables
 
 GROUPS: dict[str, Sequence[str]] = {
     "When it stops": (
@@ -86,6 +87,9 @@ when it starts.
 Durations are written `45s`, `30m`, `2h`, `1h30m`, `2d`; `0` means off where off makes sense, and is refused where it
 does not. Sizes are written `500MB`, `20GB`; lists are separated by commas. A misspelt variable is refused with the name
 that was probably meant.
+
+A secret may lie in a file of one line instead, on the Pod's own disk: a network volume may hang. Its name is set in
+{files}.
 """
 _AUTO = """\
 `IDLEWATCH_IDLE_AFTER=auto` learns how long to wait from this Pod's own gaps: stretches in which nobody used it, until
@@ -125,7 +129,8 @@ These are set by idlewatch for the [hooks](hooks.md) that it runs, and refused b
 
 def rendered() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *(_group(title, names) for title, names in _groups()), _SENT])
+    files = ", ".join(f"`{name}`" for name in sorted(file_variables()))
+    return "\n".join([_HEAD.format(files=files), *(_group(title, names) for title, names in _groups()), _SENT])
 
 
 def _groups() -> Iterator[tuple[str, Sequence[str]]]:
