@@ -207,6 +207,20 @@ def test_a_long_log_is_decided_at_fewer_instants_and_stopped_just_the_same(tmp_p
     assert len(relived(story).when(Action.STOP)) == 20
 
 
+def test_a_tick_holds_its_highest_next_and_mean_sample_and_covers_only_what_was_seen(tmp_path: Path) -> None:
+    rows = [(0, 10, 60), (5, 90, 90), (10, 50, 120), (15, 0, 60), (600, 20, 60), (605, 30, 60)]
+    path = written(tmp_path / "x.csv", ["t_s,util,power_w,mem_used_mib", *(f"{s},{pct},{w},7" for s, pct, w in rows)])
+    told_of = list(told(path).life.readings)
+    gpus: list[Any] = [reading.facts["gpus"] for reading in told_of]
+    names = ("util_max_pct", "util_second_pct", "util_mean_pct", "samples", "power_mean_w", "mem_used_mib")
+    assert [gpu_log.STARTED_S - 10 + s for s in (10, 15, 605)] == [reading.at_s for reading in told_of]
+    assert [gpus[0][0][name] for name in names] == [90, 50, 50, 3, 90, 7]
+    assert [gpus[1][0][name] for name in names] == [0, None, 0, 1, 60, 7]
+    assert [gpus[2][0][name] for name in names] == [30, 20, 25, 2, 60, 7]
+    assert [reading.covers_s for reading in told_of] == [5, 5, 5]
+    assert all(gpu["instant"] for [gpu] in gpus)
+
+
 # ---------------------------------------------------------------- compared
 
 
