@@ -23,7 +23,7 @@ from idlewatch.errors import SettingsError
 from idlewatch.gpu.judge import GROWTH_MIB
 from idlewatch.settings import Settings, Source, load, variable
 from idlewatch.settings.files import file_variables
-from idlewatch.show.settings_page import GROUPS, rendered
+from idlewatch.show.settings_page import GROUPS, grouped, rendered
 from idlewatch.signals.gpu_proof import LOOK_AFTER_S
 from idlewatch.signals.host_window import HostLimits
 from idlewatch.signals.jupyter_judge import CPU_SHARE
@@ -166,6 +166,12 @@ def test_the_page_of_the_settings_is_up_to_date() -> None:
 def test_every_setting_is_on_the_page_once() -> None:
     told = re.findall(r"^\| `(IDLEWATCH_\w+)` \|", rendered(), re.MULTILINE)
     assert sorted(told) == sorted(SETTINGS)
+
+
+def test_a_new_setting_stands_with_the_one_before_it() -> None:
+    groups = grouped(["mode", "volume", "vault", "notify"])
+    assert groups["Saving"][-1] == "vault"
+    assert all("vault" not in names for title, names in groups.items() if title != "Saving")
 
 
 def test_no_group_names_a_setting_that_is_none() -> None:

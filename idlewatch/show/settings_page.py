@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from inspect import cleandoc
 
 from pydantic import SecretStr
@@ -71,7 +71,7 @@ GROUPS: dict[str, Sequence[str]] = {
     "RunPod": ("provider", "runpod_api_key", "runpod_api_url", "runpod_graphql_url", "confirm_within"),
     "The daemon's own files": ("state_dir",),
 }
-"""Heading -> fields. A field that is in none comes under `More`."""
+"""Heading -> fields. One that is in none stands with the field before it in `Settings`."""
 
 _HEAD = """\
 # Every setting
@@ -130,15 +130,25 @@ These are set by idlewatch for the [hooks](hooks.md) that it runs, and refused b
 def rendered() -> str:
     """The whole page."""
     files = ", ".join(f"`{name}`" for name in sorted(file_variables()))
-    return "\n".join([_HEAD.format(files=files), *(_group(title, names) for title, names in _groups()), _SENT])
+    return "\n".join(
+        [
+            _HEAD.format(files=files),
+            *(_group(title, names) for title, names in grouped(Settings.model_fields).items()),
+            _SENT,
+        ]
+    )
 
 
-def _groups() -> Iterator[tuple[str, Sequence[str]]]:
-    yield from GROUPS.items()
-    told = {name for names in GROUPS.values() for name in names}
-    more = [name for name in Settings.model_fields if name not in told]
-    if more:
-        yield "More", more
+def grouped(fields: Iterable[str]) -> dict[str, list[str]]:
+    """Return heading -> fields, every one of `fields` once."""
+    groups = {title: list(names) for title, names in GROUPS.items()}
+    title_of = {name: title for title, names in GROUPS.items() for name in names}
+    title = next(iter(groups))
+    for name in fields:
+        title = title_of.get(name, title)
+        if name not in title_of:
+            groups[title].append(name)
+    return groups
 
 
 def _group(title: str, names: Sequence[str]) -> str:
