@@ -33,6 +33,8 @@ class Errand:
     every_s: float | None = None
     """None: once is enough."""
     silent_limit_s: float = 60.0
+    after: str = ""
+    """Not begun before this one has come to an end, well or not."""
     at_end: bool = False
     """Done once more when the daemon ends."""
 
@@ -63,7 +65,16 @@ class Background:
         if self._standing is None:
             self._standing = {e.name: _Standing(now_s + e.first_after_s) for e in self._errands.values()}
         for name, errand in self._errands.items():
-            self._standing[name] = self._moved_on(errand, self._standing[name], now_s)
+            if not self._waits_for(errand.after):
+                self._standing[name] = self._moved_on(errand, self._standing[name], now_s)
+
+    def is_under_way(self, name: str) -> bool:
+        """Whether an errand is being done now."""
+        standing = (self._standing or {}).get(name)
+        return standing is not None and standing.task is not None
+
+    def _waits_for(self, name: str) -> bool:
+        return name in self._errands and name not in self.results and name not in self.errors
 
     def told(self) -> list[Json]:
         """What the errands have to say for the timeline since the last call."""

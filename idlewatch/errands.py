@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from idlewatch import heartbeat
+from idlewatch import heartbeat, restoring
 from idlewatch.assembly import Assembly
 from idlewatch.background import Errand
 
 DESCRIBE, LOOK_BACK, ARCHIVE, HOOKS, AFTER_START = "describe", "look_back", "archive", "hooks", "after_start"
-HEARTBEAT, PING, NOTE_IMAGE = "heartbeat", "ping", "note_image"
+HEARTBEAT, PING, NOTE_IMAGE, RESTORE = "heartbeat", "ping", "note_image", "restore"
 _NOTE_IMAGE_S = 600.0
 """A walk over a disk of millions of files says nothing for minutes."""
 _DESCRIBE_EVERY_S = 6 * 3600.0
@@ -17,16 +17,21 @@ _FIRST_BEAT_S = 10.0
 """A sign of life is drawn from what the first ticks have shown."""
 
 
-def errands(here: Assembly, refusal: str | None) -> list[Errand]:
-    """Those that this Pod needs; `refusal`: why it must not be stopped at all, from the environment alone."""
-    needed = []
+def errands(here: Assembly, refusal: str | None, *, restores: bool = False) -> list[Errand]:
+    """
+    Those that this Pod needs.
+
+    `refusal`: why it must not be stopped at all, from the environment alone; `restores`: whether what the last stop has
+    wiped is to be brought back, which notes the names of the image itself.
+    """
+    needed = [Errand(name=RESTORE, silent_limit_s=restoring.SILENT_S)] if restores else []
     if refusal is None:
         needed.append(Errand(name=DESCRIBE, every_s=_DESCRIBE_EVERY_S, silent_limit_s=120.0))
     if here.save_root is not None:
-        needed.append(Errand(name=NOTE_IMAGE, silent_limit_s=_NOTE_IMAGE_S))
+        needed.append(Errand(name=NOTE_IMAGE, silent_limit_s=_NOTE_IMAGE_S, after=RESTORE))
     needed.append(Errand(name=HOOKS, every_s=_HOOKS_EVERY_S))
     if here.acts:
-        needed.append(Errand(name=AFTER_START))
+        needed.append(Errand(name=AFTER_START, after=RESTORE))
     if here.volume:
         archive = Errand(name=ARCHIVE, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True)
         needed += [Errand(name=LOOK_BACK), archive]

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from idlewatch import assembly
+from idlewatch import assembly, restoring
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background
 from idlewatch.daemon import Record
-from idlewatch.errands import AFTER_START, ARCHIVE, DESCRIBE, HEARTBEAT, HOOKS, LOOK_BACK, NOTE_IMAGE, PING
+from idlewatch.errands import AFTER_START, ARCHIVE, DESCRIBE, HEARTBEAT, HOOKS, LOOK_BACK, NOTE_IMAGE, PING, RESTORE
 from idlewatch.errors import ProviderRefused
 from idlewatch.gaps import gap_of
 from idlewatch.hours import parse_working_hours
 from idlewatch.learning import Learner
 from idlewatch.model import Json
 from idlewatch.patience import Stakes, restart_usd
+from idlewatch.restoring import Became, Mark
 from idlewatch.saving_again import PeriodicSaves
 from idlewatch.settings import OnSaveFailure
 from idlewatch.watch import Known, MachineClock
@@ -81,10 +82,13 @@ class Knowledge:
         self.learner: Learner | None = None
         self.saves: PeriodicSaves | None = None
         self._taught = False
+        self._mark_of: Callable[[], Mark | None] = lambda: restoring.mark_of(here)
+        self._mark: Mark | None = None
 
     def __call__(self, now_s: float) -> Known:
         """Let the errands move on, and return what is known by now."""
         self._background.poll(now_s)
+        self._mark = self._mark_of()
         self._teach()
         told = self._result(DESCRIBE)
         price = self._price or told.get("usd_per_hour")
@@ -102,6 +106,7 @@ class Knowledge:
                 "heartbeat": self._listed(HEARTBEAT, "failed"),
                 "heartbeat address": self._listed(PING, "failed"),
                 "saves while in use": self.saves.error if self.saves else None,
+                "restore": self._not_restored(),
                 "names of the image": self._failed(NOTE_IMAGE, "deletions are not known"),
                 "hooks": self._listed(HOOKS, "refused"),
                 "after-start hooks": self._listed(AFTER_START, "failed"),
@@ -130,9 +135,13 @@ class Knowledge:
             self.learner.learn(gap for gap in map(gap_of, found) if gap)
 
     def previous_stop(self) -> str | None:
-        """What the note on the volume proves of the stop before this start."""
-        text = self._result(LOOK_BACK).get("text")
-        return None if text is None else str(text)
+        """What the note on the volume proves of the stop before this start, and what is back or can be had back."""
+        said, mark = self._result(LOOK_BACK), self._mark
+        if mark and mark.became is Became.DONE and mark.snapshot:
+            told = [said.get("brought_back"), mark.text]
+        else:
+            told = [said.get("text"), said.get("offer")]
+        return "; ".join(str(text) for text in told if text) or None
 
     def pod_name(self) -> str | None:
         """What its owner calls this Pod, as the provider tells it."""
@@ -156,6 +165,13 @@ class Knowledge:
     def _refused(self) -> str | None:
         error = self._background.errors.get(DESCRIBE)
         return f"a stop may fail: {error}" if isinstance(error, ProviderRefused) else None
+
+    def _not_restored(self) -> str | None:
+        if self._background.is_under_way(RESTORE):
+            return None
+        if self._mark:
+            return None if self._mark.became is Became.DONE else self._mark.text
+        return self._failed(RESTORE, "not brought back")
 
     def _failed(self, name: str, means: str = "not kept on the volume") -> str | None:
         error = self._background.errors.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from idlewatch import assembly, snapshot
@@ -28,8 +29,12 @@ def measured(here: Assembly) -> Loss:
     )
 
 
-def noted_image(here: Assembly) -> Image | None:
-    """Note the names of the image, once a container; None where there is none to note. Raises SnapshotError."""
+def noted_image(here: Assembly, pause: Callable[[], None] = lambda: None) -> Image | None:
+    """
+    Note the names of the image, once a container; None where there is none to note. Raises SnapshotError.
+
+    `pause` is called at each folder.
+    """
     mounts = read_mounts()
     since_ns = None if here.save_root is None else since_for(here.save_root, mounts)
     if here.save_root is None or since_ns is None:
@@ -41,6 +46,7 @@ def noted_image(here: Assembly) -> Image | None:
         now_ns=time.time_ns(),
         mounts=mounts,
         skip=_skipped(here),
+        pause=pause,
     )
 
 

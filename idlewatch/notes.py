@@ -53,8 +53,12 @@ def stop_note(volume: Path, pod_id: str) -> dict[str, Json] | None:
     return said if isinstance(said, dict) else None
 
 
-def previous_stop(note: Mapping[str, Json] | None, boot_key: str) -> str | None:
-    """What the note proves now: the stop happened if this is another start than the one that asked for it."""
+def previous_stop(note: Mapping[str, Json] | None, boot_key: str, *, offers: bool = True) -> str | None:
+    """
+    What the note proves now: the stop happened if this is another start than the one that asked for it.
+
+    `offers`: also say how to bring back what it wiped.
+    """
     if not note:
         return None
     more = f"; all of it: {note['page']}" if note.get("page") else ""
@@ -65,5 +69,5 @@ def previous_stop(note: Mapping[str, Json] | None, boot_key: str) -> str | None:
     if note.get("boot_key") == boot_key:
         return f"STOP NOT CONFIRMED: {asked}, but this is still the same start"
     snapshot = note.get("snapshot")
-    back = f"; `idlewatch restore {snapshot}` brings back what it wiped" if snapshot else ""
+    back = f"; `idlewatch restore {snapshot}` brings back what it wiped" if snapshot and offers else ""
     return f"confirmed by this start: {asked}{back}{more}"

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from idlewatch import assembly, log_writer, login
+from idlewatch import assembly, log_writer, login, restoring
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background
 from idlewatch.daemon import Actions, Daemon, Record, Tick
@@ -75,7 +75,8 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
     clock = MachineClock()
     clock.end_on_shutdown_request()
     refusal = assembly.provider(here).refusal()
-    background = Background(errands(here, refusal), assembly.task_starter())
+    restores = restoring.why_not(here, clock.now_s(), clock.wall(), in_front=False) is None
+    background = Background(errands(here, refusal, restores=restores), assembly.task_starter())
     known = Knowledge(here, background, refusal, clock.wall)
     watched = assembly.signals(here, known.gpus_before) if signals is None else signals
     state_dir = here.loaded.settings.state_dir

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from idlewatch import assembly, gaps, heartbeat, losses, notes, pod_hooks, recording, stop_note, telling
+from idlewatch import assembly, gaps, heartbeat, losses, notes, pod_hooks, recording, restoring, stop_note, telling
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.errors import TaskError
@@ -136,6 +136,8 @@ def look_back(_request: Json, _progress: Progress) -> Json:
             drilled.bring_back(here.volume, here.pod_name, here.loaded.settings.state_dir)
     return {
         "text": notes.previous_stop(said, here.pod.boot_key),
+        "brought_back": notes.previous_stop(said, here.pod.boot_key, offers=False),
+        "offer": restoring.offer(here, said.get("snapshot") if said else None),
         "gpus": said.get("gpus") if said else None,
         "gaps": [asdict(gap) for gap in _gaps_on_volume(here, said)],
     }
@@ -149,6 +151,11 @@ def _gaps_on_volume(here: Assembly, note: Mapping[str, Json] | None) -> list[Gap
     started = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
     last = gaps.over_a_stop(note, here.pod.boot_key, started)
     return gaps.merged(gaps.read(here.volume / ".idlewatch" / here.pod_name / GAPS_FILE), [last] if last else [])
+
+
+def restore(_request: Json, progress: Progress) -> Json:
+    """Bring back what the last stop has wiped, once a container."""
+    return restoring.bring_back(_here(), progress).as_json()
 
 
 def describe(_request: Json, _progress: Progress) -> Json:
@@ -255,6 +262,7 @@ TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "note": note,
     "misconfigured": misconfigured,
     "look_back": look_back,
+    "restore": restore,
     "describe": describe,
     "archive": archive,
     "note_image": note_image,

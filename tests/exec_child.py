@@ -11,4 +11,6 @@ from idlewatch.host.supervisor import Supervisor
 if __name__ == "__main__":
     daemon, command = sys.argv[1], sys.argv[3:]
     signs = SignsOfLife(float(os.environ.get("STARTS_WITHIN_S", "180")))
-    raise SystemExit(Supervisor(["sh", "-c", daemon], command or None, name="idlewatch exec", signs=signs).run())
+    before = ["sh", "-c", os.environ["BEFORE"]] if "BEFORE" in os.environ else None
+    made = Supervisor(["sh", "-c", daemon], command or None, name="idlewatch exec", signs=signs, before=before)
+    raise SystemExit(made.run())

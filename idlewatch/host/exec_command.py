@@ -10,15 +10,17 @@ In a Serverless worker there is nothing to guard, RunPod scales those: the comma
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
 from idlewatch.host import children
 from idlewatch.host.supervisor import Supervisor
+from idlewatch.interpreter import ours
 
 USAGE = 2
 _WORKER = (b"RUNPOD_ENDPOINT_ID", b"RUNPOD_WEBHOOK_GET_JOB")
 """Set in every Serverless worker (RunPod's Serverless documentation, and its Python package's worker.py)."""
+_RESTORE = b"IDLEWATCH_RESTORE"
+"""Read here without `settings`, which take 20 MB in what stays in memory: whether files are brought back first."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,11 +29,13 @@ def main(arguments: Sequence[str]) -> int:
     if not command or command[0].startswith("-"):
         children.say("idlewatch: exec: there is no command; write idlewatch exec -- /start.sh")
         return USAGE
-    worker = in_worker(children.variables())
+    variables = children.variables() or {}
+    worker = in_worker(variables)
     if worker:
         children.say(f"idlewatch exec: a Serverless worker ({worker} is set): RunPod scales it; idlewatch stays away")
         return children.replaced_by(command)
-    return Supervisor(daemon_command(), command, name="idlewatch exec").run()
+    before = ours("idlewatch.boot") if variables.get(_RESTORE, b"").strip() == b"auto" else None
+    return Supervisor(daemon_command(), command, name="idlewatch exec", before=before).run()
 
 
 def in_worker(environment: Mapping[bytes, bytes] | None) -> str | None:
@@ -41,9 +45,5 @@ def in_worker(environment: Mapping[bytes, bytes] | None) -> str | None:
 
 
 def daemon_command() -> list[str]:
-    """
-    The daemon, in the interpreter that runs this.
-
-    Isolated where we are: a PYTHONPATH that a template sets for its own programs must not change what guards the Pod.
-    """
-    return [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", "idlewatch", "run"]
+    """The daemon, in the interpreter that runs this."""
+    return ours("idlewatch", "run")

@@ -36,18 +36,31 @@ class Supervisor:
     """One daemon and at most one command."""
 
     def __init__(
-        self, daemon: Sequence[str], command: Sequence[str] | None, *, name: str, signs: SignsOfLife | None = None
+        self,
+        daemon: Sequence[str],
+        command: Sequence[str] | None,
+        *,
+        name: str,
+        signs: SignsOfLife | None = None,
+        before: Sequence[str] | None = None,
     ) -> None:
-        """`name`: who says what is said; `signs`: what hears the daemon."""
+        """
+        `name`: who says what is said; `signs`: what hears the daemon; `before`: what the command waits for.
+
+        What it waits for must end by itself; how it ends makes no difference.
+        """
         self._daemon, self._command, self._name = daemon, command, name
         self._life, self._signs = DaemonLife(), signs or SignsOfLife()
+        self._before = before
         self._command_pid: int | None = None
         self._ends_with: int | None = None
         self._signals = Signals()
 
     def run(self) -> int:
         """Until the command ends, or without one until somebody asks; return the exit status to end with."""
-        if self._command is not None:
+        if self._before is not None:
+            self._wait_for(self._before)
+        if self._command is not None and self._ends_with is None:
             self._command_pid = children.start(self._command, lambda: children.in_front(self._signals))
         while self._ends_with is None:
             self._start_daemon()
@@ -57,6 +70,23 @@ class Supervisor:
             self._end_silent_daemon()
         self._end_daemon()
         return self._ends_with
+
+    def _wait_for(self, before: Sequence[str]) -> None:
+        """Until it has ended; a request to end meanwhile ends it, and us with the status of a command so ended."""
+        try:
+            pid = children.start(before, lambda: children.in_back(self._signals))
+        except OSError as error:
+            self._say(f"{' '.join(before)} can't be started: {error.strerror}")
+            return
+        until_s = float("inf")
+        while pid not in [ended for ended, _ in children.reaped()]:
+            came = signal.sigtimedwait(self._signals.waited_for, max(0.0, min(_RARELY_S, until_s - _now_s())))
+            if came and came.si_signo in _REQUESTS:
+                self._ends_with, until_s = 128 + came.si_signo, _now_s() + _DAEMON_GETS_S
+                children.ask(pid, signal.SIGTERM)
+            if _now_s() >= until_s:
+                children.ask(pid, signal.SIGKILL)
+                return
 
     def _wait(self, seconds: float) -> None:
         """For one signal, and pass it on."""

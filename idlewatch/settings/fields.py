@@ -74,6 +74,14 @@ class OnSaveFailure(StrEnum):
     STOP = "stop"
 
 
+class Restore(StrEnum):
+    """What is brought back after a start by itself."""
+
+    OFF = "off"
+    ASK = "ask"
+    AUTO = "auto"
+
+
 class Settings(BaseSettings):
     """Every `IDLEWATCH_` variable; the text under each field is its documentation everywhere."""
 
@@ -157,6 +165,11 @@ class Settings(BaseSettings):
     """How much this Pod's snapshots may weigh on the volume together, the newest stays anyway; `0`: no limit."""
     keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 3
     """How many snapshots of this Pod to keep on the volume; older ones go after a newer one is proven."""
+    restore: Restore = Restore.ASK
+    """After a start: `ask` says at the next login and in `status` what can be had back; `auto` brings it back, where
+    `idlewatch exec` is the container's command before its own begins; `off` does neither."""
+    restore_within: Span = timedelta(minutes=30)
+    """With IDLEWATCH_RESTORE=auto: how long that may take; then it has failed, and the Pod goes on."""
     hooks: AbsolutePath = Path("/etc/idlewatch/hooks")
     """Folder with your own executables in `before-save/`, `after-save/`, `before-stop/`, `after-start/`."""
     hooks_on_volume: bool = False

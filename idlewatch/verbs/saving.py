@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idlewatch import assembly, losses
+from idlewatch import assembly, losses, restoring
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
 from idlewatch.snapshot import Loss, Progress, Snapshot
@@ -96,6 +96,8 @@ def restore(options: argparse.Namespace) -> bool:
             state_dir=here.loaded.settings.state_dir,
             progress=_show_progress,
         )
+    if not (options.dry_run or options.into or options.only or report.in_the_way):
+        restoring.done(here, report)
     say([json.dumps(report.as_json())] if options.json else restored_lines(report))
     return not report.in_the_way
 
