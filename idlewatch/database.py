@@ -8,6 +8,7 @@ removed it; so writing starts again by itself once it can. A failure is a `State
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -124,6 +125,7 @@ class Database:
         self._damaged = False
 
     def _with_tables(self) -> sqlite3.Connection:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it names people and their files
         database = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_S)
         try:
             database.execute("PRAGMA journal_mode = WAL")

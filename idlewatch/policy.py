@@ -129,6 +129,8 @@ class State:
     accepted_s: float | None = None
     """When the provider accepted the stop."""
     failures: int = 0
+    failed_s: float = 0.0
+    """When it last failed."""
     retry_s: float = 0.0
     """Nothing is begun, and no stop is asked for, before this instant."""
     observed_zero_s: float | None = None
@@ -327,10 +329,10 @@ def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
 
 def _obstacle(state: State, tick: _Tick) -> str | None:
     """The strongest reason not to warn now; None where there is none."""
-    now_s, limits = tick.moment.now_s, tick.limits
+    limits = tick.limits
     if tick.forced:
         told = tick.forced.name in state.observed
-        return _observed(tick.forced.why) if told else _retry_obstacle(state, now_s)
+        return _observed(tick.forced.why) if told else _retry_obstacle(state, tick)
     use = _in_use(tick) or _unseen(state, tick)
     if use:
         return use
@@ -343,7 +345,7 @@ def _obstacle(state: State, tick: _Tick) -> str | None:
         return f"up for {format_duration(tick.moment.uptime_s)}; idle or not, nothing happens in {grace}"
     if state.observed_zero_s == state.clock.zero_s:
         return _observed(f"nothing used this Pod for {_idle(state)}")
-    return _retry_obstacle(state, now_s)
+    return _retry_obstacle(state, tick)
 
 
 def _too_early(tick: _Tick, idle_s: float) -> str | None:
@@ -357,8 +359,10 @@ def _too_early(tick: _Tick, idle_s: float) -> str | None:
     return None
 
 
-def _retry_obstacle(state: State, now_s: float) -> str | None:
-    if now_s >= state.retry_s:
+def _retry_obstacle(state: State, tick: _Tick) -> str | None:
+    """Why it is not tried again yet; a person who asks after it failed is not made to wait for the back-off."""
+    now_s, request = tick.moment.now_s, tick.moment.request
+    if now_s >= state.retry_s or (request and request.asked_s > state.failed_s):
         return None
     failed = [f"{name}: {state.troubles[name]}" for name in _FAILURES if name in state.troubles]
     return "; ".join([*(failed or ["it failed"]), f"tried again in {format_duration(state.retry_s - now_s)}"])
@@ -418,8 +422,9 @@ def _last_look(state: State, tick: _Tick) -> tuple[State, Decision]:
     off = _called_off(state, tick)
     if off:
         return _watching(state, now_s), _cancel(off, state.cause)
-    if now_s < state.retry_s:
-        return state, _wait(_retry_obstacle(state, now_s) or "")
+    later = _retry_obstacle(state, tick)
+    if later:
+        return state, _wait(later)
     if _save_is_old(state, now_s):
         state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
         return state, Decision(action=Action.SAVE, reason=f"the save is too old to stop on; {state.why}")
@@ -571,7 +576,7 @@ def _looking(state: State, now_s: float) -> State:
 
 def _backed_off(state: State, now_s: float, steps_s: Sequence[float], retry_after_s: float | None) -> State:
     wait_s = max(steps_s[min(state.failures, len(steps_s) - 1)], retry_after_s or 0.0)
-    return replace(state, failures=state.failures + 1, retry_s=now_s + wait_s)
+    return replace(state, failures=state.failures + 1, failed_s=now_s, retry_s=now_s + wait_s)
 
 
 def _watching(state: State, now_s: float) -> State:
@@ -581,6 +586,7 @@ def _watching(state: State, now_s: float) -> State:
         fresh,
         clock=state.clock,
         failures=state.failures,
+        failed_s=state.failed_s,
         retry_s=state.retry_s,
         observed_zero_s=state.observed_zero_s,
         observed=state.observed,

@@ -25,7 +25,7 @@ from urllib.parse import urlencode, urlsplit
 from idlewatch.errors import TaskError
 from idlewatch.model import Activity, Json
 from idlewatch.redact import MASK, Redactor, secrets_of_address, shown_address
-from idlewatch.settings import known_secrets, pod_sources
+from idlewatch.settings import known_secrets, pod_sources, secret_variables
 
 _IN_USE, _NOT_IN_USE = 0, 1
 _REASON_MAX = 200
@@ -44,7 +44,7 @@ def secrets_here() -> frozenset[str]:
 
 def run_command(command: str, within_s: float) -> dict[str, Json]:
     """Run the owner's command; returns activity and reason. Raises TaskError where it can't tell."""
-    clean = Redactor(secrets_here()).clean
+    clean, source = Redactor(secrets_here()).clean, pod_sources()[0]
     _adopt_orphans()
     process = subprocess.Popen(
         ["/bin/sh", "-c", command],
@@ -52,6 +52,7 @@ def run_command(command: str, within_s: float) -> dict[str, Json]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
+        env={name: value for name, value in source.variables.items() if name not in secret_variables()},
         text=True,
         errors="replace",
     )

@@ -23,6 +23,7 @@ from idlewatch import login
 from idlewatch.daemon import Tick
 from idlewatch.durations import format_duration
 from idlewatch.history import History, reading_to_json, write_atomically
+from idlewatch.keys import marks
 from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
 from idlewatch.policy import idle_after_s
 from idlewatch.remedies import to_keep_up
@@ -91,7 +92,8 @@ class DaemonRecord:
         self._thin_at_s = clock.now_s() + _THIN_EVERY_S
         self._history, self._clock, self._loaded, self._pod = history, clock, loaded, pod
         self._given = json.dumps(settings_record(loaded), sort_keys=True)
-        self.settings_key = hashlib.sha256(self._given.encode()).hexdigest()
+        known = [self._given, *marks(loaded)]  # another key is another chance: no back-off of the old one's holds
+        self.settings_key = hashlib.sha256("\n".join(known).encode()).hexdigest()
         self._settings_written = False
         self._kept: dict[str, float] = {}
         self._write_settings(clock.now_s())

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from idlewatch import assembly, notes
+from idlewatch import assembly, keys, notes
 from idlewatch.assembly import Assembly
-from idlewatch.doctor import keys
 from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.in_memory import open_notebooks
 from idlewatch.model import Json

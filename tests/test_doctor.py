@@ -15,8 +15,8 @@ import pytest
 
 from idlewatch import places
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
-from idlewatch.doctor.keys import marks
 from idlewatch.history import status_of, write_atomically
+from idlewatch.keys import marks
 from idlewatch.notes import LAST_STOP, write_note
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, read_mounts, verify

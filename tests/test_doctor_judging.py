@@ -10,9 +10,9 @@ import pytest
 
 from idlewatch.doctor.examine import judged
 from idlewatch.doctor.here import Here, child_environment, schemes
-from idlewatch.doctor.keys import found_keys, marks
 from idlewatch.doctor.lines import Line, Standing, works
 from idlewatch.doctor.looking import Seen
+from idlewatch.keys import found_keys, marks
 from idlewatch.model import Json, PodIdentity
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.show.doctor import report_json, report_lines, summary

@@ -208,3 +208,8 @@ def test_half_a_file_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_atomically(tmp_path / "status.json", "{}")
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_what_names_people_is_nobody_elses_to_read(tmp_path: Path) -> None:
+    History(tmp_path).close()
+    assert (tmp_path / "history.db").stat().st_mode & 0o777 == 0o600

@@ -14,6 +14,7 @@ from idlewatch.model import Action, Activity, Cause, Decision, Finding, Hold, Li
 from idlewatch.policy import Moment, State, StopRequest
 
 TICK_S = 5.0
+ACCEPTED = Outcome(action=Action.STOP, ok=True, reason="accepted")
 LIMITS = Limits(
     idle_after_s=1800,
     warn_for_s=300,
@@ -596,3 +597,13 @@ def test_with_everything_quiet_it_does_stop_on_time(lead: list[str]) -> None:
             break
     assert Action.STOP in life.actions()
     assert life.now_s - quiet_from_s <= LIMITS.idle_after_s + LIMITS.warn_for_s + 80
+
+
+def test_a_person_who_asks_after_a_failure_is_not_made_to_wait_for_its_back_off() -> None:
+    refused = Outcome(action=Action.STOP, ok=False, reason="401", permanent=True)
+    life = Life(stop_answer=refused, request=StopRequest(who="ada", warn_for_s=30, asked_s=10_000.0))
+    life.quiet(600)
+    assert life.actions() == [Action.WARN, Action.SAVE, Action.STOP], "the same request waits"
+    life.request, life.stop_answer = StopRequest(who="ada", warn_for_s=30, asked_s=life.now_s), ACCEPTED
+    life.quiet(60)
+    assert life.actions()[3:] == [Action.WARN, Action.SAVE, Action.STOP]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from contextlib import closing
 from pathlib import Path
 
 from idlewatch.daemon import Daemon
@@ -222,3 +223,13 @@ def test_a_folder_that_was_made_again_holds_everything_that_is_written_once(tmp_
     assert "place your holds again" in watch.state.troubles["state folder removed"]
     assert history.remembered("abc@1", record.settings_key) is not None
     history.close()
+
+
+def test_another_key_is_another_chance(tmp_path: Path) -> None:
+    def key_of(**variables: str) -> str:
+        told = load([Source(name="environment", variables={"IDLEWATCH_STATE_DIR": str(tmp_path), **variables})])
+        with closing(History(tmp_path)) as history:
+            return DaemonRecord(history, FastClock(), told, POD).settings_key
+
+    assert key_of(RUNPOD_API_KEY="a" * 20) != key_of(RUNPOD_API_KEY="b" * 20)
+    assert key_of(RUNPOD_API_KEY="a" * 20) == key_of(RUNPOD_API_KEY="a" * 20)

@@ -19,8 +19,8 @@ import pytest
 
 from idlewatch import hold
 from idlewatch.doctor.drilled import LAST_DRILL, drill_text, in_state_folder
-from idlewatch.doctor.keys import FoundKey
 from idlewatch.history import History
+from idlewatch.keys import FoundKey
 from idlewatch.model import Json, Reading
 from idlewatch.settings import environment_with
 from idlewatch.snapshot import SaveRequest, Snapshot, restore, snapshots
@@ -278,3 +278,9 @@ def test_a_save_while_in_use_runs_no_hook(tmp_path: Path) -> None:
 def test_an_ordinary_folder_has_no_image_to_note(tmp_path: Path) -> None:
     pod = Pod(tmp_path, {"IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk")})
     assert answer("note_image", None, tmp_path, pod.settings)["result"] == {}
+
+
+def test_the_owners_command_gets_no_secret_of_idlewatchs(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, {"IDLEWATCH_RUNPOD_API_KEY": "rpa_0123456789", "OWN": "own"})
+    wanted: Json = {"command": 'echo "${IDLEWATCH_RUNPOD_API_KEY:-none} $OWN"', "within_s": 10.0}
+    assert "none own" in answer("command", wanted, tmp_path, pod.settings)["result"]["reason"]

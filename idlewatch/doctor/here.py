@@ -15,10 +15,10 @@ from pydantic import SecretStr
 
 from idlewatch import assembly, pod
 from idlewatch.doctor import drilled
-from idlewatch.doctor.keys import FoundKey, found_keys
 from idlewatch.doctor.looks_signals import gpu_facts
 from idlewatch.errors import SettingsError
 from idlewatch.history import newest_of, readings_of, status_of
+from idlewatch.keys import FoundKey, found_keys
 from idlewatch.model import Json, PodIdentity
 from idlewatch.settings import (
     PREFIX,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from idlewatch.doctor.here import Here
-from idlewatch.doctor.keys import INJECTED, OWN, FoundKey
 from idlewatch.doctor.lines import Group, Line, Lines, Standing
 from idlewatch.doctor.looking import Seen
+from idlewatch.keys import INJECTED, OWN, FoundKey
 from idlewatch.model import Json
 from idlewatch.show.status import mapping, number
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from idlewatch import __version__, assembly, pod
-from idlewatch.doctor.keys import found_keys
 from idlewatch.errors import ProviderRefused
+from idlewatch.keys import found_keys
 from idlewatch.model import Json
 from idlewatch.providers import transport
 from idlewatch.providers.runpod_api import ApiKey, RunpodApi

@@ -130,9 +130,9 @@ class Settings(BaseSettings):
     command: str = ""
     """A command of yours that says by its exit status whether the Pod is in use: 0 it is, 1 it is not."""
     command_every: Span = timedelta(minutes=1)
-    """Time between the end of one run of IDLEWATCH_COMMAND and the next."""
+    """Time between the end of one run of IDLEWATCH_COMMAND, or one query of IDLEWATCH_PROMQL, and the next."""
     command_within: Span = timedelta(seconds=30)
-    """How long one run may take; then its whole process tree is ended, and what it would have said is unknown."""
+    """How long one run or query may take; then its whole process tree is ended, and what it would say is unknown."""
     promql: str = ""
     """A query to your own Prometheus; the Pod is in use where one of its values is above 0."""
     prometheus_url: HttpAddress = Address("")

@@ -66,6 +66,7 @@ class Why:
             "phase": self.status.get("phase"),
             "reason": self.status.get("reason"),
             "idle_for_s": self.status.get("idle_for_s"),
+            "learned_why": self.status.get("learned_why"),
             "signals": dict(mapping(self.status.get("signals"))),
             "keepers": [
                 {
@@ -84,6 +85,8 @@ class Why:
         """For people."""
         told = [f"{self.status.get('phase')}: {self.status.get('reason')}"]
         told += [_signal_line(name, mapping(said), self.now_s) for name, said in self._signals().items()]
+        learned = self.status.get("learned_why")
+        told += [f"Idleness is waited out for so long because {learned}."] if learned else []
         if not self.keepers:
             return [*told, "Nothing keeps this Pod up but the time that is still to pass."]
         return told + [sentence for keeper in self.keepers for sentence in self._sentences(keeper)]

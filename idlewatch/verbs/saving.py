@@ -31,6 +31,9 @@ def loss(options: argparse.Namespace) -> bool:
     if options.json:
         say([json.dumps(found.as_json())])
         return True
+    if found.nothing:
+        say(["A stop now would wipe nothing."])
+        return True
     where = f"saved to {here.volume} first" if here.volume else f"NOT saved: {here.no_volume_because}"
     say([f"A stop now would wipe {size(found.total_bytes)} in {found.files} files; {where}."])
     say([f"  {size(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])

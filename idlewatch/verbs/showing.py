@@ -92,7 +92,12 @@ def settings(options: argparse.Namespace) -> bool:
         return True
     for field, described in Settings.model_fields.items():
         row = rows[variable(field)]
-        say([f"{variable(field)}={row['value']}  ({row['from']})", f"    {described.description}"])
+        say(
+            [
+                f"{variable(field)}={row['value']}  ({row['from']})",
+                *(f"    {line}" for line in str(described.description).splitlines()),
+            ]
+        )
     return True
 
 
