@@ -127,7 +127,7 @@ def test_a_state_is_not_remembered_once_a_newer_one_could_not_be_written(tmp_pat
     history.close()
     (tmp_path / "history.db").unlink()
     (tmp_path / "history.db").mkdir()
-    with pytest.raises(StateFolderError, match="unable to open"):
+    with pytest.raises(StateFolderError, match="Is a directory"):
         history.remember("pod1@100", "s", STATE)
     (tmp_path / "history.db").rmdir()
     for path, content in whole.items():
@@ -211,5 +211,9 @@ def test_half_a_file_is_not_left_behind(tmp_path: Path) -> None:
 
 
 def test_what_names_people_is_nobody_elses_to_read(tmp_path: Path) -> None:
-    History(tmp_path).close()
+    history = History(tmp_path)
+    history.happened("alarm", "ada's notebook", at_s=1.0, wall=datetime.now(UTC), facts={})
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob("history.db*")}
+    history.close()
+    assert modes == {0o600}
     assert (tmp_path / "history.db").stat().st_mode & 0o777 == 0o600
