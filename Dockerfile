@@ -22,8 +22,11 @@ ARG PYTHON=python3
 ARG SOURCE=/src
 ARG PIP_OPTIONS=
 COPY . /src
+# What `idlewatch --version` says: --build-arg COMMIT=$(git rev-parse HEAD).
+ARG COMMIT=
 # Beside the base's packages, never among them; `lay_here` takes from there what is needed, without pip.
 RUN ${PYTHON} -m pip install --no-cache-dir --no-compile --target /build ${PIP_OPTIONS} ${SOURCE} \
+ && echo "${COMMIT}" > /build/idlewatch/commit \
  && PYTHONPATH=/build ${PYTHON} -P -c \
     "from pathlib import Path; from idlewatch.host import tree; tree.lay_here(Path('/opt/idlewatch'))" \
  && /opt/idlewatch/bin/idlewatch --version

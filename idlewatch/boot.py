@@ -13,6 +13,7 @@ from typing import Protocol
 
 from idlewatch import restoring
 from idlewatch.assembly import Assembly, assembled, task_starter
+from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, SettingsError
 from idlewatch.model import Json
 from idlewatch.restoring import Became
@@ -69,9 +70,8 @@ def brought_back(
 ) -> bool:
     """Have the newest snapshot brought back, wait for it as long as is set, and say what became of it."""
     within_s = here.loaded.settings.restore_within.total_seconds()
-    say(
-        f"bringing back what the last stop wiped; the Pod's own command waits for that, {within_s / 60:.0f} min at most"
-    )
+    most = format_duration(within_s)
+    say(f"bringing back what the last stop wiped; the Pod's own command waits for that, {most} at most")
     end = _ended(start_task("restore", None, clock.now_s(), restoring.SILENT_S), clock, within_s + _ENDING_S)
     mark = restoring.mark_of(here)
     if mark and mark.became is Became.DONE and end and not end.error:

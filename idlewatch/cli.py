@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TypeAlias
 
-from idlewatch import __version__, logs
+from idlewatch import logs
 from idlewatch.durations import parse_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
 from idlewatch.verbs import output
@@ -109,6 +109,16 @@ def _refuse_unknown(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.exit(BAD_SETTINGS, f"idlewatch: there is no verb {verb!r}; {meant}\n")
 
 
+class _Version(argparse.Action):
+    """Looked up only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from idlewatch import version
+
+        sys.stdout.write(f"{version.described()}\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="idlewatch",
@@ -116,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"{_MORE}\nExit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused with the reason.",
     )
-    parser.add_argument("--version", action="version", version=f"idlewatch {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="the version, and the commit where it is known")
     added = parser.add_subparsers(required=True, metavar="VERB", prog="idlewatch", help=argparse.SUPPRESS)
     _add_watching(added)
     _add_holds(added)

@@ -35,7 +35,8 @@ __all__ = [
 
 log = structlog.get_logger()
 
-_SHUTDOWN_REQUESTS = (signal.SIGTERM, signal.SIGINT)
+_SHUTDOWN_REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""SIGHUP: the terminal is gone, or the settings are other ones; whoever keeps the daemon alive starts it again."""
 
 
 class MachineClock:
@@ -44,6 +45,7 @@ class MachineClock:
     def __init__(self) -> None:
         """Not asked to end."""
         self._ended = False
+        self._requests: tuple[signal.Signals, ...] = _SHUTDOWN_REQUESTS[:2]
         self.sender: int | None = None
         """Who sent the shutdown request: a PID, 0 for somebody outside this PID namespace; None: not known."""
 
@@ -62,9 +64,9 @@ class MachineClock:
         It is waited for and not only interrupted by: that alone tells who sent it, and leaves no moment in which one
         that comes while we fall asleep is slept through.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SHUTDOWN_REQUESTS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._requests)
         try:
-            came = None if self._ended else signal.sigtimedwait(_SHUTDOWN_REQUESTS, max(0.0, seconds))
+            came = None if self._ended else signal.sigtimedwait(self._requests, max(0.0, seconds))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if came:
@@ -80,16 +82,19 @@ class MachineClock:
 
     def end_on_shutdown_request(self) -> None:
         """
-        From now on SIGTERM and SIGINT end the sleep, and `ended` says so; also of one that came while it was blocked.
+        From now on SIGTERM, SIGINT and SIGHUP end the sleep, and `ended` says so; also of one that came while it was
+        blocked. But SIGHUP is left alone where it is ignored: the daemon was started with nohup(1).
 
         Nothing but a flag is set: whatever takes a lock would wait for the one that the interrupted code holds.
         """
-        waiting = signal.sigtimedwait(signal.sigpending() & set(_SHUTDOWN_REQUESTS), 0.0)
+        nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._requests = _SHUTDOWN_REQUESTS[:2] if nohup else _SHUTDOWN_REQUESTS
+        waiting = signal.sigtimedwait(signal.sigpending() & set(self._requests), 0.0)
         if waiting:
             self._came(waiting)
-        for number in _SHUTDOWN_REQUESTS:
+        for number in self._requests:
             signal.signal(number, self._end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SHUTDOWN_REQUESTS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._requests)
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ended = True

@@ -15,7 +15,7 @@ import pytest
 
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
 from idlewatch.host import advice, archive, marked, tree
-from idlewatch.host.install import HOOK, PROGRAM, SETTINGS, START, UNIT, Plan
+from idlewatch.host.install import HOOK, PROGRAM, SETTINGS, START, UNIT, WEB_UNIT, Plan
 from idlewatch.host.machine import Kind, Machine, container_command, kind_of
 from idlewatch.host.steps import Step, carried_out
 from idlewatch.verbs import installing
@@ -102,7 +102,9 @@ def test_with_systemd_unit_and_settings_are_written_and_it_is_started(fake: Fake
     assert "Type=notify" in fake.at(UNIT).read_text()
     assert fake.at(SETTINGS).stat().st_mode & 0o7777 == 0o600
     assert "#IDLEWATCH_IDLE_AFTER=30m" in fake.at(SETTINGS).read_text()
-    assert [command.split()[1] for command in fake.commands] == ["daemon-reload", "enable", "restart"]
+    assert [command.split()[1] for command in fake.commands] == ["daemon-reload", "enable", "restart", "try-restart"]
+    assert "ProtectSystem=strict" in fake.at(WEB_UNIT).read_text()
+    assert not any("enable" in command and "web" in command for command in fake.commands)
     assert fake.at(tree.LINK).is_symlink()
 
 
@@ -164,8 +166,10 @@ def test_systemd_s_unit_is_disabled_before_it_goes(fake: Fake) -> None:
     done(fake.plan(Kind.SYSTEMD).install())
     fake.commands.clear()
     done(fake.plan(Kind.SYSTEMD).uninstall())
-    assert fake.commands == ["systemctl disable --now idlewatch.service", "systemctl daemon-reload"]
+    both = "systemctl disable --now idlewatch.service idlewatch-web.service"
+    assert fake.commands == [both, "systemctl daemon-reload"]
     assert not fake.at(UNIT).exists()
+    assert not fake.at(WEB_UNIT).exists()
     assert fake.at(SETTINGS).exists()
 
 

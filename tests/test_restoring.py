@@ -228,7 +228,7 @@ def test_a_dead_volume_costs_the_set_time_and_is_said_loudly(folder: Path) -> No
     well, said, took_s = fronted(here, None)
     assert not well
     assert 120 <= took_s < 140
-    assert said[0].endswith("waits for that, 2 min at most")
+    assert said[0].endswith("waits for that, 2m at most")
     assert said[1].startswith(
         "NOT brought back: the volume does not answer; `idlewatch restore` brings it back; the Pod"
     )

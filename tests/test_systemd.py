@@ -22,6 +22,7 @@ from idlewatch.settings import Settings, Source, load, secret_variables, variabl
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "systemd" / "idlewatch.service"
+WEB_UNIT = ROOT / "systemd" / "idlewatch-web.service"
 ENV = ROOT / "systemd" / "idlewatch.env"
 HIDING = [
     "PrivateDevices",
@@ -49,8 +50,8 @@ HIDING = [
 ]
 
 
-def directives() -> dict[str, str]:
-    lines = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]
+def directives(unit: Path = UNIT) -> dict[str, str]:
+    lines = [line for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
@@ -82,10 +83,28 @@ def test_a_person_s_mistake_is_not_restarted_and_nothing_else_is_given_up() -> N
     assert (unit["Type"], unit["RuntimeDirectoryPreserve"]) == ("notify", "yes")
 
 
+def test_other_settings_are_looked_at_before_the_daemon_is_asked_to_take_them() -> None:
+    reload = [line for line in UNIT.read_text().splitlines() if line.startswith("ExecReload=")]
+    assert reload == [
+        "ExecReload=/opt/idlewatch/bin/python -I -m idlewatch settings",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+    ]
+
+
+def test_the_page_s_unit_reads_the_same_settings_and_shuts_out_what_it_can() -> None:
+    unit, daemon = directives(WEB_UNIT), directives()
+    assert unit["EnvironmentFile"] == daemon["EnvironmentFile"]
+    assert unit["RuntimeDirectory"] == daemon["RuntimeDirectory"]
+    assert (unit["ProtectSystem"], unit["CapabilityBoundingSet"], unit["NoNewPrivileges"]) == ("strict", "", "yes")
+    assert unit["ReadWritePaths"] == "/run/idlewatch"
+    assert "ProtectProc" not in unit, "PID 1 tells which start this is"
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
-def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / "idlewatch.service"
-    unit.write_text(UNIT.read_text().replace("/opt/idlewatch/bin/python", sys.executable))
+@pytest.mark.parametrize("named", [UNIT, WEB_UNIT], ids=lambda path: str(path.name))
+def test_systemd_has_nothing_to_say_against_the_unit(named: Path, tmp_path: Path) -> None:
+    unit = tmp_path / named.name
+    unit.write_text(named.read_text().replace("/opt/idlewatch/bin/python", sys.executable))
     said = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     ours = [line for line in said.stderr.splitlines() if "idlewatch" in line]
     assert (said.returncode, ours) == (0, [])

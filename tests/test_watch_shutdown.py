@@ -51,3 +51,23 @@ def test_a_request_that_comes_while_the_daemon_loads_ends_it_with_a_word(tmp_pat
     assert started.returncode == 0, said
     assert f"(pid {started.pid}) ended idlewatch" in said
     assert "ended idlewatch" in (tmp_path / "state/login.txt").read_text()
+
+
+HANGUP = """
+import os, signal, sys
+from idlewatch.watch import MachineClock
+
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+clock = MachineClock()
+clock.end_on_shutdown_request()
+os.kill(os.getpid(), signal.SIGHUP)
+clock.sleep(0.0)
+print(clock.ended())
+"""
+
+
+@pytest.mark.parametrize(("how", "ends"), [("usual", "True"), ("ignored", "False")])
+def test_a_hangup_ends_the_daemon_with_a_word_unless_it_was_started_with_nohup(how: str, ends: str) -> None:
+    told = subprocess.run([sys.executable, "-c", HANGUP, how], check=True, timeout=60, capture_output=True, text=True)
+    assert told.stdout.strip() == ends

@@ -10,7 +10,10 @@ from idlewatch.host.machine import Kind, container_command
 def after_install(plan: Plan) -> list[str]:
     """Lines to say at the end."""
     if plan.kind is Kind.SYSTEMD:
-        return [f"Settings: {SETTINGS} (root only); then `systemctl restart idlewatch`."]
+        return [
+            f"Settings: {SETTINGS} (root only); then `systemctl reload idlewatch`, which refuses wrong ones.",
+            "The page is off: `systemctl enable --now idlewatch-web` starts it (docs/web.md).",
+        ]
     if archive.brought_back(plan.machine):
         return ["The container's start command brings idlewatch back after a stop. There is nothing left to do."]
     if plan.volume is None:

@@ -16,9 +16,10 @@ from pydantic import SecretStr
 from idlewatch.settings import Settings, shown, variable
 
 _HEAD = """\
-# Settings of idlewatch: take away a # and change the value; then `systemctl restart idlewatch`.
+# Settings of idlewatch: take away a # and change the value; then `systemctl reload idlewatch`.
 # One NAME=value a line, no `export`. Durations: 45s, 30m, 2h, 1h30m. `idlewatch settings` shows what is in force.
-# It may hold a key: keep it readable by root only (chmod 600).
+# It may hold a key: keep it readable by root only (chmod 600). Or a file holds the key, and its name is set here:
+# IDLEWATCH_RUNPOD_API_KEY_FILE=/etc/idlewatch/key
 """
 
 

@@ -20,9 +20,12 @@ from idlewatch.host.machine import Kind, Machine
 from idlewatch.host.steps import Step, remove, write, write_new
 
 UNIT = "/etc/systemd/system/idlewatch.service"
+WEB_UNIT = "/etc/systemd/system/idlewatch-web.service"
+"""Of the page: there, and off until a person wants it."""
 SETTINGS = "/etc/idlewatch/idlewatch.env"
 PROGRAM = "/etc/supervisor/conf.d/idlewatch.conf"
 HOOK, START = "/post_start.sh", "/start.sh"
+_UNITS = (UNIT, WEB_UNIT)
 _HOOK_LINES = f"""\
 # Added by `idlewatch install`, taken out by `idlewatch uninstall`. It returns at once, and never fails.
 if [ -x {tree.PLACE}/bin/idlewatch-beside ]; then {tree.PLACE}/bin/idlewatch-beside </dev/null || true; fi
@@ -63,7 +66,8 @@ class Plan:
     def uninstall(self) -> list[Step]:
         """The steps back. Settings, history and snapshots stay: they are the owner's."""
         machine = self.machine
-        steps = [*self._end(), remove(machine.at(UNIT)), remove(machine.at(PROGRAM)), *self._unhook()]
+        ours = [remove(machine.at(path)) for path in (*_UNITS, PROGRAM)]
+        steps = [*self._end(), *ours, *self._unhook()]
         if self.kind is Kind.SYSTEMD:
             steps.append(_command(machine, ["systemctl", "daemon-reload"]))
         if self.kind is Kind.SUPERVISORD:
@@ -98,7 +102,7 @@ class Plan:
         machine = self.machine
         if self.kind is Kind.SYSTEMD:
             return [
-                write(machine.at(UNIT), (Path(__file__).parent / "idlewatch.service").read_text()),
+                *(write(machine.at(unit), (Path(__file__).parent / Path(unit).name).read_text()) for unit in _UNITS),
                 write_new(machine.at(SETTINGS), rendered(), mode=0o600),
                 _command(machine, ["systemctl", "daemon-reload"]),
             ]
@@ -128,6 +132,7 @@ class Plan:
             return [
                 _command(machine, ["systemctl", "enable", "idlewatch.service"]),
                 _command(machine, ["systemctl", "restart", "idlewatch.service"]),
+                _command(machine, ["systemctl", "try-restart", "idlewatch-web.service"]),
             ]
         if self.kind is Kind.SUPERVISORD:
             return [
@@ -142,9 +147,8 @@ class Plan:
     def _end(self) -> list[Step]:
         machine = self.machine
         if self.kind is Kind.SYSTEMD:
-            there = machine.at(UNIT).exists()
-            command = ["systemctl", "disable", "--now", "idlewatch.service"]
-            return [_command(machine, command, needed=there)]
+            there = [Path(unit).name for unit in _UNITS if machine.at(unit).exists()]
+            return [_command(machine, ["systemctl", "disable", "--now", *there], needed=bool(there))]
         if self.kind is Kind.SUPERVISORD:
             return []
         pid = beside.running(str(machine.at(beside.LOCK)))

@@ -15,7 +15,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import idlewatch
-from idlewatch import __version__
+from idlewatch import __version__, version
 from idlewatch.errors import Refused
 
 PLACE = "/opt/idlewatch"
@@ -46,7 +46,8 @@ def distributions(name: str = "idlewatch") -> dict[str, Distribution]:
             continue  # needed elsewhere: another Python, another system
         if found[wanted].files is None:
             raise Refused(f"{wanted} was not installed by pip, and can't be copied; install with pip, pipx or uv")
-        needs = [need for need in found[wanted].requires or () if "extra ==" not in need]
+        # of idlewatch itself also what its extras need: whoever has installed them wants the page, or mail
+        needs = [need for need in found[wanted].requires or () if "extra ==" not in need or wanted == name]
         names += [match[0].lower() for need in needs if (match := _NAME.match(need))]
     return found
 
@@ -88,8 +89,8 @@ def interpreter_here() -> tuple[Path, bool]:
 
 
 def _fill(folder: Path, interpreter: Path, *, carried: bool) -> None:
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = folder / "lib" / version / "site-packages"
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = folder / "lib" / python / "site-packages"
     packages.mkdir(parents=True)
     (folder / "bin").mkdir()
     if carried:
@@ -112,6 +113,9 @@ def _fill(folder: Path, interpreter: Path, *, carried: bool) -> None:
 def _copy_packages(into: Path) -> None:
     source = Path(idlewatch.__file__).parent
     shutil.copytree(source, into / "idlewatch", ignore=shutil.ignore_patterns("__pycache__"))
+    made_of = version.commit()
+    if made_of:
+        (into / "idlewatch" / version.COMMIT_FILE).write_text(f"{made_of}\n")
     for found in distributions().values():
         for relative, path in _files(found):
             target = into / relative
