@@ -17,7 +17,7 @@ from idlewatch.snapshot.store import Store
 from idlewatch.snapshot.writer import FILE_DIGEST_BYTES, TICK_NS, index_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 POD = "pod1"
 GIB = 1 << 30
@@ -199,19 +199,30 @@ def _content_digest(full: str) -> str:
     return digest.hexdigest()
 
 
-def made_snapshot(volume: Path, members: Sequence[tuple[pax.Member, bytes]], **changes: object) -> Snapshot:
-    """Commit an archive of exactly these members, whatever they are, with a manifest that agrees with it."""
+def made_snapshot(
+    volume: Path,
+    members: Sequence[tuple[pax.Member, bytes]],
+    *,
+    told: Mapping[str, pax.Member] | None = None,
+    lines: Sequence[bytes] = (),
+    **changes: object,
+) -> Snapshot:
+    """
+    Commit an archive of exactly these members, whatever they are, with a manifest that agrees with it.
+
+    `told` are members that the index holds in the place of others, `lines` what it holds in the place of all.
+    """
     volume.mkdir(exist_ok=True)
     store = Store(volume, POD)
     store.make()
     name = f"made{len(store.snapshots())}"
-    with (store.folder / f"{name}.tar.zst").open("wb") as file:
-        sink = Sink(file.fileno(), 0)
-        for member, content in members:
+    with (store.folder / f"{name}.tar.zst").open("wb") as file, Sink(file.fileno(), 0) as sink:
+        for number, (member, content) in enumerate(members):
             member.size, member.stored = member.size or len(content), len(content)
             sink.put(pax.encode(member) + content + pax.padding(len(content)))
             digest = blake2b(content, digest_size=FILE_DIGEST_BYTES).digest() if member.kind == "file" else None
-            sink.note(index_line(member, digest))
+            line = index_line((told or {}).get(member.path, member), digest)
+            sink.note(lines[number] + b"\n" if lines else line)
         sink.put(pax.END)
         index_at = sink.finish()
     lists = ("excluded", "mounts", "skipped", "sockets", "changing", "changed_after", "gone", "deleted", "notes")

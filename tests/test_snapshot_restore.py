@@ -8,6 +8,7 @@ import stat
 import tempfile
 import time
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,41 @@ def test_a_manifest_that_does_not_fit_its_archive_is_refused(tmp_path: Path, lie
         restore(wrong, target)
     with pytest.raises(SnapshotError, match="damaged"):
         verify(wrong)
+    # With the right digest it is the archive that was proven: a lie about its length shows while it is unpacked.
+    assert lie in {"shorter", "longer"} or list(target.iterdir()) == []
+    assert not list(target.rglob(".idlewatch-restoring*"))
+
+
+def test_an_index_that_does_not_fit_its_archive_is_refused(tmp_path: Path) -> None:
+    """A made one with the right digest: nobody's disk makes that, so it is found only where it is unpacked."""
+    (target := tmp_path / "target").mkdir()
+    lie = {"d/a": file("d/b", size=1)}
+    made = made_snapshot(tmp_path / "volume", [(folder("d"), b""), (file("d/a"), b"x")], told=lie)
+    with pytest.raises(SnapshotError, match="does not fit the index"):
+        restore(made, target)
+    with pytest.raises(SnapshotError, match="does not fit the index"):
+        verify(made)
+    assert [path.name for path in target.rglob("*")] == ["d"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"[]", b"{}", b"no json", b'["a"]', b'["a","file",1,2,"zz",3]', b'[1,"file",1,2,null,3]']
+)
+def test_an_index_that_is_no_list_of_members_is_refused(tmp_path: Path, line: bytes) -> None:
+    (target := tmp_path / "target").mkdir()
+    made = made_snapshot(tmp_path / "volume", [(file("a"), b"x")], lines=[line])
+    with pytest.raises(SnapshotError, match="no list of members"):
+        restore(made, target)
     assert list(target.iterdir()) == []
+
+
+def test_an_archive_of_the_format_before_is_restored(tmp_path: Path) -> None:
+    """Its index did not tell where hard links lead."""
+    (target := tmp_path / "target").mkdir()
+    old = [b'["a","file",1,0,"%s"]' % blake2b(b"x", digest_size=16).hexdigest().encode(), b'["b","hardlink",0,0,null]']
+    members = [(file("a"), b"x"), (link("b", "a", "hardlink"), b"")]
+    restore(made_snapshot(tmp_path / "volume", members, lines=old, format=2), target)
+    assert (target / "b").samefile(target / "a")
 
 
 def test_a_bomb_is_stopped_at_what_the_manifest_promised(tmp_path: Path) -> None:
@@ -141,7 +176,7 @@ def test_a_damaged_or_foreign_manifest_is_not_listed(tmp_path: Path) -> None:
     snapshot = saved(tmp_path / "root", tmp_path / "volume")
     path = snapshot.archive_path.with_name(f"{snapshot.id}.json")
     raw = json.loads(path.read_text())
-    for change in ({"gone": ["a"]}, {"format": 3}, {"pod_id": 5}, {"archive": "../x"}):
+    for change in ({"gone": ["a"]}, {"format": 99}, {"pod_id": 5}, {"archive": "../x"}):
         path.write_text(json.dumps({**raw, **change}))
         assert snapshots(tmp_path / "volume", POD) == []
     path.write_text(json.dumps(raw))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.crew import SMALL_BYTES, Crew, NewFile, Written, digest_in, failed
 from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SYMLINK
-from idlewatch.snapshot.reader import Members, new_source, shown
-from idlewatch.snapshot.target import TEMPORARY, InTheWayError, Target
-from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
+from idlewatch.snapshot.reader import shown, walk
+from idlewatch.snapshot.target import InTheWayError, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.pax import Member
     from idlewatch.snapshot.plan import Plan, Step
+    from idlewatch.snapshot.reader import Members
     from idlewatch.snapshot.report import RestoreReport
     from idlewatch.snapshot.steps import Steps
 
-_CHUNK: Final = 1024 * 1024
 _MERGED_UP_TO_BYTES: Final = 1024 * 1024
 _NO_DEVICES: Final = frozenset({errno.EPERM, errno.EACCES})
 
@@ -36,6 +35,7 @@ class Restoring:
         self,
         plan: Plan,
         target: Target,
+        crew: Crew,
         report: RestoreReport,
         steps: Steps,
         *,
@@ -46,6 +46,7 @@ class Restoring:
         """`images`: None where both are known to be the same, or nothing is known of them."""
         self._plan = plan
         self._target = target
+        self._crew = crew
         self._report = report
         self._steps = steps
         self._since_ns = since_ns
@@ -53,15 +54,16 @@ class Restoring:
         self._images = images
         self._place = 0
         self._folders: list[tuple[str, Member]] = []
-        self._files: list[tuple[str, bytes | None, list[tuple[int, int]]]] = []
+        self._files: list[Written] = []
 
     def bring(self, fd: int, snapshot: Snapshot) -> None:
         """Write what the plan wants of one archive; the places of the members go on where the last one ended."""
-        for member in (members := Members(new_source(fd, snapshot, self._steps.add))):
+        for members, member, _ in walk(fd, snapshot, self._steps.add, digest=False):
             step = self._plan.steps.get(self._place)
             self._place += 1
             if step is not None:
                 self._apply(members, member, step)
+        self._crew.settle(self._report)
 
     def finish(self) -> None:
         """Give the folders their times, and read back what was written. Raises SnapshotError for what differs."""
@@ -73,11 +75,11 @@ class Restoring:
         """Give the folders their mtime once nothing is made in them any more, the innermost first."""
         for path, member in reversed(self._folders):
             try:
-                self._target.abandon(f"{path}/{TEMPORARY}")
+                self._target.clear(path)
                 self._dress(path, member)
             except (OSError, InTheWayError) as error:
                 self._report.in_the_way[path] = f"changed meanwhile: {error}"
-        self._target.abandon(TEMPORARY)
+        self._target.clear("")
 
     def _apply(self, members: Members, member: Member, step: Step) -> None:
         self._steps.add(0)
@@ -91,8 +93,7 @@ class Restoring:
         except InTheWayError as error:
             self._report.in_the_way.update(dict.fromkeys(step.names, str(error)))
         except OSError as error:
-            path = shown(step.names[0])
-            raise SnapshotError(f"cannot restore {path}: {error.strerror}; what is back stays, run it again") from error
+            raise failed(step.names[0], error) from error
 
     def _folder(self, path: str, member: Member) -> None:
         status = self._target.status(path)
@@ -116,9 +117,11 @@ class Restoring:
             self._dress(first, member)
         elif _is_key_list(first) and self._merge(first, member, pieces):
             return
+        elif len(names) == 1 and member.size <= SMALL_BYTES and not member.sparse:
+            self._write_small(first, member, pieces)
         else:
             self._write(first, member, segments, pieces)
-        self._files.append((first, step.digest, segments))
+        self._files.append(Written(first, step.digest, segments if member.sparse else member.size))
         self._link(first, [path for path, _ in names[1:]])
 
     def _writable(self, paths: list[str], member: Member, same: Callable[[str], bool]) -> list[tuple[str, bool]]:
@@ -127,7 +130,10 @@ class Restoring:
         for path in paths:
             status = self._target.status(path)
             right = status is not None and _kind(status) == member.kind and same(path)
-            own = not right and not _is_key_list(path) and (status is None or _kind(status) != FOLDER)
+            if status is not None and _kind(status) == FOLDER:
+                self._report.in_the_way[path] = "a folder stands there"
+                continue
+            own = not right and not _is_key_list(path)
             if own and self._images is not None and not self._overwrite and (why := self._images.conflict(path)):
                 self._report.conflicts[path] = why
             elif status is not None and own and self._is_newer(status, member):
@@ -145,7 +151,16 @@ class Restoring:
 
     def _holds(self, path: str, member: Member, segments: list[tuple[int, int]], digest: bytes | None) -> bool:
         status = self._target.status(path)
-        return status is not None and status.st_size == member.size and self._digest(path, segments) == digest
+        if status is None or status.st_size != member.size:
+            return False
+        self._steps.add(member.size)
+        return digest_in(self._target, path, segments) == digest
+
+    def _write_small(self, path: str, member: Member, pieces: Iterator[memoryview]) -> None:
+        self._report.files += 1
+        self._report.disk_bytes += member.size
+        if not self._report.dry_run:
+            self._crew.write(NewFile(path, member, b"".join(pieces)), self._report)
 
     def _write(self, path: str, member: Member, segments: list[tuple[int, int]], pieces: Iterator[memoryview]) -> None:
         self._report.files += 1
@@ -156,10 +171,11 @@ class Restoring:
             fd = self._target.create(path)
             try:
                 _fill(fd, segments, pieces)
-                os.ftruncate(fd, member.size)
+                if member.sparse:
+                    os.ftruncate(fd, member.size)
             finally:
                 os.close(fd)
-            self._dress(path, member, name=TEMPORARY)
+            self._dress(path, member, new=True)
 
     def _link(self, first: str, others: list[str]) -> None:
         for path in others:
@@ -205,7 +221,7 @@ class Restoring:
                 if member.kind == SYMLINK or error.errno not in _NO_DEVICES:
                     raise
                 raise InTheWayError(f"a {member.kind} can't be made here: {error.strerror}") from error
-            self._dress(path, member, name=TEMPORARY)
+            self._dress(path, member, new=True)
         return True
 
     def _create_special(self, path: str, member: Member) -> None:
@@ -228,36 +244,24 @@ class Restoring:
             self._target.replace_content(path, _joined(self._target.read(path), b"".join(pieces)), status)
         return True
 
-    def _dress(self, path: str, member: Member, name: str | None = None) -> None:
+    def _dress(self, path: str, member: Member, *, new: bool = False) -> None:
         if self._report.dry_run:
             return
-        lacking = self._target.dress(path, member, name=name)
+        lacking = self._target.dress(path, member, new=new)
         if lacking:
             self._report.attributes[path] = "; ".join(lacking)
 
     def _compare(self) -> None:
         """Read back what was written. Raises SnapshotError naming what is not as it was saved."""
         self._steps.stage("compare", self._report.disk_bytes)
-        wrong = [shown(path) for path, digest, segments in self._files if self._digest(path, segments) != digest]
+        wrong: list[str] = []
+        in_place = [file for file in self._files if file.path not in self._report.in_the_way]
+        for done, differ in self._crew.compare(in_place):
+            self._steps.add(done)
+            wrong += map(shown, differ)
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise SnapshotError(f"restored, but not as saved: {', '.join(wrong[:5])}{more}; run it again")
-
-    def _digest(self, path: str, segments: list[tuple[int, int]]) -> bytes | None:
-        try:
-            fd = self._target.open(path)
-        except (OSError, InTheWayError):
-            return None
-        digest = blake2b(digest_size=FILE_DIGEST_BYTES)
-        try:
-            for piece in _read_segments(fd, segments):
-                digest.update(piece)
-                self._steps.add(len(piece))
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
-        return digest.digest()
 
 
 _MODES: Final = {kind: mode for mode, kind in KINDS.items()}
@@ -289,14 +293,3 @@ def _fill(fd: int, segments: list[tuple[int, int]], pieces: Iterator[memoryview]
             written = os.pwrite(fd, left[: end - at], at)
             at += written
             left = left[written:]
-
-
-def _read_segments(fd: int, segments: list[tuple[int, int]]) -> Iterator[bytes]:
-    for offset, length in segments:
-        at = offset
-        while at < offset + length:
-            piece = os.pread(fd, min(_CHUNK, offset + length - at), at)
-            if not piece:
-                return
-            at += len(piece)
-            yield piece

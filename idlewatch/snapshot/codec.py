@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TypeAlias, cast
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.beside import Beside, DigestBeside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ DIGEST_BYTES: Final = 32
 _MOST_WORKERS: Final = 4
 _JOB_BYTES: Final = 2 * 1024 * 1024
 """What one worker packs at a time: fits the caches, and four workers stay far below zstd's own choice of 150 MiB."""
+_AHEAD: Final = 3
+"""Pieces that are unpacked before they are asked for."""
 _SKIPPABLE: Final = (0x184D2A50).to_bytes(4, "little")
 _SKIPPABLE_HEAD_BYTES: Final = 8
 
@@ -99,25 +102,36 @@ def usable_workers() -> int:
 
 
 class Sink:
-    """Packs what is put into it and writes it to a file that it does not own."""
+    """
+    Packs what is put into it and writes it to a file that it does not own, in a thread beside the one that reads.
+
+    To be left before the file is closed: the thread may still write. What it meets is raised by a later call.
+    """
 
     def __init__(self, fd: int, workers: int) -> None:
         self._fd = fd
         self._compressor = new_compressor(workers)
         self._index = new_compressor(0)
         self._index_parts: list[bytes] = []
-        self._digest = new_digest()
+        self._digest = DigestBeside(new_digest())
+        self._beside: Beside[None] = Beside()
         self._buffer = bytearray()
         self.tar_bytes = 0
         self.packed_bytes = 0
         self.members = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.close()
+
     def put(self, data: Bytes) -> None:
-        """Add to the tar stream; small pieces are gathered."""
+        """Add to the tar stream; small pieces are gathered, and all are copied."""
         self.tar_bytes += len(data)
         if len(data) >= CHUNK_BYTES // 2:
             self._drain()
-            self._write(self._compressor.compress(data))
+            self._beside.give(self._pack, bytes(data))
             return
         self._buffer += data
         if len(self._buffer) >= CHUNK_BYTES:
@@ -133,6 +147,8 @@ class Sink:
     def finish(self) -> int:
         """End the tar stream, write the index behind it, and return where in the file the index begins."""
         self._drain()
+        for _ in self._beside.rest():
+            pass
         self._write(self._compressor.flush())
         index_at = self.packed_bytes
         index = b"".join([*self._index_parts, self._index.flush()])
@@ -141,15 +157,19 @@ class Sink:
 
     def hexdigest(self) -> str:
         """Return the digest of all bytes written so far."""
-        return cast("str", self._digest.hexdigest())
+        return self._digest.hexdigest()
 
     def _drain(self) -> None:
         if self._buffer:
-            packed = self._compressor.compress(self._buffer)
-            self._buffer.clear()
-            self._write(packed)
+            self._beside.give(self._pack, self._buffer)
+            self._buffer = bytearray()
+
+    def _pack(self, data: Bytes) -> None:
+        self._write(self._compressor.compress(data))
 
     def _write(self, packed: bytes) -> None:
+        if not packed:
+            return
         self._digest.update(packed)
         self.packed_bytes += len(packed)
         view = memoryview(packed)
@@ -160,20 +180,32 @@ class Sink:
             raise SnapshotError(f"cannot write the archive: {error.strerror}") from error
 
 
-class Source:
-    """The tar stream of a packed file, unpacked piece by piece; never more than the manifest promised."""
+class _Piece(NamedTuple):
+    unpacked: bytes
+    packed_bytes: int
+    """How much of the file was read for it."""
 
-    def __init__(self, fd: int, *, index_at: int, tar_bytes: int, each_chunk: Callable[[int], None]) -> None:
-        """`each_chunk` is called with the number of packed bytes after each read and may raise."""
+
+class Source:
+    """The tar stream of a packed file, unpacked piece by piece beside its reader; never more than was promised."""
+
+    def __init__(
+        self, fd: int, *, index_at: int, tar_bytes: int, each_chunk: Callable[[int], None], digest: bool = True
+    ) -> None:
+        """`each_chunk` is called with the number of packed bytes of each piece and may raise."""
         self._fd = fd
-        self._left_packed = index_at
+        self._index_at = index_at
         self._promised = tar_bytes
         self._each_chunk = each_chunk
+        self._beside: Beside[_Piece | None] = Beside()
+        self._piece = memoryview(b"")
+        self._ended = False
+        # What follows belongs to the thread beside until the stream has ended.
+        self._at = 0
         self._decompressor = _new_decompressor()
         self._damage = _damage()
-        self._piece = memoryview(b"")
         self._unpacked = 0
-        self._digest = new_digest()
+        self._digest = DigestBeside(new_digest()) if digest else None
 
     def read(self, size: int) -> bytes:
         """Return exactly `size` bytes. Raises SnapshotError where the stream ends before."""
@@ -184,7 +216,7 @@ class Source:
         return b"".join(self.pieces(size))
 
     def pieces(self, size: int) -> Iterator[memoryview]:
-        """Yield exactly `size` bytes in pieces of at most 1 MiB; each is valid until the next one only."""
+        """Yield exactly `size` bytes in pieces of at most 1 MiB."""
         while size:
             if not self._piece and not self._fill():
                 raise SnapshotError("the archive is damaged: it ends in the middle of a member")
@@ -195,37 +227,48 @@ class Source:
 
     def finish(self, archive_bytes: int) -> str:
         """Return the digest of the whole file. Raises SnapshotError unless the stream has ended as promised."""
-        if self._piece or self._fill() or not self._decompressor.eof or self._left_packed:
+        if self._piece or self._fill() or not self._decompressor.eof or self._at != self._index_at:
             raise SnapshotError("the archive is damaged: there is more in it than its members")
         if self._unpacked != self._promised:
             raise SnapshotError("the archive is damaged: it unpacks to less than its manifest says")
-        left = archive_bytes - os.lseek(self._fd, 0, os.SEEK_CUR)
-        while left > 0:
-            left -= len(self._packed(left))
-        return cast("str", self._digest.hexdigest())
-
-    def _packed(self, most: int) -> bytes:
-        chunk = os.read(self._fd, min(CHUNK_BYTES, most))
-        if not chunk:
-            raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
-        self._digest.update(chunk)
-        self._each_chunk(len(chunk))
-        return chunk
+        while self._at < archive_bytes:
+            self._each_chunk(len(self._packed(archive_bytes)))
+        return "" if self._digest is None else self._digest.hexdigest()
 
     def _fill(self) -> bool:
-        """Unpack the next piece; False at the end of the stream."""
-        while not self._decompressor.eof:
-            chunk = b""
-            if self._decompressor.needs_input:
-                if not self._left_packed:
-                    return False
-                chunk = self._packed(self._left_packed)
-                self._left_packed -= len(chunk)
-            piece = self._unpack(chunk)
-            if piece:
-                self._piece = memoryview(piece)
+        """Take the next piece; False at the end of the stream."""
+        while not self._ended:
+            while len(self._beside) < _AHEAD:
+                self._beside.give(self._next)
+            piece = self._beside.take()
+            if piece is None:
+                self._ended = True
+                for _ in self._beside.rest():
+                    pass
+                break
+            self._each_chunk(piece.packed_bytes)
+            if piece.unpacked:
+                self._piece = memoryview(piece.unpacked)
                 return True
         return False
+
+    def _next(self) -> _Piece | None:
+        """Read and unpack one piece, which may be empty; None at the end."""
+        chunk = b""
+        if self._decompressor.eof or (self._decompressor.needs_input and self._at >= self._index_at):
+            return None
+        if self._decompressor.needs_input:
+            chunk = self._packed(self._index_at)
+        return _Piece(self._unpack(chunk), len(chunk))
+
+    def _packed(self, end: int) -> bytes:
+        chunk = os.pread(self._fd, min(CHUNK_BYTES, end - self._at), self._at)
+        if not chunk:
+            raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
+        self._at += len(chunk)
+        if self._digest is not None:
+            self._digest.update(chunk)
+        return chunk
 
     def _unpack(self, chunk: bytes) -> bytes:
         try:
@@ -236,6 +279,19 @@ class Source:
         if self._unpacked > self._promised or self._decompressor.unused_data:
             raise SnapshotError("the archive is damaged: it unpacks to more than its manifest says")
         return piece
+
+
+def file_digest(fd: int, archive_bytes: int, each_chunk: Callable[[int], None]) -> str:
+    """Return the digest of a whole archive. Raises SnapshotError where it is shorter."""
+    digest, at = DigestBeside(new_digest()), 0
+    while at < archive_bytes:
+        chunk = os.pread(fd, min(CHUNK_BYTES, archive_bytes - at), at)
+        if not chunk:
+            raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
+        digest.update(chunk)
+        at += len(chunk)
+        each_chunk(len(chunk))
+    return digest.hexdigest()
 
 
 def index_lines(fd: int, *, index_at: int, archive_bytes: int) -> Iterator[bytes]:

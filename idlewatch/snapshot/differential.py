@@ -76,7 +76,7 @@ def read_base(snapshot: Snapshot) -> Base:
 
 def _state(line: bytes) -> tuple[str, str, int]:
     try:
-        path, kind, _, _, _, ctime_ns = json.loads(line)
+        path, kind, _, _, _, ctime_ns, *_ = json.loads(line)
     except ValueError as error:
         raise SnapshotError("the archive is damaged: its index is no list of members with their ctimes") from error
     return path, kind, ctime_ns

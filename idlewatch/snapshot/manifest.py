@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from idlewatch.model import Json
 
-FORMAT: Final = 2
-"""1 knew no deletions and no base."""
+FORMAT: Final = 3
+"""1 knew no deletions and no base, 2 no targets of hard links in the index."""
 _SEAL: Final = "seal"
 _FOLDER: Final = "folder"
 
@@ -102,7 +102,7 @@ class Snapshot:
                 raise SnapshotError(f"not a manifest of a snapshot: {name} is missing or of the wrong type")
             values[name] = tuple(value) if isinstance(value, list) else value
         snapshot = cls(**values)
-        if snapshot.format not in {1, FORMAT} or not snapshot.complete or "/" in snapshot.archive:
+        if not 1 <= snapshot.format <= FORMAT or not snapshot.complete or "/" in snapshot.archive:
             raise SnapshotError(f"snapshot {snapshot.id} has format {snapshot.format}, unknown to this version")
         if any("/" in name for name in (snapshot.image or "", snapshot.base or "")):
             raise SnapshotError("not a manifest of a snapshot: a name leads out of its folder")

@@ -27,6 +27,7 @@ MOST_HEADER_BYTES = 16 * 1024 * 1024
 """More than the longest path, link target and all xattrs together can need; a longer one is damage or an attack."""
 
 _TYPES: Final = {FILE: b"0", HARDLINK: b"1", SYMLINK: b"2", CHAR: b"3", BLOCK: b"4", FOLDER: b"5", FIFO: b"6"}
+KNOWN_KINDS: Final = frozenset(_TYPES)
 _KINDS: Final = {code: kind for kind, code in _TYPES.items()}
 _NS: Final = 1_000_000_000
 _SPARSE_MAJOR: Final = b"GNU.sparse.major"
@@ -168,6 +169,7 @@ def is_extended(block: bytes) -> bool:
     return block[156:157] == b"x"
 
 
+@lru_cache(maxsize=1024)
 def block_size(block: bytes) -> int:
     """Return the bytes that follow this header block. Raises SnapshotError for damage."""
     _prove_sum(block)
@@ -180,6 +182,7 @@ def _prove_sum(block: bytes) -> None:
         raise SnapshotError("the archive is damaged: a header does not fit its own sum")
 
 
+@lru_cache(maxsize=4096)
 def _octal(field_bytes: bytes) -> int:
     text = field_bytes.rstrip(b"\0 ")
     if not text.isdigit() or b"8" in text or b"9" in text:

@@ -11,13 +11,13 @@ import json
 import os
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
-from idlewatch.snapshot.codec import Source, index_lines
+from idlewatch.snapshot.codec import Source, file_digest, index_lines
 from idlewatch.snapshot.kinds import FILE
-from idlewatch.snapshot.writer import FILE_DIGEST_BYTES, index_line
+from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.manifest import Snapshot
 
 _MOST_SEGMENTS = 10_000_000
+_LINKS_IN_INDEX_FROM = 3
+"""The format from which an index tells where hard links lead."""
 
 
 class Members:
@@ -52,7 +54,7 @@ class Members:
 
     def _next(self) -> pax.Member | None:
         block = self._source.read(pax.BLOCK_BYTES)
-        if not any(block):
+        if not block[0] and not any(block):
             if any(self._source.read(pax.BLOCK_BYTES)):
                 raise SnapshotError("the archive is damaged: it ends with one empty block")
             return None
@@ -61,9 +63,8 @@ class Members:
             size = pax.block_size(block)
             if size > pax.MOST_HEADER_BYTES:
                 raise SnapshotError("the archive is damaged: an extended header is too long")
-            extended = self._source.read(size)
-            self._source.read(-size % pax.BLOCK_BYTES)
-            block = self._source.read(pax.BLOCK_BYTES)
+            both = self._source.read(size + -size % pax.BLOCK_BYTES + pax.BLOCK_BYTES)
+            extended, block = both[:size], both[-pax.BLOCK_BYTES :]
         member = pax.decode(block, extended)
         _refuse_odd(member)
         return member
@@ -123,50 +124,108 @@ def opened(snapshot: Snapshot) -> Iterator[int]:
         os.close(fd)
 
 
-def new_source(fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> Source:
+def new_source(fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None], *, digest: bool = True) -> Source:
     """Return the tar stream of an opened archive from its beginning."""
-    os.lseek(fd, 0, os.SEEK_SET)
-    return Source(fd, index_at=snapshot.index_at, tar_bytes=snapshot.tar_bytes, each_chunk=each_chunk)
+    size = snapshot.tar_bytes
+    return Source(fd, index_at=snapshot.index_at, tar_bytes=size, each_chunk=each_chunk, digest=digest)
+
+
+def walk(
+    fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None], *, digest: bool = True
+) -> Iterator[tuple[Members, pax.Member, bytes | None]]:
+    """
+    Yield each member with its digest and the way to its content. Raises SnapshotError unless all of it is right.
+
+    The length of the stream, the order of the members and their index must agree with the manifest, and with
+    `digest` that of the whole file, too.
+    """
+    source = new_source(fd, snapshot, each_chunk, digest=digest)
+    lines = index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes)
+    count = 0
+    for member in (members := Members(source)):
+        count += 1
+        yield members, member, _compare(member, next(lines, b""))
+    _refuse_wrong_count(count, snapshot, lines)
+    if source.finish(snapshot.archive_bytes) != snapshot.archive_digest and digest:
+        raise _wrong_digest(snapshot)
+
+
+def _refuse_wrong_count(count: int, snapshot: Snapshot, lines: Iterator[bytes]) -> None:
+    if count != snapshot.members or next(lines, None) is not None:
+        raise SnapshotError("the archive is damaged: it has not the number of members that its manifest says")
+
+
+def _wrong_digest(snapshot: Snapshot) -> SnapshotError:
+    return SnapshotError(f"the archive is damaged: {snapshot.archive_path} has not the digest of its manifest")
 
 
 def inspect(
     fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None], *, hash_content: bool
 ) -> Iterator[tuple[pax.Member, bytes | None]]:
-    """
-    Yield each member with its digest, and raise SnapshotError before the end unless all of the archive is right.
-
-    The digest of the file, the length of the stream, the order of the members and their index must agree with the
-    manifest. The digests come from the index; with `hash_content` each is compared with the bytes, too.
-    """
-    source = new_source(fd, snapshot, each_chunk)
-    members = Members(source)
-    lines = index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes)
-    count = 0
-    for member in members:
-        count += 1
-        digest = _compare(member, next(lines, b""))
+    """Walk through the whole archive; with `hash_content` each digest is compared with the bytes, too."""
+    for members, member, digest in walk(fd, snapshot, each_chunk):
         if hash_content and member.kind == FILE and _digest(members, member) != digest:
             raise SnapshotError(f"the archive is damaged: the content of {shown(member.path)} is not what was read")
         yield member, digest
-    if count != snapshot.members or next(lines, None) is not None:
-        raise SnapshotError("the archive is damaged: it has not the number of members that its manifest says")
-    if source.finish(snapshot.archive_bytes) != snapshot.archive_digest:
-        raise SnapshotError(f"the archive is damaged: {snapshot.archive_path} has not the digest of its manifest")
+
+
+def listed(fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> Iterator[tuple[pax.Member, bytes | None]]:
+    """
+    Yield what a restore has to know of each member before it begins, once the digest of the whole file is right.
+
+    An archive with that digest is the one that its save has proven member by member, so the index stands for it;
+    that both agree is looked at again while it is unpacked.
+    """
+    if snapshot.format < _LINKS_IN_INDEX_FROM:
+        yield from inspect(fd, snapshot, each_chunk, hash_content=False)
+        return
+    if file_digest(fd, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
+        raise _wrong_digest(snapshot)
+    lines = index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes)
+    count = 0
+    for line in lines:
+        count += 1
+        member, digest = _listed(line)
+        _refuse_odd(member)
+        yield member, digest
+    _refuse_wrong_count(count, snapshot, lines)
+
+
+def _listed(line: bytes) -> tuple[pax.Member, bytes | None]:
+    path, kind, size, _, digest, _, target = _fields(line)
+    return pax.Member(path=path, kind=kind, stored=size, target=target), digest
 
 
 def _compare(member: pax.Member, line: bytes) -> bytes | None:
-    digest = _line_digest(line)
-    if index_line(member, digest) != line + b"\n" or (digest is None) != (member.kind != FILE):
+    told = _fields(line)
+    target = member.target if member.kind == pax.HARDLINK and told.target else ""
+    expected = (member.path, member.kind, member.size, member.mtime_ns, told.digest, member.ctime_ns, target)
+    if told != expected or (told.digest is None) != (member.kind != FILE):
         raise SnapshotError(f"the archive is damaged: {shown(member.path)} does not fit the index")
-    return digest
+    return told.digest
 
 
-def _line_digest(line: bytes) -> bytes | None:
+class _Fields(NamedTuple):
+    path: str
+    kind: str
+    size: int
+    mtime_ns: int
+    digest: bytes | None
+    ctime_ns: int | None
+    target: str
+    """Of a hard link; empty where the format did not tell it yet."""
+
+
+def _fields(line: bytes) -> _Fields:
     try:
-        told = json.loads(line)[4]
-        return bytes.fromhex(told) if told is not None else None
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+        path, kind, size, mtime_ns, told, *more = json.loads(line)
+        digest = bytes.fromhex(told) if told is not None else None
+    except (ValueError, TypeError) as error:
         raise SnapshotError("the archive is damaged: its index is no list of members") from error
+    fields = _Fields(path, kind, size, mtime_ns, digest, more[0] if more else None, more[1] if len(more) > 1 else "")
+    if not isinstance(path, str) or kind not in pax.KNOWN_KINDS or not isinstance(fields.target, str):
+        raise SnapshotError("the archive is damaged: its index is no list of members")
+    return fields
 
 
 def _digest(members: Members, member: pax.Member) -> bytes:

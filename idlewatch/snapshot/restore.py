@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.bringing import Restoring
+from idlewatch.snapshot.crew import Crew
 from idlewatch.snapshot.image import known_image, take_image
 from idlewatch.snapshot.images import Images, new_images, remove_deleted
 from idlewatch.snapshot.mounts import points_below, read_mounts, since_for
 from idlewatch.snapshot.plan import Plan, is_wanted, make_plan
-from idlewatch.snapshot.reader import inspect, opened, shown
+from idlewatch.snapshot.reader import listed, opened, shown
 from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.steps import Progress, Steps
 from idlewatch.snapshot.store import chain, image_beside
@@ -72,7 +73,7 @@ def restore(
         parts = [(part, stack.enter_context(opened(part))) for part in chain(snapshot)]
         size = sum(part.archive_bytes for part, _ in parts)
         steps.stage("verify", size)
-        members = joined.from_iterable(inspect(fd, part, steps.add, hash_content=False) for part, fd in parts)
+        members = joined.from_iterable(listed(fd, part, steps.add) for part, fd in parts)
         points = points_below(os.path.realpath(target), mounts)
         plan = make_plan(members, gone=snapshot.gone, only=wanted, mount_points=points)
         _refuse_nothing(plan, snapshot, wanted)
@@ -83,7 +84,8 @@ def restore(
             deleted = [path for path in snapshot.deleted if is_wanted(path, wanted)]
             remove_deleted(deleted, images, place, report, overwrite=overwrite)
         steps.stage("restore", size)
-        restoring = Restoring(plan, place, report, steps, since_ns=since, overwrite=overwrite, images=images)
+        crew = stack.enter_context(Crew(target))
+        restoring = Restoring(plan, place, crew, report, steps, since_ns=since, overwrite=overwrite, images=images)
         for part, fd in parts:
             restoring.bring(fd, part)
         restoring.finish()

@@ -203,12 +203,12 @@ class _Saving:
         part = path.with_name(path.name + PART)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            sink = Sink(fd, usable_workers())
-            self._writer = TreeWriter(self._first.root, sink, self._steps.add)
-            self._writer.saved.update({} if self._base is None else self._base.states)
-            self._passes(found)
-            sink.put(pax.END)
-            index_at = sink.finish()
+            with Sink(fd, usable_workers()) as sink:
+                self._writer = TreeWriter(self._first.root, sink, self._steps.add)
+                self._writer.saved.update({} if self._base is None else self._base.states)
+                self._passes(found)
+                sink.put(pax.END)
+                index_at = sink.finish()
             os.fsync(fd)
         finally:
             os.close(fd)

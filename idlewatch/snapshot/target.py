@@ -2,8 +2,8 @@
 The folder that a restore writes into: every access is relative to an open folder, and no symlink is followed.
 
 A file is made under a temporary name beside its place and renamed over it, so that a running program keeps the file
-it has open, and an interruption leaves the old one or the new one. The temporary name is always the same, so that
-the next run clears up what an interruption left.
+it has open, and an interruption leaves the old one or the new one. The temporary names are always the same, one for
+each thread that writes, so that the next run clears up what an interruption left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from idlewatch.snapshot.pax import Member
 
-TEMPORARY: Final = ".idlewatch-restoring"
+MOST_THREADS: Final = 3
+"""More gain nothing: the thread that reads the archive can't feed them."""
+_TEMPORARY: Final = ".idlewatch-restoring"
+TEMPORARIES: Final = (_TEMPORARY, *(f"{_TEMPORARY}-{number}" for number in range(1, MOST_THREADS + 1)))
 _T = TypeVar("_T")
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,16 +38,18 @@ class InTheWayError(Exception):
 class Target:
     """The folder, and the way to the folder last used in it, kept open."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises SnapshotError where it is no folder."""
+    def __init__(self, path: Path, temporary: str = _TEMPORARY) -> None:
+        """`temporary` is one of TEMPORARIES, no two at work with the same. Raises SnapshotError for no folder."""
         try:
             root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise SnapshotError(f"cannot restore into {path}: {error.strerror}") from error
         self.path = path
+        self.temporary = temporary
         self._names: list[str] = []
         self._fds = [root]
         self.root_user = os.geteuid() == 0
+        self._own = (os.geteuid(), os.getegid())
 
     def __enter__(self) -> Self:
         return self
@@ -100,20 +105,26 @@ class Target:
         folder, name = self.parent(path, make=False)
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
 
-    def create(self, path: str) -> int:
-        """Open a new file for writing under the temporary name beside `path`; `settle` puts it there."""
+    def create(self, path: str, member: Member | None = None) -> int:
+        """
+        Open a new file for writing under the temporary name beside `path`; `settle` puts it there.
+
+        Closed to others until it is dressed, but where `member` says that it will be ours and open anyway.
+        """
         folder, _ = self.parent(path, make=True)
-        return self._new(folder, lambda: os.open(TEMPORARY, _FILE, 0o600, dir_fd=folder))
+        ours = member is not None and (member.uid, member.gid) == self._own
+        mode = member.mode & 0o777 if member is not None and ours else 0o600
+        return self._new(folder, lambda: os.open(self.temporary, _FILE, mode, dir_fd=folder))
 
     def create_symlink(self, path: str, target: str) -> None:
         """Make a symlink under the temporary name."""
         folder, _ = self.parent(path, make=True)
-        self._new(folder, lambda: os.symlink(target, TEMPORARY, dir_fd=folder))
+        self._new(folder, lambda: os.symlink(target, self.temporary, dir_fd=folder))
 
     def create_node(self, path: str, mode: int, device: tuple[int, int] = (0, 0)) -> None:
         """Make a fifo or a device under the temporary name."""
         folder, _ = self.parent(path, make=True)
-        self._new(folder, lambda: os.mknod(TEMPORARY, mode, os.makedev(*device), dir_fd=folder))
+        self._new(folder, lambda: os.mknod(self.temporary, mode, os.makedev(*device), dir_fd=folder))
 
     def link(self, existing: str, path: str) -> None:
         """Make `path` another name of `existing`, which is not the same file yet."""
@@ -123,7 +134,7 @@ class Target:
             folder, _ = self.parent(path, make=True)
             self._new(
                 folder,
-                lambda: os.link(name, TEMPORARY, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False),
+                lambda: os.link(name, self.temporary, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False),
             )
         finally:
             os.close(source)
@@ -165,7 +176,7 @@ class Target:
         """Rename what has been made under the temporary name to its place."""
         folder, name = self.parent(path, make=False)
         try:
-            os.rename(TEMPORARY, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(self.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except IsADirectoryError as error:
             self.abandon(path)
             raise InTheWayError("a folder stands there") from error
@@ -173,6 +184,13 @@ class Target:
     def abandon(self, path: str) -> None:
         """Remove what stands under the temporary name beside `path`."""
         self._unlink(self.parent(path, make=False)[0])
+
+    def clear(self, folder: str) -> None:
+        """Remove what an interrupted run left in a folder, the root where it is empty."""
+        fd, _ = self.parent(f"{folder}/." if folder else ".", make=False)
+        for name in TEMPORARIES:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=fd)
 
     def make_folder(self, path: str) -> None:
         """Make a folder where there is none, in place of what else stands there."""
@@ -200,22 +218,40 @@ class Target:
             os.close(self._fds.pop())
             self._names.pop()
 
-    def dress(self, path: str, member: Member, *, name: str | None = None) -> list[str]:
+    def dress_new(self, fd: int, member: Member) -> list[str]:
+        """Do what `dress` does for an open file of our making; what it has already costs no call."""
+        status = os.fstat(fd)
+        owner_differs = (status.st_uid, status.st_gid) != (member.uid, member.gid)
+        if self.root_user and owner_differs:
+            os.fchown(fd, member.uid, member.gid)
+        mode = self._mode(member)
+        if stat.S_IMODE(status.st_mode) != mode or (self.root_user and owner_differs):
+            os.fchmod(fd, mode)
+        lacking = [*self._lacking(member), *_set_xattrs(fd, member)]
+        os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+        return lacking
+
+    def _mode(self, member: Member) -> int:
+        return member.mode if self.root_user else member.mode & 0o1777
+
+    def _lacking(self, member: Member) -> list[str]:
+        special = not self.root_user and member.kind != FOLDER and member.mode & (stat.S_ISUID | stat.S_ISGID)
+        return ["setuid and setgid bits: only root may restore them"] if special else []
+
+    def dress(self, path: str, member: Member, *, new: bool = False) -> list[str]:
         """
-        Give what stands at `path` (or beside it under `name`) owner, mode, attributes and mtime of the member.
+        Give what stands at `path` (or `new` beside it) owner, mode, attributes and mtime of the member.
 
         Returns a sentence for each attribute that this file system or user can't have. Owners, and the setuid and
         setgid bits with them, only as root.
         """
         folder, own_name = self.parent(path, make=False)
-        name = name or own_name
+        name = self.temporary if new else own_name
         if self.root_user:
             os.chown(name, member.uid, member.gid, dir_fd=folder, follow_symlinks=False)
         if member.kind != SYMLINK:
-            os.chmod(name, member.mode if self.root_user else member.mode & 0o1777, dir_fd=folder)
-        special = not self.root_user and member.kind != FOLDER and member.mode & (stat.S_ISUID | stat.S_ISGID)
-        lacking = ["setuid and setgid bits: only root may restore them"] if special else []
-        lacking += list(_set_xattrs(f"/proc/self/fd/{folder}/{name}", member))
+            os.chmod(name, self._mode(member), dir_fd=folder)
+        lacking = [*self._lacking(member), *_set_xattrs(f"/proc/self/fd/{folder}/{name}", member)]
         os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
         return lacking
 
@@ -226,23 +262,22 @@ class Target:
             self._unlink(folder)
             return make()
 
-    @staticmethod
-    def _unlink(folder: int) -> None:
+    def _unlink(self, folder: int) -> None:
         with suppress(FileNotFoundError):
-            os.unlink(TEMPORARY, dir_fd=folder)
+            os.unlink(self.temporary, dir_fd=folder)
 
 
-def _set_xattrs(path: str, member: Member) -> Iterator[str]:
+def _set_xattrs(file: str | int, member: Member) -> Iterator[str]:
     for name, value in member.xattrs.items():
         try:
-            if _xattr(path, name) != value:
-                os.setxattr(path, name, value, follow_symlinks=False)
+            if _xattr(file, name) != value:
+                os.setxattr(file, name, value, follow_symlinks=isinstance(file, int))
         except OSError as error:
             yield f"{name}: {error.strerror}"
 
 
-def _xattr(path: str, name: str) -> bytes | None:
+def _xattr(file: str | int, name: str) -> bytes | None:
     try:
-        return os.getxattr(path, name, follow_symlinks=False)
+        return os.getxattr(file, name, follow_symlinks=isinstance(file, int))
     except OSError:
         return None

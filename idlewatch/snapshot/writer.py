@@ -34,10 +34,16 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O
 
 
 def index_line(member: pax.Member, digest: bytes | None) -> bytes:
-    """Return the index line of a member: path, kind, size, mtime, the BLAKE2b of the bytes it stores, and ctime."""
+    """
+    Return the index line of a member.
+
+    Path, kind, size, mtime, the BLAKE2b of the bytes it stores, ctime, and of a hard link where it leads.
+    """
     told = f'"{digest.hex()}"' if digest is not None else "null"
-    ctime = "" if member.ctime_ns is None else f",{member.ctime_ns}"
-    return f'[{json.dumps(member.path)},"{member.kind}",{member.size},{member.mtime_ns},{told}{ctime}]\n'.encode()
+    ctime = "null" if member.ctime_ns is None else f"{member.ctime_ns}"
+    link = f",{json.dumps(member.target)}" if member.kind == pax.HARDLINK else ""
+    front = f'[{json.dumps(member.path)},"{member.kind}",{member.size},{member.mtime_ns}'
+    return f"{front},{told},{ctime}{link}]\n".encode()
 
 
 class TreeWriter:
