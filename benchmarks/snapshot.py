@@ -94,6 +94,8 @@ def timed(script: str, *arguments: object) -> dict[str, float]:
 
 ENVIRONMENT = {**os.environ, "RESTIC_PASSWORD": "x", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
 TAR = 'tar --format=posix --sparse --xattrs -C "$1" -cf - . | zstd -q -T0 -3 -f -o "$2/tar.zst" && sync "$2/tar.zst"'
+UNPACK = "tar -x -p --xattrs --xattrs-include='*' --numeric-owner"
+"""As docs/snapshots.md says: so that tar brings back the same."""
 OTHERS = {
     "restic": (
         'restic -q -r "$2/restic" init',
@@ -215,16 +217,16 @@ def second_saves(root: Path, volume: Path, files: int, others: list[str], first:
 def restores(folder: Path, volume: Path, others: list[str]) -> None:
     """Print how long each takes to bring everything back; idlewatch's own proves it first and compares it after."""
     print("restore:")
-    scripts = {"zstd -dc | tar -x": 'zstd -dc "$2/tar.zst" | tar -x -C "$3" && sync -f "$3"'}
+    scripts = {"zstd -dc | tar -x": f'zstd -dc "$2/tar.zst" | {UNPACK} -C "$3" && sync -f "$3"'}
     scripts |= {name: OTHERS[name][2] for name in others}
     scripts["idlewatch restore"] = 'exec "$4" -m benchmarks.snapshot --restore "$2" "$3"'
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in scripts}
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         for name, script in scripts.items():
-            target = folder / "target"
+            # Removed only at the end: ext4 is slow to make files for a while after many were removed.
+            target = folder / f"target {name.partition(' ')[0]} {number}"
             target.mkdir()
             runs[name].append(timed(script, folder, volume, target, sys.executable))
-            shutil.rmtree(target)
     for name, found in runs.items():
         row(name, best(found))
 

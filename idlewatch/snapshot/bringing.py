@@ -53,6 +53,7 @@ class Restoring:
         self._overwrite = overwrite
         self._images = images
         self._place = 0
+        self._beside: tuple[str | None, frozenset[str]] = (None, frozenset())
         self._folders: list[tuple[str, Member]] = []
         self._files: list[Written] = []
 
@@ -128,7 +129,7 @@ class Restoring:
         """Return the names that may be written, each with whether it is right already, those first."""
         found = []
         for path in paths:
-            status = self._target.status(path)
+            status = self._target.status(path) if len(paths) > 1 or self._is_there(path) else None
             right = status is not None and _kind(status) == member.kind and same(path)
             if status is not None and _kind(status) == FOLDER:
                 self._report.in_the_way[path] = "a folder stands there"
@@ -141,6 +142,13 @@ class Restoring:
             else:
                 found.append((path, right))
         return sorted(found, key=lambda item: not item[1])
+
+    def _is_there(self, path: str) -> bool:
+        """Tell from a list of its folder: a look for each name would wait for those who write into that folder."""
+        folder, _, name = path.rpartition("/")
+        if self._beside[0] != folder:
+            self._beside = (folder, self._target.names_beside(path))
+        return name in self._beside[1]
 
     def _is_images_own(self, path: str) -> bool:
         return self._images is not None and not self._overwrite and self._images.conflict(path) is not None

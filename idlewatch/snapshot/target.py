@@ -100,6 +100,13 @@ class Target:
         except FileNotFoundError:
             return None
 
+    def names_beside(self, path: str) -> frozenset[str]:
+        """Return what lies in the folder of a path. Raises InTheWayError."""
+        try:
+            return frozenset(os.listdir(self.parent(path, make=False)[0]))  # noqa: PTH208 - of an open folder
+        except FileNotFoundError:
+            return frozenset()
+
     def open(self, path: str) -> int:
         """Open a regular file for reading. Raises OSError, InTheWayError."""
         folder, name = self.parent(path, make=False)
