@@ -31,11 +31,19 @@ chosen before any rule was run on them.
                      block of setting up, with pauses of half a minute to 6 min; one in twelve waits for an answer from
                      elsewhere for 10 to 60 min, and nothing shows. Needed, without GPU. The rest is not.
 
+One kind more is not in the table, because limits of judges only matter near them, and other use is far above:
+
+    faint            After a block of work 6 h of faint use and then as faint a noise, a third of the lives each: GPU
+                     (needed: a peak of 4 to 20 % each 5 to 60 s; noise: 0.5 to 4 % each 30 s to 5 min), the CPU
+                     (needed: one core for 30 s, 3 to 40 % of the time; noise: for 20 s, 0.5 to 5 %), the network
+                     (needed: 10 to 300 KB/s of an unknown program; noise: 0.3 to 30 KB/s). Evenly over ratios.
+
 Every fourth life of any kind has a hum: 1 to 4 % of a core taken by something that nobody needs.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 
@@ -57,7 +65,7 @@ def life(kind: str, seed: int) -> PodLife:
     made = PodLife(kind=kind, seed=seed, begins_hour=source.uniform(8.0, 10.5))
     if source.random() < 0.25:
         made.hum_cores = source.uniform(0.01, 0.04)
-    KINDS[kind](made, source)
+    (_faint if kind == FAINT else KINDS[kind])(made, source)
     made.cut(DAY_S)
     made.until(DAY_S, LOADED if made.server else REST)
     return made
@@ -232,6 +240,38 @@ def _cpu_work(made: PodLife, source: random.Random) -> None:
         made.add(source.uniform(10, 60) if waits else source.uniform(0.5, 6), REST)
 
 
+def _faint(made: PodLife, source: random.Random) -> None:
+    _block(made, source, 20, cells=False)
+    faint = (_faint_gpu, _faint_cpu, _faint_network)[made.seed % 3]
+    faint(made, source, made.ends_s + 6 * HOUR_S, needed=True)
+    faint(made, source, DAY_S, needed=False)
+
+
+def _faint_gpu(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    peak, each_s = (
+        (_even(source, 4, 20), _even(source, 5, 60)) if needed else (_even(source, 0.5, 4), _even(source, 30, 300))
+    )
+    made.until(to_s, Doing(bursts_per_min=60 / each_s, peak_pct=peak, share=peak / 300, mib=9_000), needed=needed)
+
+
+def _faint_cpu(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    busy_s, duty = (30.0, _even(source, 0.03, 0.4)) if needed else (20.0, _even(source, 0.005, 0.05))
+    while made.ends_s < to_s:
+        made.add(busy_s / 60, Doing(cpu_cores=1.0), needed=needed)
+        made.add(busy_s / 60 * (1 / duty - 1), REST, needed=needed)
+
+
+def _faint_network(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    rate = _even(source, 10e3, 300e3) if needed else _even(source, 300, 30e3)
+    made.until(to_s, Doing(network=rate, talks=rate), needed=needed)
+
+
+def _even(source: random.Random, least: float, most: float) -> float:
+    """Evenly over ratios."""
+    return least * math.exp(math.log(most / least) * source.random())
+
+
+FAINT = "faint"
 KINDS: Mapping[str, Callable[[PodLife, random.Random], None]] = {
     "notebook day": _notebook_day,
     "editor day": _editor_day,

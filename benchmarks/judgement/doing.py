@@ -34,6 +34,8 @@ class Doing:
     disk: float = 0.0
     moved: float = 0.0
     """Bytes a second that a transfer tool moves."""
+    talks: float = 0.0
+    """Bytes a second over the connections of a program that nobody knows."""
     keys_per_min: float = 0.0
     cells_per_min: float = 0.0
     """Executions in a notebook."""
@@ -48,7 +50,7 @@ class Doing:
     def shows(self) -> bool:
         """Whether anything of it is more than a Pod at rest: what a perfect look would see."""
         acts = (self.bursts_per_min, self.keys_per_min, self.cells_per_min, self.commands_per_min, self.asked_per_min)
-        return any(acts) or self.cpu_cores > 0.1 or self.moved > 0 or self.busy_kernel
+        return any(acts) or self.cpu_cores > 0.1 or self.moved > 0 or self.talks > 0 or self.busy_kernel
 
 
 @dataclass(frozen=True, slots=True)

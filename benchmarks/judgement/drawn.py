@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.judgement.sensitive import Curve
 from benchmarks.judgement.table import BOUND, PRODUCT, Table
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 860, 460, 70, 60, 30
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 900, 460, 70, 60, 30
 _STYLE = "font-family:sans-serif;font-size:12px;fill:#222"
 _OURS, _OTHERS, _TRUTH = "#0a7d4f", "#8a3b2e", "#777777"
 
@@ -24,11 +24,13 @@ def scatter(table: Table) -> str:
     parts += [_text(_x(usd / most_usd), below, str(usd), "middle") for usd in range(0, int(most_usd) + 1, 2)]
     marks = [(stops, _squeezed(stops) / most_stops) for stops in (0, 3, 10, 30, 100, 300, 1000)]
     parts += [_text(_LEFT - 8, _y(share) + 4, str(stops), "end") for stops, share in marks if share <= 1]
-    for row in rows:
-        x, y = row.total.idle_usd / row.total.days / most_usd, 100 * row.total.in_use / row.total.days
-        colour = {PRODUCT: _OURS, BOUND: _TRUTH}.get(row.name, _OTHERS)
-        parts += [_dot(_x(x), _y(_squeezed(y) / most_stops), colour)]
-        parts += [_text(_x(x) + 8, _y(_squeezed(y) / most_stops) - 5, row.name, "start")]
+    for number, row in enumerate(sorted(rows, key=lambda row: row.total.usd), 1):
+        across = _x(row.total.idle_usd / row.total.days / most_usd)
+        up = _y(_squeezed(100 * row.total.in_use / row.total.days) / most_stops)
+        colour = _TRUTH if row.name == BOUND else _OURS if row.name.startswith(PRODUCT) else _OTHERS
+        parts += [_dot(across, up, colour), _text(across + 8, up - 5 - 6 * (number % 2), str(number), "start")]
+        parts += [_dot(_WIDTH - 265, _TOP + 20 * number, colour)]
+        parts += [_text(_WIDTH - 255, _TOP + 20 * number + 4, f"{number}  {row.name}", "start")]
     return _svg(parts, _HEIGHT)
 
 
@@ -62,7 +64,7 @@ def _squeezed(value: float) -> float:
 
 
 def _x(share: float) -> float:
-    return _LEFT + share * (_WIDTH - _LEFT - 180)
+    return _LEFT + share * (_WIDTH - _LEFT - 300)
 
 
 def _y(share: float) -> float:
@@ -70,10 +72,10 @@ def _y(share: float) -> float:
 
 
 def _axes(across: str, up: str) -> str:
-    corner = f"M{_LEFT},{_TOP} V{_HEIGHT - _BOTTOM} H{_WIDTH - 100}"
+    corner = f"M{_LEFT},{_TOP} V{_HEIGHT - _BOTTOM} H{_WIDTH - 290}"
     return (
         f'<path d="{corner}" fill="none" stroke="#444"/>'
-        + _text(_WIDTH / 2, _HEIGHT - 18, across, "middle")
+        + _text(_LEFT + 250, _HEIGHT - 18, across, "middle")
         + _text(_LEFT, _TOP - 12, up, "start")
     )
 

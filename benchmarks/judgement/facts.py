@@ -196,4 +196,6 @@ def _jobs(seen: Seen, covers_s: float) -> dict[str, Any]:
 def _transfers(seen: Seen, covers_s: float) -> dict[str, Any]:
     moved: dict[str, Any] = {"name": "hf", "pid": 701, "bytes": seen.moved * covers_s}
     tool = {"id": "tool connections:hf@700", "kind": "tool connections", "file": None, **moved}
-    return {"moving": [tool] if seen.moved else [], "unseen": None}
+    talk = {"id": "connections:agent@702", "kind": "connections", "name": "agent", "pid": 702, "file": None}
+    talks = [{**talk, "bytes": seen.talks * covers_s}] if seen.talks else []
+    return {"moving": [*([tool] if seen.moved else []), *talks], "unseen": None}

@@ -38,6 +38,7 @@ class Seen(NamedTuple):
     network: float
     disk: float
     moved: float
+    talks: float
     keys: int
     cells: int
     commands: int
@@ -76,6 +77,7 @@ def _look(life: PodLife, doing: Doing, at_s: float, step_s: float, source: rando
         network=doing.network * source.uniform(0.5, 1.5),
         disk=doing.disk,
         moved=doing.moved,
+        talks=doing.talks,
         keys=_count(doing.keys_per_min, step_s, source),
         cells=_count(doing.cells_per_min, step_s, source),
         commands=_count(doing.commands_per_min, step_s, source),

@@ -6,11 +6,11 @@ On seeds that no default was chosen on. Limits of judges are no settings; they a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.judgement.days import KINDS, life
+from benchmarks.judgement.days import FAINT, KINDS, life
 from benchmarks.judgement.measures import Cost, cost
 from benchmarks.judgement.observed import observed
 from benchmarks.judgement.product import Factories, Product
@@ -23,7 +23,6 @@ from idlewatch.signals.jobs import JobsSignal
 
 FIRST = 500
 """Added to every seed: other lives than those of the table."""
-_CPU_DEFAULT = 0.055
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +62,41 @@ class Curve:
 
 
 def measured(seeds: Sequence[int]) -> list[Curve]:
-    """A curve for each default, on one life for each kind and seed."""
-    shared = _cost(seeds, Variant("", Product()))
-    return [
-        Curve(
-            name, [Point(v.value, shared if v.value == default else _cost(seeds, v), v.value == default) for v in told]
-        )
-        for name, (default, told) in _variants().items()
-    ]
+    """A curve for each default, on one life for each kind and seed; limits of judges on faint lives alone."""
+    kinds = tuple(KINDS)
+    told = [_curve(*one, kinds, seeds) for one in _variants()]
+    return [*told, *_faint_curves(range(4 * len(seeds)))]
 
 
-def _variants() -> Mapping[str, tuple[str, Sequence[Variant]]]:
-    return {
-        "IDLE_AFTER": ("30m", [_set(IDLE_AFTER=one) for one in ("10m", "20m", "30m", "45m", "60m", "90m")]),
-        "CONNECTED_FOR": ("3h", [_set(CONNECTED_FOR=one) for one in ("0", "1h", "2h", "3h", "4h", "6h")]),
-        "WARN_FOR": ("5m", [_set(WARN_FOR=one) for one in ("1m", "5m", "10m", "20m")]),
-        "GPU limit, %": ("5", [_made(f"{one:g}", _gpu(one)) for one in (1.0, 3.0, 5.0, 10.0, 20.0)]),
-        "CPU limit, % of a core": ("5.5", [_made(f"{one:g}", _cpu(one / 100)) for one in (1.0, 3.0, 5.5, 10.0, 30.0)]),
-        "network limit, KB/s": ("50", [_made(f"{one:g}", _network(one * 1e3)) for one in (1.0, 10.0, 50.0, 200.0)]),
-        "look each, s": ("30", [Variant(f"{one:g}", Product(), one) for one in (10.0, 30.0, 60.0, 120.0)]),
-    }
+def _faint_curves(seeds: Sequence[int]) -> Iterator[Curve]:
+    """Each limit on the faint lives of its own kind."""
+    for kind, one in enumerate(_limits()):
+        yield _curve(*one, (FAINT,), [seed for seed in seeds if (FIRST + seed) % 3 == kind])
+
+
+def _curve(name: str, default: str, told: Sequence[Variant], kinds: Sequence[str], seeds: Sequence[int]) -> Curve:
+    return Curve(name, [Point(v.value, _cost(kinds, seeds, v), v.value == default) for v in told])
+
+
+def _variants() -> Sequence[tuple[str, str, Sequence[Variant]]]:
+    return (
+        ("IDLE_AFTER", "30m", [_set(IDLE_AFTER=one) for one in ("10m", "20m", "30m", "45m", "60m", "90m")]),
+        ("CONNECTED_FOR", "3h", [_set(CONNECTED_FOR=one) for one in ("0", "1h", "2h", "3h", "4h", "6h")]),
+        ("WARN_FOR", "5m", [_set(WARN_FOR=one) for one in ("1m", "5m", "10m", "20m")]),
+        ("look each, s", "30", [Variant(f"{one:g}", Product(), one) for one in (10.0, 30.0, 60.0, 120.0)]),
+    )
+
+
+def _limits() -> Sequence[tuple[str, str, Sequence[Variant]]]:
+    return (
+        ("GPU limit, %", "5", [_made(f"{one:g}", _gpu(one)) for one in (1.0, 3.0, 5.0, 8.0, 15.0)]),
+        ("CPU limit, % of a core", "5.5", [_made(f"{one:g}", _cpu(one / 100)) for one in (1.0, 3.0, 5.5, 10.0, 30.0)]),
+        (
+            "network limit, KB/s",
+            "50",
+            [_made(f"{one:g}", _network(one * 1e3)) for one in (2.0, 10.0, 30.0, 50.0, 150.0)],
+        ),
+    )
 
 
 def _set(**values: str) -> Variant:
@@ -109,8 +123,8 @@ def _network(limit: float) -> Factories:
     return {"host": lambda _: HostSignal(network_limit_bytes_per_s=limit)}
 
 
-def _cost(seeds: Sequence[int], variant: Variant) -> Cost:
-    return sum((_of_life(kind, FIRST + seed, variant) for kind in KINDS for seed in seeds), Cost())
+def _cost(kinds: Sequence[str], seeds: Sequence[int], variant: Variant) -> Cost:
+    return sum((_of_life(kind, FIRST + seed, variant) for kind in kinds for seed in seeds), Cost())
 
 
 def _of_life(kind: str, seed: int, variant: Variant) -> Cost:

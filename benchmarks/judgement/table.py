@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,6 +17,11 @@ STEP_S = 30.0
 ALL_KNOWING_S = 35 * 60.0
 """As long as the product's own defaults take: 30 min and 5 min of warning."""
 PRODUCT = "idlewatch"
+VARIANTS: Mapping[str, Mapping[str, str]] = {
+    "idlewatch, connected for 1 h": {"IDLEWATCH_CONNECTED_FOR": "1h"},
+    "idlewatch, 45 min, connected for 1 h": {"IDLEWATCH_IDLE_AFTER": "45m", "IDLEWATCH_CONNECTED_FOR": "1h"},
+}
+"""Chosen by `sensitive.py`, on other seeds than those of the table."""
 BOUND = "all-knowing, 35 min"
 HINDSIGHT = "hindsight"
 
@@ -72,6 +77,8 @@ def _deciding() -> Iterator[tuple[str, str, Deciding]]:
     for rule in RULES:
         yield rule.name, rule.source, _of_rule(rule.stop)
     yield PRODUCT, "its defaults, real judges and policy", product_decides(Product())
+    for name, variables in VARIANTS.items():
+        yield name, "other settings", product_decides(Product(variables=variables))
     yield BOUND, "is told the truth at each look", _of_rule(_knowing)
 
 
