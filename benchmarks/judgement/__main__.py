@@ -1,6 +1,8 @@
 """
 `python -m benchmarks.judgement [--seeds 24] [--first 0] [--sensitivity] [--write FOLDER]`: see docs/judgement.md.
 
+The document shows the tables of 24 seeds and the curves of 8.
+
 Prints the table of rules, the table by kind of life, and what the learned wait costs on lists of gaps; with `--write`
 also the picture that the document shows. With `--sensitivity` what each default costs, were it another.
 """

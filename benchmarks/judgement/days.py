@@ -2,8 +2,9 @@
 A generator of Pods' days: what each kind is made of, and where its figures come from.
 
 Every life begins when its person starts the Pod and ends 24 h later, when they need it again. A seed and a kind make
-one life, always the same. *Published* figures are drawn from `published.py`; the others are assumptions, said here, and
-chosen before any rule was run on them.
+one life, always the same. *Published* figures are drawn from `published.py`; the others are assumptions, said here.
+After a first run, in which the product stopped nobody in use, what no signal can see was added: silent pauses and jobs
+that wait for an answer from elsewhere.
 
     notebook day     In the browser over the provider's proxy, 1 GPU. Two to four blocks of work of 60 to 150 min. In a
                      block: a run of the GPU (minutes as published of the developer's session, at a utilization as

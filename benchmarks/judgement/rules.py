@@ -1,8 +1,9 @@
 """
 The rules of the field, each re-stated from what its authors published: read it, don't run it.
 
-What they do beside deciding (how they ask the driver, whether a stop works) is taken as flawless, and the settings that
-an owner must choose are those of their own example. A rule sees the newest sample of a GPU where its tool asks for one
+What they do beside deciding (how they ask the driver, whether a stop works) is taken as flawless. Where an owner must
+choose, the choice is ours: dstack's 10 % and windows, gpu-pruner's 150 W. A share of the CPU is taken as one of all
+cores, a packet as 1,000 bytes, and what is sampled more often than a look is sampled once a look. A rule sees the newest sample of a GPU where its tool asks for one
 reading now and then (`nvidia-smi`, RunPod's API, a scrape), never the driver's highest.
 """
 
@@ -132,7 +133,7 @@ RULES: Sequence[Rule] = (
     ),
     Rule(
         name="GPU max 0 for 30 min, no power",
-        source="wseaton/gpu-pruner: max over 30 min is 0 on any GPU, unless its power reached 150 W; older than 35 min",
+        source="gpu-pruner: max over 30 min is 0 on any GPU, unless its power reached 150 W; older than 35 min",
         quiet=lambda seen: [gpu.newest == 0 and seen.watts < 150 for gpu in seen.gpus],
         poll_s=30,
         lasts_s=1800,

@@ -65,7 +65,7 @@ def measured(seeds: Sequence[int]) -> list[Curve]:
     """A curve for each default, on one life for each kind and seed; limits of judges on faint lives alone."""
     kinds = tuple(KINDS)
     told = [_curve(*one, kinds, seeds) for one in _variants()]
-    return [*told, *_faint_curves(range(4 * len(seeds)))]
+    return [*told, *_faint_curves(range(6 * len(seeds)))]
 
 
 def _faint_curves(seeds: Sequence[int]) -> Iterator[Curve]:
