@@ -363,3 +363,9 @@ def test_a_folder_that_was_laid_half_is_done_anew(tmp_path: Path) -> None:
     assert not (place / "older").exists()
     assert (place / tree.WHOLE).exists()
     assert (place / "bin" / "idlewatch").read_text().startswith("#!/opt/idlewatch/bin/python -I\n")
+
+
+def test_what_idlewatch_s_extras_need_comes_along_where_it_is_there_and_other_packages_extras_do_not() -> None:
+    found = tree.distributions()
+    assert {"idlewatch", "pydantic-settings", "starlette", "uvicorn", "h11"} <= set(found)
+    assert not {"uvloop", "watchfiles", "email-validator"} & set(found)

@@ -152,3 +152,33 @@ def test_a_stock_image_is_guarded_and_comes_back_on_a_wiped_disk(engine: Engine,
     until(lambda: "the services are up" in engine.logs(name), "the services")
     assert engine("exec", name, "idlewatch", "--version").startswith("idlewatch ")
     assert engine.ended(name) == 143
+
+
+def test_what_a_stop_wiped_is_back_before_the_services_start_and_once_a_container(
+    engine: Engine, name: str, volume: Path
+) -> None:
+    given = {"RUNPOD_POD_ID": "p1", "IDLEWATCH_RESTORE": "auto", "IDLEWATCH_IDLE_AFTER": "0"}
+    options = [word for key, value in given.items() for word in ("--env", f"{key}={value}")]
+    options += ["--init", "--network", "none", "--volume", f"{volume}:/workspace"]
+    first = ["idlewatch", "exec", "--", "sh", "-c", "ls /root; exec sleep 600"]
+    engine("run", "--detach", "--name", name, *options, "guarded:test", *first)
+    until(lambda: engine.ticking(name), "the daemon's looks")
+    assert "there was nothing on the volume to bring back" in engine.logs(name)
+    noted = ["exec", name, "sh", "-c", "test ! -e /run/idlewatch/image.names || echo noted"]
+    until(lambda: engine(*noted) == "noted\n", "the names of the image")
+    engine("exec", name, "sh", "-c", "echo mine >/root/work; rm /usr/bin/base64")
+    assert engine("exec", name, "idlewatch", "save").startswith("Saved as ")
+    engine("rm", "--force", name)
+    engine("run", "--detach", "--name", name, *options, "guarded:test", *first)
+    until(lambda: engine.ticking(name), "the daemon's looks after the wipe")
+    said = engine.logs(name)
+    assert "idlewatch exec: brought back 1 file" in said
+    assert "\nwork\n" in f"\n{said}", "the command began before its files were back"
+    assert engine("exec", name, "cat", "/root/work") == "mine\n"
+    assert engine("exec", name, "sh", "-c", "test -e /usr/bin/base64 || echo gone") == "gone\n"
+    assert "brought back 1 file" in engine("exec", name, "idlewatch", "status")
+    engine("exec", name, "rm", "/root/work")
+    engine("restart", "--time", "20", name)
+    until(lambda: "given its files already" in engine.logs(name), "the second start")
+    until(lambda: engine.ticking(name), "the daemon's looks")
+    assert "work" not in engine("exec", name, "ls", "/root").split()

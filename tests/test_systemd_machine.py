@@ -89,8 +89,18 @@ def test_it_is_installed_watches_and_knows_the_container_s_variables(machine: Bo
     assert machine.run("stat", "-c", "%a %U", "/etc/idlewatch/idlewatch.env") == (0, "600 root")
 
 
-def test_systemd_finds_nothing_wrong_with_it(machine: Booted) -> None:
-    assert machine.run("systemd-analyze", "verify", "/etc/systemd/system/idlewatch.service") == (0, "")
+@pytest.mark.parametrize("name", ["idlewatch.service", "idlewatch-web.service"])
+def test_systemd_finds_nothing_wrong_with_it(machine: Booted, name: str) -> None:
+    assert machine.run("systemd-analyze", "verify", f"/etc/systemd/system/{name}") == (0, "")
+
+
+def test_the_page_is_off_and_what_it_lacks_is_said_and_not_tried_in_a_loop(machine: Booted) -> None:
+    assert machine.run("systemctl", "is-enabled", "idlewatch-web.service")[1] == "disabled"
+    machine.run("systemctl", "start", "idlewatch-web.service")
+    until(lambda: machine.run("systemctl", "is-failed", "idlewatch-web.service")[1] == "failed", "the refusal")
+    told = machine.run("journalctl", "--unit", "idlewatch-web.service", "--output", "cat")[1]
+    assert "the page needs two packages more" in told
+    assert told.count("the page needs") == 1
 
 
 def pid(machine: Booted) -> str:
@@ -118,6 +128,21 @@ def test_wrong_settings_are_not_tried_in_a_loop(machine: Booted) -> None:
     settings.write_text(before)
     machine.run("systemctl", "restart", "idlewatch.service")
     until(lambda: active(machine), "the service")
+
+
+def test_a_reload_refuses_wrong_settings_and_takes_right_ones(machine: Booted) -> None:
+    first = pid(machine)
+    settings = machine.tree / "etc/idlewatch/idlewatch.env"
+    before = settings.read_text()
+    settings.write_text(f"{before}\nIDLEWATCH_IDEL_AFTER=1h\n")
+    assert machine.run("systemctl", "reload", "idlewatch.service")[0] != 0
+    assert pid(machine) == first
+    settings.write_text(f"{before}\nIDLEWATCH_IDLE_AFTER=77m\n")
+    assert machine.run("systemctl", "reload", "idlewatch.service")[0] == 0
+    until(lambda: pid(machine) != first, "another daemon")
+    kept = "/run/idlewatch/settings.json"
+    until(lambda: "1h17m" in machine.run("cat", kept)[1], "the other setting")
+    settings.write_text(before)
 
 
 def test_it_ends_cleanly_and_is_there_after_a_reboot(machine: Booted) -> None:
