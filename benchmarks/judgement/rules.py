@@ -3,8 +3,9 @@ The rules of the field, each re-stated from what its authors published: read it,
 
 What they do beside deciding (how they ask the driver, whether a stop works) is taken as flawless. Where an owner must
 choose, the choice is ours: dstack's 10 % and windows, gpu-pruner's 150 W. A share of the CPU is taken as one of all
-cores, a packet as 1,000 bytes, and what is sampled more often than a look is sampled once a look. A rule sees the newest sample of a GPU where its tool asks for one
-reading now and then (`nvidia-smi`, RunPod's API, a scrape), never the driver's highest.
+cores, a packet as 1,000 bytes, and what is sampled more often than a look is sampled once a look. A rule sees the
+newest sample of a GPU where its tool asks for one reading now and then (`nvidia-smi`, RunPod's API, a scrape), never
+the driver's highest.
 """
 
 from __future__ import annotations
