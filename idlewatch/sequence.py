@@ -24,12 +24,17 @@ from idlewatch.model import Cause, Json
 from idlewatch.pod_hooks import Ran, hook_folder, hooks_for
 from idlewatch.policy import ASKED_TAIL_S
 from idlewatch.settings import OnSaveFailure
-from idlewatch.snapshot import SaveRequest, be_gentle, measure_loss, read_mounts
+from idlewatch.snapshot import SaveRequest, SaveUnderWay, Snapshot, be_gentle, is_busy, measure_loss, read_mounts
 from idlewatch.snapshot import save as save_now
 
 Progress = Callable[[Json], None]
+_Attempt = tuple[float, Snapshot | None]
+"""When a save began (time.monotonic), and what it made."""
 
 _SAVE_ATTEMPTS = 3
+_OTHER_SAVE_WITHIN_S = 1800.0
+"""How long another save may keep this one waiting: longer than any should take."""
+_LOOK_EVERY_S = 1.0
 _ENOUGH_BYTES = 1024 * 1024
 """What may change while a save is proven, or by hooks after it; more, and the save does not hold what is there now."""
 
@@ -253,14 +258,13 @@ def saved(request: SaveRequest, progress: Progress) -> Made:
     """
     Save what a stop would wipe, again where much changed while the save was proven.
 
-    Raises SnapshotError where it fails, or where the disk changes faster than it can be saved; Refused where another
-    save is under way.
+    Another save that is under way, a person's or a periodic one, is waited for. Raises SnapshotError where it fails,
+    or where the disk changes faster than it can be saved; SaveUnderWay where the other one does not end.
     """
     be_gentle()
     changed_bytes = 0
     for _ in range(_SAVE_ATTEMPTS):
-        began_s = time.monotonic()
-        made = save_now(request, progress=lambda p: progress(p.as_json()))
+        began_s, made = _saved_in_turn(request, progress)
         ended_ns = time.time_ns()
         if made is None:
             return Made(began_s=began_s, ended_ns=ended_ns, text="nothing that a stop would wipe")
@@ -269,3 +273,18 @@ def saved(request: SaveRequest, progress: Progress) -> Made:
             return Made(began_s=began_s, ended_ns=ended_ns, text=text, snapshot=made.id)
         changed_bytes = made.changed_after_bytes
     raise SnapshotError(f"{changed_bytes / 1e6:.1f} MB changed again while each of {_SAVE_ATTEMPTS} saves was proven")
+
+
+def _saved_in_turn(request: SaveRequest, progress: Progress, within_s: float = _OTHER_SAVE_WITHIN_S) -> _Attempt:
+    """Save once no other save is under way, and return when that began. Raises SaveUnderWay after `within_s`."""
+    give_up_s = time.monotonic() + within_s
+    while True:
+        began_s = time.monotonic()
+        try:
+            if began_s >= give_up_s or not is_busy(request.volume, request.pod_id):
+                return began_s, save_now(request, progress=lambda p: progress(p.as_json()))
+        except SaveUnderWay:
+            if began_s >= give_up_s:
+                raise
+        progress({"stage": "another save", "left_s": round(give_up_s - began_s)})
+        time.sleep(_LOOK_EVERY_S)

@@ -28,6 +28,7 @@ from idlewatch.snapshot import (
     snapshots,
     verify,
 )
+from idlewatch.snapshot.amounts import amount
 from idlewatch.snapshot.codec import Sink
 from idlewatch.snapshot.store import Store
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter
@@ -320,7 +321,7 @@ def test_leftovers_of_a_crash_go_with_the_next_save(tmp_path: Path) -> None:
 
 def test_too_big_a_loss_is_refused_and_the_offenders_are_named(tmp_path: Path) -> None:
     write(tmp_path / "root" / "models" / "big", b"1" * 3 * MIB), write(tmp_path / "root" / "small", "x")
-    with pytest.raises(SnapshotError, match=r"3 MB would be lost.*/root/models \(3 MB\)"):
+    with pytest.raises(SnapshotError, match=r"MB would be lost.*/root/models \(3\.\d MB\).*; raise IDLEWATCH_SAVE"):
         save(request(tmp_path / "root", tmp_path / "volume", max_bytes=MIB))
     assert files_of(tmp_path / "volume") == set()
 
@@ -371,8 +372,15 @@ def test_too_little_space_is_seen_before_writing(tmp_path: Path) -> None:
     store = Store(tmp_path / "volume", POD)
     store.make()
     store.require_space(1)
-    with pytest.raises(SnapshotError, match="too little"):
+    with pytest.raises(SnapshotError, match=r"too little for 1152921\.5 TB .*; free some space.*KEEP_SNAPSHOTS"):
         store.require_space(1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (400_000, "400.0 kB"), (3.4e9, "3.4 GB")]
+)
+def test_a_small_amount_is_never_told_as_nothing(number: float, words: str) -> None:
+    assert amount(number) == words
 
 
 FULL_DISK = """

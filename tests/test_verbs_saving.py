@@ -10,6 +10,8 @@ import pytest
 
 from idlewatch.cli import main
 from idlewatch.snapshot import RestoreReport, snapshots
+from idlewatch.snapshot.mounts import Mount
+from idlewatch.verbs import saving
 from idlewatch.verbs.restored import restored_lines
 
 POD = "no-pod"
@@ -164,3 +166,22 @@ def test_what_would_be_lost_is_told_by_what_it_is(disk: Path, capsys: Said, monk
     monkeypatch.setenv("IDLEWATCH_EXCLUDE", "*.ckpt")
     assert main(["loss"]) == 0
     assert "left out on purpose: 5.0 KB of /*.ckpt" in capsys.readouterr().out
+
+
+def test_a_volume_that_leads_onto_the_wiped_disk_gets_no_save(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    """The save task refuses it as well: what lies there would go with the stop."""
+    write(disk / "root/a", "work")
+    volume = disk.parent / "volume"
+    mounted = (_mount("/", "overlay"), _mount(str(volume), "fuse"))
+    monkeypatch.setattr(saving, "read_mounts", lambda: mounted)  # the kernel's table, which only root could change
+    (volume / "link").symlink_to(disk)
+    monkeypatch.setenv("IDLEWATCH_VOLUME", str(volume / "link"))
+    assert main(["save"]) == 3
+    assert f"leads to {disk}, which a stop wipes" in capsys.readouterr().err
+    assert not (disk / ".idlewatch").exists()
+
+
+def _mount(point: str, fs_type: str) -> Mount:
+    return Mount(point=point, fs_type=fs_type, options=frozenset())

@@ -22,7 +22,7 @@ from idlewatch.snapshot.request import SaveRequest
 from idlewatch.snapshot.restore import restore
 from idlewatch.snapshot.save import save
 from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps
-from idlewatch.snapshot.store import Store, chain
+from idlewatch.snapshot.store import SaveUnderWay, Store, chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +35,13 @@ __all__ = [
     "RestoreReport",
     "SaveCancelled",
     "SaveRequest",
+    "SaveUnderWay",
     "Snapshot",
     "be_gentle",
     "container_birth_ns",
     "excludes_of",
     "find",
+    "is_busy",
     "known_image",
     "measure_loss",
     "note_image",
@@ -54,6 +56,11 @@ __all__ = [
 def snapshots(volume: Path, pod_id: str) -> list[Snapshot]:
     """Return the whole snapshots of a Pod, the newest first. Raises SnapshotError where the volume can't be read."""
     return Store(volume, pod_id).snapshots()
+
+
+def is_busy(volume: Path, pod_id: str) -> bool:
+    """Tell whether a save of a Pod is under way."""
+    return Store(volume, pod_id).is_busy()
 
 
 def find(volume: Path, pod_id: str, snapshot_id: str | None = None) -> Snapshot:

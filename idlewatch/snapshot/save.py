@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import idlewatch
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
+from idlewatch.snapshot.amounts import amount
 from idlewatch.snapshot.codec import Sink, usable_workers
 from idlewatch.snapshot.differential import Base, fitting_base, is_worth_it, read_base
 from idlewatch.snapshot.image import known_image
@@ -57,7 +58,7 @@ def save(
     """
     Save what a stop would destroy and return the snapshot; None: nothing would be lost, so nothing was written.
 
-    Blocks for as long as it takes: run it in a child process. Raises Refused where another save is under way, else
+    Blocks for as long as it takes: run it in a child process. Raises SaveUnderWay where another save is, else
     SnapshotError (SaveCancelled once `cancelled` says so), and then nothing counts as saved.
     """
     try:
@@ -151,10 +152,10 @@ def _refuse_unreadable(errors: dict[str, str]) -> None:
 def _refuse_too_big(loss: Loss, max_bytes: int | None) -> None:
     if max_bytes is None or loss.total_bytes <= max_bytes:
         return
-    biggest = ", ".join(f"{shown(path)} ({size / 1e6:.0f} MB)" for path, size, _ in loss.by_folder[:3])
+    biggest = ", ".join(f"{shown(path)} ({amount(size)})" for path, size, _ in loss.by_folder[:3])
     raise SnapshotError(
-        f"{loss.total_bytes / 1e6:.0f} MB would be lost, more than the limit of {max_bytes / 1e6:.0f} MB; "
-        f"the most lies in {biggest}"
+        f"{amount(loss.total_bytes)} would be lost, more than the limit of {amount(max_bytes)}; the most lies in "
+        f"{biggest}; raise IDLEWATCH_SAVE_MAX_BYTES, or leave some out with IDLEWATCH_EXCLUDE"
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import IdlewatchError, Refused, SnapshotError
+from idlewatch.snapshot.amounts import amount
 from idlewatch.snapshot.image import image_bytes, image_of
 from idlewatch.snapshot.manifest import Snapshot, from_manifest, to_manifest
 
@@ -39,6 +40,10 @@ _UNLOCKED_LEFTOVER_S: Final = 24 * 3600.0
 _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """What CIFS and some FUSE file systems answer to fsync of a folder."""
 _NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
+
+
+class SaveUnderWay(Refused):
+    """Another save of this Pod holds the lock; it will be over by itself."""
 
 
 class Store:
@@ -65,7 +70,7 @@ class Store:
         """
         Hold the lock of saves; False where this file system has no locks.
 
-        Raises Refused where another save holds it. The lock goes with its process, however that ends.
+        Raises SaveUnderWay where another save holds it. The lock goes with its process, however that ends.
         """
         fd = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -77,12 +82,22 @@ class Store:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Refused(f"another save into {self.folder} is under way") from error
+            raise SaveUnderWay(f"another save into {self.folder} is under way; wait until it is over") from error
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 return False
             raise
         return True
+
+    def is_busy(self) -> bool:
+        """Tell whether a save of this Pod is under way."""
+        try:
+            with self.locked():
+                return False
+        except SaveUnderWay:
+            return True
+        except FileNotFoundError:
+            return False
 
     def sweep(self, *, locked: bool) -> None:
         """
@@ -104,7 +119,8 @@ class Store:
         free = status.f_bavail * status.f_frsize
         if free < loss_bytes * _PACKED_SHARE:
             raise SnapshotError(
-                f"{self.volume} has {_mb(free)} MB free, too little for {_mb(loss_bytes)} MB that a stop would destroy"
+                f"{self.volume} has {amount(free)} free, too little for {amount(loss_bytes)} that a stop would wipe; "
+                "free some space on it, lower IDLEWATCH_KEEP_SNAPSHOTS, or leave some out with IDLEWATCH_EXCLUDE"
             )
 
     def snapshots(self) -> list[Snapshot]:
@@ -236,7 +252,3 @@ def _age_s(path: Path) -> float:
         return time.time() - path.lstat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _mb(number: int) -> str:
-    return f"{number / 1e6:.0f}"

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idlewatch import assembly, losses, restoring
+from idlewatch import assembly, losses, places, restoring
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
-from idlewatch.snapshot import Loss, Progress, Snapshot
+from idlewatch.snapshot import Loss, Progress, Snapshot, read_mounts
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
@@ -66,6 +66,8 @@ def save(_options: argparse.Namespace) -> bool:
     if here.save_root is None:
         raise Refused("this machine keeps its disk over a stop; there is nothing to save")
     kept = volume(here)
+    if away := places.leads_away(kept, read_mounts()):
+        raise Refused(away)
     with _progress_shown(), _helped(kept):
         made = save_now(assembly.save_request(here, kept, here.save_root), progress=_show_progress)
     say([f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."])
