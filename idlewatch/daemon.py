@@ -154,7 +154,8 @@ def read(signal: Signal, now_s: float) -> Reading:
 
 def judge(signal: Signal, reading: Reading) -> Finding:
     """The verdict on a reading. One that could not be had is UNKNOWN, one that is proven absent is ABSENT."""
-    return replace(_judged(signal, reading), refines=signal.refines)
+    found = _judged(signal, reading)
+    return found if found.refines == signal.refines else replace(found, refines=signal.refines)
 
 
 def _judged(signal: Signal, reading: Reading) -> Finding:

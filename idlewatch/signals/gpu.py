@@ -260,7 +260,9 @@ class GpuSignal:
 
     def _judge_of(self, gpu: Mapping[str, Any], place: int) -> GpuJudge:
         key = str(gpu.get("uuid", place))
-        return self._judges.setdefault(key, GpuJudge(active_above_pct=self._active_above_pct))
+        if key not in self._judges:
+            self._judges[key] = GpuJudge(active_above_pct=self._active_above_pct)
+        return self._judges[key]
 
     @staticmethod
     def _strongest(verdicts: list[tuple[str, Verdict]], facts: Mapping[str, Any]) -> tuple[Activity, str]:
