@@ -232,6 +232,7 @@ def made_snapshot(
     values |= {
         "image": None,
         "base": None,
+        "locked": None,
         "began_s": None,
         "since_ns": None,
         "members": sink.members,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.age import Key, new_key, require_library
 from idlewatch.snapshot.excludes import Excludes, excludes_of
 from idlewatch.snapshot.image import known_image, note_image
 from idlewatch.snapshot.loss import Loss, measure_loss
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Excludes",
+    "Key",
     "Loss",
     "Progress",
     "RestoreReport",
@@ -44,8 +46,10 @@ __all__ = [
     "is_busy",
     "known_image",
     "measure_loss",
+    "new_key",
     "note_image",
     "read_mounts",
+    "require_library",
     "restore",
     "save",
     "snapshots",
@@ -79,12 +83,13 @@ def verify(
     snapshot: Snapshot,
     progress: Callable[[Progress], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
+    key: Key | None = None,
 ) -> None:
     """Read all of a snapshot again and compare it with its checksums. Raises SnapshotError unless it is whole."""
     steps, parts = Steps(progress, cancelled), chain(snapshot)
     steps.stage("verify", sum(part.archive_bytes for part in parts))
     for part in parts:
-        prove(part, steps.add)
+        prove(part, steps.add, key)
 
 
 def be_gentle() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from idlewatch.snapshot.images import Images
     from idlewatch.snapshot.manifest import Snapshot
+    from idlewatch.snapshot.packed import Archive
     from idlewatch.snapshot.pax import Member
     from idlewatch.snapshot.plan import Plan, Step
     from idlewatch.snapshot.reader import Members
@@ -57,9 +58,9 @@ class Restoring:
         self._folders: list[tuple[str, Member]] = []
         self._files: list[Written] = []
 
-    def bring(self, fd: int, snapshot: Snapshot) -> None:
+    def bring(self, file: Archive, snapshot: Snapshot) -> None:
         """Write what the plan wants of one archive; the places of the members go on where the last one ended."""
-        for members, member, _ in walk(fd, snapshot, self._steps.add, digest=False):
+        for members, member, _ in walk(file, snapshot, self._steps.add, digest=False):
             step = self._plan.steps.get(self._place)
             self._place += 1
             if step is not None:

@@ -14,10 +14,14 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TypeAlias, cast
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.age import SealingWriter
 from idlewatch.snapshot.beside import Beside, DigestBeside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from idlewatch.snapshot.age import Key
+    from idlewatch.snapshot.packed import Archive
 
 Bytes: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -108,7 +112,8 @@ class Sink:
     To be left before the file is closed: the thread may still write. What it meets is raised by a later call.
     """
 
-    def __init__(self, fd: int, workers: int) -> None:
+    def __init__(self, fd: int, workers: int, key: Key | None = None) -> None:
+        """With a `key` what is written is encrypted."""
         self._fd = fd
         self._compressor = new_compressor(workers)
         self._index = new_compressor(0)
@@ -118,7 +123,10 @@ class Sink:
         self._buffer = bytearray()
         self.tar_bytes = 0
         self.packed_bytes = 0
+        """Length of the file."""
         self.members = 0
+        self._content_bytes = 0
+        self._sealing = None if key is None else SealingWriter(key, self._write_out)
 
     def __enter__(self) -> Self:
         return self
@@ -145,14 +153,16 @@ class Sink:
             self._index_parts.append(packed)
 
     def finish(self) -> int:
-        """End the tar stream, write the index behind it, and return where in the file the index begins."""
+        """End the tar stream, write the index behind it, and return where in the content the index begins."""
         self._drain()
         for _ in self._beside.rest():
             pass
         self._write(self._compressor.flush())
-        index_at = self.packed_bytes
+        index_at = self._content_bytes
         index = b"".join([*self._index_parts, self._index.flush()])
         self._write(_SKIPPABLE + len(index).to_bytes(4, "little") + index)
+        if self._sealing is not None:
+            self._sealing.finish()
         return index_at
 
     def hexdigest(self) -> str:
@@ -168,6 +178,13 @@ class Sink:
         self._write(self._compressor.compress(data))
 
     def _write(self, packed: bytes) -> None:
+        self._content_bytes += len(packed)
+        if self._sealing is None:
+            self._write_out(packed)
+        else:
+            self._sealing.put(packed)
+
+    def _write_out(self, packed: bytes) -> None:
         if not packed:
             return
         self._digest.update(packed)
@@ -190,10 +207,10 @@ class Source:
     """The tar stream of a packed file, unpacked piece by piece beside its reader; never more than was promised."""
 
     def __init__(
-        self, fd: int, *, index_at: int, tar_bytes: int, each_chunk: Callable[[int], None], digest: bool = True
+        self, file: Archive, *, index_at: int, tar_bytes: int, each_chunk: Callable[[int], None], digest: bool = True
     ) -> None:
         """`each_chunk` is called with the number of packed bytes of each piece and may raise."""
-        self._fd = fd
+        self._file = file
         self._index_at = index_at
         self._promised = tar_bytes
         self._each_chunk = each_chunk
@@ -225,14 +242,14 @@ class Source:
             size -= len(piece)
             yield piece
 
-    def finish(self, archive_bytes: int) -> str:
+    def finish(self) -> str:
         """Return the digest of the whole file. Raises SnapshotError unless the stream has ended as promised."""
         if self._piece or self._fill() or not self._decompressor.eof or self._at != self._index_at:
             raise SnapshotError("the archive is damaged: there is more in it than its members")
         if self._unpacked != self._promised:
             raise SnapshotError("the archive is damaged: it unpacks to less than its manifest says")
-        while self._at < archive_bytes:
-            self._each_chunk(len(self._packed(archive_bytes)))
+        while self._at < self._file.content_bytes:
+            self._each_chunk(len(self._packed(self._file.content_bytes)))
         return "" if self._digest is None else self._digest.hexdigest()
 
     def _fill(self) -> bool:
@@ -262,13 +279,15 @@ class Source:
         return _Piece(self._unpack(chunk), len(chunk))
 
     def _packed(self, end: int) -> bytes:
-        chunk = os.pread(self._fd, min(CHUNK_BYTES, end - self._at), self._at)
+        chunk = self._file.read(self._at, min(CHUNK_BYTES, end - self._at), self._raw)
         if not chunk:
             raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
         self._at += len(chunk)
-        if self._digest is not None:
-            self._digest.update(chunk)
         return chunk
+
+    def _raw(self, data: bytes) -> None:
+        if self._digest is not None:
+            self._digest.update(data)
 
     def _unpack(self, chunk: bytes) -> bytes:
         try:
@@ -294,26 +313,33 @@ def file_digest(fd: int, archive_bytes: int, each_chunk: Callable[[int], None]) 
     return digest.hexdigest()
 
 
-def index_lines(fd: int, *, index_at: int, archive_bytes: int) -> Iterator[bytes]:
+def index_lines(file: Archive, *, index_at: int) -> Iterator[bytes]:
     """Yield the lines of the index, without their ends. Raises SnapshotError for damage."""
-    head = os.pread(fd, _SKIPPABLE_HEAD_BYTES, index_at)
+    head = _read_all(file, index_at, _SKIPPABLE_HEAD_BYTES)
     size = int.from_bytes(head[4:], "little")
-    if head[:4] != _SKIPPABLE or index_at + _SKIPPABLE_HEAD_BYTES + size != archive_bytes:
+    if head[:4] != _SKIPPABLE or index_at + _SKIPPABLE_HEAD_BYTES + size != file.content_bytes:
         raise SnapshotError("the archive is damaged: its index does not stand where its manifest says")
     rest = b""
-    for piece in _unpacked_index(fd, index_at + _SKIPPABLE_HEAD_BYTES, archive_bytes):
+    for piece in _unpacked_index(file, index_at + _SKIPPABLE_HEAD_BYTES):
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
     if rest:
         raise SnapshotError("the archive is damaged: its index ends in the middle of a line")
 
 
-def _unpacked_index(fd: int, at: int, end: int) -> Iterator[bytes]:
+def _read_all(file: Archive, at: int, size: int) -> bytes:
+    found = b""
+    while len(found) < size and (more := file.read(at + len(found), size - len(found))):
+        found += more
+    return found
+
+
+def _unpacked_index(file: Archive, at: int) -> Iterator[bytes]:
     decompressor, damage = _new_decompressor(), _damage()
     while not decompressor.eof:
         chunk = b""
         if decompressor.needs_input:
-            chunk = os.pread(fd, min(CHUNK_BYTES, end - at), at)
+            chunk = file.read(at, min(CHUNK_BYTES, max(0, file.content_bytes - at)))
             at += len(chunk)
             if not chunk:
                 raise SnapshotError("the archive is damaged: its index is cut short")

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Final
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.codec import index_lines
 from idlewatch.snapshot.kinds import FOLDER
-from idlewatch.snapshot.reader import opened
+from idlewatch.snapshot.locked import unlocked
+from idlewatch.snapshot.packed import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from idlewatch.snapshot.age import Key
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.scan import Entry
 
@@ -48,23 +50,27 @@ class Base:
         return [entry for entry in entries if self.states.get(entry.path) != entry.ctime_ns]
 
 
-def fitting_base(listed: Iterable[Snapshot], *, root: str, since_ns: int | None, now_ns: int) -> Snapshot | None:
+def fitting_base(
+    listed: Iterable[Snapshot], *, root: str, since_ns: int | None, now_ns: int, encrypted: bool
+) -> Snapshot | None:
     """Return the newest whole snapshot of this container, where it is young enough; `listed` has the newest first."""
     for snapshot in listed:
         if snapshot.base is None and snapshot.format > 1 and (snapshot.root, snapshot.since_ns) == (root, since_ns):
             age_s = now_ns / 1e9 - datetime.fromisoformat(snapshot.began_at).timestamp()
-            return snapshot if 0 <= age_s < _FULL_EVERY_S else None
+            fits = encrypted == (snapshot.locked is not None)
+            return snapshot if fits and 0 <= age_s < _FULL_EVERY_S else None
     return None
 
 
-def read_base(snapshot: Snapshot) -> Base:
+def read_base(snapshot: Snapshot, key: Key | None) -> Base:
     """Read the index of a snapshot, which alone is little. Raises SnapshotError for damage."""
     states: dict[str, int] = {}
     ways: set[str] = set()
-    with opened(snapshot) as fd:
-        if os.fstat(fd).st_size != snapshot.archive_bytes:
+    snapshot = unlocked(snapshot, key)
+    with opened(snapshot, key) as file:
+        if os.fstat(file.fd).st_size != snapshot.archive_bytes:
             raise SnapshotError(f"the archive is damaged: {snapshot.archive_path} has another size than was written")
-        for line in index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes):
+        for line in index_lines(file, index_at=snapshot.index_at):
             path, kind, ctime_ns = _state(line)
             states[path] = ctime_ns
             if kind == FOLDER and snapshot.since_ns is not None and ctime_ns < snapshot.since_ns:

@@ -76,6 +76,8 @@ class Snapshot:
     base: str | None
     """The snapshot that holds what is not in this archive; None: this one holds everything."""
     notes: tuple[str, ...]
+    locked: str | None
+    """Base64 of what only the key of an encrypted snapshot opens, see `locked.py`; None: it is not encrypted."""
     version: str
     """Of idlewatch."""
     folder: str
@@ -112,7 +114,7 @@ class Snapshot:
         return snapshot
 
 
-_NOT_IN_FORMAT_1: Final[dict[str, Json]] = {"image": None, "deleted": [], "base": None}
+_NOT_IN_FORMAT_1: Final[dict[str, Json]] = {"image": None, "deleted": [], "base": None, "locked": None}
 _ANNOTATED: Final = {
     "str": (str,),
     "str | None": (str, type(None)),

@@ -53,12 +53,14 @@ def write_up(snapshot: Snapshot, *, root: str, sites: Sequence[str], live: bool)
 
 
 def _how_to(snapshot: Snapshot) -> str:
-    archives = ([f"{snapshot.base}.tar.zst"] if snapshot.base else []) + [snapshot.archive]
+    base = [snapshot.archive.replace(snapshot.id, snapshot.base)] if snapshot.base else []
+    unpack = "age -d -i KEY_FILE {} | zstd -dc" if snapshot.locked is not None else "zstd -dc {}"
+    options = "-p --xattrs --xattrs-include='*' --numeric-owner -C DIR"
     lines = [
         f"Snapshot {snapshot.id} of {snapshot.pod_id}, begun {snapshot.began_at}, idlewatch {snapshot.version}",
         "To have it back:  idlewatch restore " + snapshot.id,
         "By hand, into the folder DIR, in this order:",
-        *(f"  zstd -dc {name} | tar -x -p --xattrs --xattrs-include='*' --numeric-owner -C DIR" for name in archives),
+        *(f"  {unpack.format(name)} | tar -x {options}" for name in [*base, snapshot.archive]),
     ]
     lost = [*snapshot.gone, *snapshot.deleted]
     if lost:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,12 +16,15 @@ from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.codec import Source, file_digest, index_lines
 from idlewatch.snapshot.kinds import FILE
+from idlewatch.snapshot.packed import another, opened
 from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from idlewatch.snapshot.age import Key
     from idlewatch.snapshot.manifest import Snapshot
+    from idlewatch.snapshot.packed import Archive
 
 _MOST_SEGMENTS = 10_000_000
 _LINKS_IN_INDEX_FROM = 3
@@ -109,29 +111,8 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-@contextmanager
-def opened(snapshot: Snapshot) -> Iterator[int]:
-    """Open an archive for reading. Raises SnapshotError."""
-    try:
-        fd = os.open(snapshot.archive_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise SnapshotError(f"cannot read the archive {snapshot.archive_path}: {error.strerror}") from error
-    try:
-        yield fd
-    except OSError as error:
-        raise SnapshotError(f"cannot read the archive {snapshot.archive_path}: {error.strerror}") from error
-    finally:
-        os.close(fd)
-
-
-def new_source(fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None], *, digest: bool = True) -> Source:
-    """Return the tar stream of an opened archive from its beginning."""
-    size = snapshot.tar_bytes
-    return Source(fd, index_at=snapshot.index_at, tar_bytes=size, each_chunk=each_chunk, digest=digest)
-
-
 def walk(
-    fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None], *, digest: bool = True
+    file: Archive, snapshot: Snapshot, each_chunk: Callable[[int], None], *, digest: bool = True
 ) -> Iterator[tuple[Members, pax.Member, bytes | None]]:
     """
     Yield each member with its digest and the way to its content. Raises SnapshotError unless all of it is right.
@@ -139,14 +120,16 @@ def walk(
     The length of the stream, the order of the members and their index must agree with the manifest, and with
     `digest` that of the whole file, too.
     """
-    source = new_source(fd, snapshot, each_chunk, digest=digest)
-    lines = index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes)
+    index_at, size = snapshot.index_at, snapshot.tar_bytes
+    source = Source(file, index_at=index_at, tar_bytes=size, each_chunk=each_chunk, digest=digest)
+    # Beside the stream, so by a way of its own: an encrypted archive keeps what was opened last.
+    lines = index_lines(another(file), index_at=index_at)
     count = 0
     for member in (members := Members(source)):
         count += 1
         yield members, member, _compare(member, next(lines, b""))
     _refuse_wrong_count(count, snapshot, lines)
-    if source.finish(snapshot.archive_bytes) != snapshot.archive_digest and digest:
+    if source.finish() != snapshot.archive_digest and digest:
         raise _wrong_digest(snapshot)
 
 
@@ -160,16 +143,18 @@ def _wrong_digest(snapshot: Snapshot) -> SnapshotError:
 
 
 def inspect(
-    fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None], *, hash_content: bool
+    file: Archive, snapshot: Snapshot, each_chunk: Callable[[int], None], *, hash_content: bool
 ) -> Iterator[tuple[pax.Member, bytes | None]]:
     """Walk through the whole archive; with `hash_content` each digest is compared with the bytes, too."""
-    for members, member, digest in walk(fd, snapshot, each_chunk):
+    for members, member, digest in walk(file, snapshot, each_chunk):
         if hash_content and member.kind == FILE and _digest(members, member) != digest:
             raise SnapshotError(f"the archive is damaged: the content of {shown(member.path)} is not what was read")
         yield member, digest
 
 
-def listed(fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> Iterator[tuple[pax.Member, bytes | None]]:
+def listed(
+    file: Archive, snapshot: Snapshot, each_chunk: Callable[[int], None]
+) -> Iterator[tuple[pax.Member, bytes | None]]:
     """
     Yield what a restore has to know of each member before it begins, once the digest of the whole file is right.
 
@@ -177,11 +162,11 @@ def listed(fd: int, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> It
     that both agree is looked at again while it is unpacked.
     """
     if snapshot.format < _LINKS_IN_INDEX_FROM:
-        yield from inspect(fd, snapshot, each_chunk, hash_content=False)
+        yield from inspect(file, snapshot, each_chunk, hash_content=False)
         return
-    if file_digest(fd, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
+    if file_digest(file.fd, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
         raise _wrong_digest(snapshot)
-    lines = index_lines(fd, index_at=snapshot.index_at, archive_bytes=snapshot.archive_bytes)
+    lines = index_lines(file, index_at=snapshot.index_at)
     count = 0
     for line in lines:
         count += 1
@@ -235,9 +220,9 @@ def _digest(members: Members, member: pax.Member) -> bytes:
     return digest.digest()
 
 
-def prove(snapshot: Snapshot, each_chunk: Callable[[int], None]) -> None:
+def prove(snapshot: Snapshot, each_chunk: Callable[[int], None], key: Key | None = None) -> None:
     """Read all of an archive again, from the disk and not from memory. Raises SnapshotError unless it is whole."""
-    with opened(snapshot) as fd:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        for _ in inspect(fd, snapshot, each_chunk, hash_content=True):
+    with opened(snapshot, key) as file:
+        os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for _ in inspect(file, snapshot, each_chunk, hash_content=True):
             pass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.age import Key
 from idlewatch.snapshot.excludes import Excludes
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class SaveRequest:
     began_s: float | None = None
     """CLOCK_BOOTTIME instant at which the caller began; only recorded."""
     excludes: Excludes = field(default_factory=Excludes)
+    key: Key | None = None
+    """Encrypts what is saved. Never part of the JSON: whoever carries the request out gets it by a way of its own."""
 
     def as_json(self) -> dict[str, Json]:
         """Return it as JSON values."""
@@ -66,7 +69,7 @@ class SaveRequest:
     @classmethod
     def from_json(cls, raw: Mapping[str, Json]) -> SaveRequest:
         """Return the request of `as_json`; what is missing has its default. Raises SnapshotError for a wrong one."""
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - {"key"}
         if unknown := sorted(raw.keys() - known):
             raise SnapshotError(f"not a request for a save: unknown {', '.join(unknown)}")
         values = cast("dict[str, Any]", dict(raw))

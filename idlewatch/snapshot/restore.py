@@ -22,9 +22,11 @@ from idlewatch.snapshot.bringing import Restoring
 from idlewatch.snapshot.crew import Crew
 from idlewatch.snapshot.image import known_image, take_image
 from idlewatch.snapshot.images import Images, new_images, remove_deleted
+from idlewatch.snapshot.locked import unlocked
 from idlewatch.snapshot.mounts import points_below, read_mounts, since_for
+from idlewatch.snapshot.packed import opened
 from idlewatch.snapshot.plan import Plan, is_wanted, make_plan
-from idlewatch.snapshot.reader import listed, opened, shown
+from idlewatch.snapshot.reader import listed, shown
 from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.steps import Progress, Steps
 from idlewatch.snapshot.store import chain, image_beside
@@ -33,6 +35,7 @@ from idlewatch.snapshot.target import Target
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from idlewatch.snapshot.age import Key
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.mounts import Mount
 
@@ -49,6 +52,7 @@ def restore(
     overwrite: bool = False,
     since_ns: int | None = None,
     state_dir: Path | None = None,
+    key: Key | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RestoreReport:
@@ -59,35 +63,37 @@ def restore(
     newer is left, unless `overwrite`; where `target` is `/` (or `since_ns` is given, wall clock nanoseconds) only a
     file that changed since this container was made can be newer: an image's own files carry any date. There the
     image counts, too: what it has changed itself since the save is left (unless `overwrite`), what had been deleted
-    is deleted. `state_dir` is where its names were noted; otherwise they are read now, which takes seconds.
+    is deleted. `state_dir` is where its names were noted; otherwise they are read now, which takes seconds. `key` is
+    needed where the snapshot is encrypted.
 
     Raises SnapshotError before anything is written where an archive is not right in every part, or `only` names
     nothing that is in it, and after an error of the target or a file that does not match its checksum; then the
     restore is run again.
     """
+    snapshot = unlocked(snapshot, key)
     mounts, steps = read_mounts(), Steps(progress, cancelled)
     report = RestoreReport(snapshot=snapshot.id, target=str(target), dry_run=dry_run)
     since = since_ns if since_ns is not None else since_for(target, mounts)
     wanted = None if only is None else [path.strip("/") for path in only]
     with ExitStack() as stack:
-        parts = [(part, stack.enter_context(opened(part))) for part in chain(snapshot)]
+        parts = [(part, stack.enter_context(opened(part, key))) for part in chain(snapshot)]
         size = sum(part.archive_bytes for part, _ in parts)
         steps.stage("verify", size)
-        members = joined.from_iterable(listed(fd, part, steps.add) for part, fd in parts)
+        members = joined.from_iterable(listed(file, part, steps.add) for part, file in parts)
         points = points_below(os.path.realpath(target), mounts)
         plan = make_plan(members, gone=snapshot.gone, only=wanted, mount_points=points)
         _refuse_nothing(plan, snapshot, wanted)
         report.skipped.update(plan.skipped)
         place = stack.enter_context(Target(target))
-        images = _images(snapshot, place, plan, mounts, since_ns=since, state_dir=state_dir, steps=steps)
+        images = _images(snapshot, place, plan, mounts, since_ns=since, state_dir=state_dir, steps=steps, key=key)
         if images is not None:
             deleted = [path for path in snapshot.deleted if is_wanted(path, wanted)]
             remove_deleted(deleted, images, place, report, overwrite=overwrite)
         steps.stage("restore", size)
         crew = stack.enter_context(Crew(target))
         restoring = Restoring(plan, place, crew, report, steps, since_ns=since, overwrite=overwrite, images=images)
-        for part, fd in parts:
-            restoring.bring(fd, part)
+        for part, file in parts:
+            restoring.bring(file, part)
         restoring.finish()
     _refresh_linker(report, target)
     return report
@@ -109,6 +115,7 @@ def _images(
     since_ns: int | None,
     state_dir: Path | None,
     steps: Steps,
+    key: Key | None,
 ) -> Images | None:
     """Return the image of then and that of now; None: the target is a folder, or the save knew of no image."""
     if snapshot.image is None or since_ns is None:
@@ -117,7 +124,7 @@ def _images(
     if new is None:
         root = Path(os.path.realpath(place.path))
         new = take_image(root, since_ns=since_ns, now_ns=time.time_ns(), mounts=mounts, pause=steps.pause)
-    old = image_beside(Path(snapshot.folder), snapshot.image)
+    old = image_beside(Path(snapshot.folder), snapshot.image, key)
     saved = {name for step in plan.steps.values() for name in step.names}
     return new_images(snapshot.image, old, new, place, accounted=saved.union(snapshot.deleted, snapshot.gone))
 

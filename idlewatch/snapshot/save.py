@@ -25,6 +25,7 @@ from idlewatch.snapshot.codec import Sink, usable_workers
 from idlewatch.snapshot.differential import Base, fitting_base, is_worth_it, read_base
 from idlewatch.snapshot.image import known_image
 from idlewatch.snapshot.kinds import FOLDER
+from idlewatch.snapshot.locked import locked
 from idlewatch.snapshot.loss import Loss, summarize
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
@@ -32,7 +33,7 @@ from idlewatch.snapshot.notes import write_up
 from idlewatch.snapshot.reader import prove, shown
 from idlewatch.snapshot.scan import Scan, new_scan
 from idlewatch.snapshot.steps import Steps
-from idlewatch.snapshot.store import ARCHIVE, PART, Store
+from idlewatch.snapshot.store import PART, Store, archive_name
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter
 
 if TYPE_CHECKING:
@@ -102,12 +103,14 @@ def _base_for(origin: _Origin, store: Store, loss: Loss, found: list[Entry]) -> 
     """Return what to build upon; None: it is better to write everything, or what is there can't be trusted."""
     if not origin.request.incremental:
         return None
-    listed = store.snapshots()
-    snapshot = fitting_base(listed, root=loss.root, since_ns=origin.since_ns, now_ns=origin.began_ns)
+    listed, key = store.snapshots(), origin.request.key
+    snapshot = fitting_base(
+        listed, root=loss.root, since_ns=origin.since_ns, now_ns=origin.began_ns, encrypted=key is not None
+    )
     if snapshot is None:
         return None
     try:
-        base = read_base(snapshot)
+        base = read_base(snapshot, key)
     except SnapshotError:
         return None
     return base if is_worth_it(base.changed(found), found) else None
@@ -174,6 +177,7 @@ class _Saving:
     def __init__(self, origin: _Origin, store: Store, first: Scan, loss: Loss, base: Base | None, steps: Steps) -> None:
         self._origin = origin
         self._base = base
+        self._key = origin.request.key
         self._store = store
         self._first = first
         self._loss = loss
@@ -187,11 +191,11 @@ class _Saving:
         try:
             snapshot = self._written(found)
             self._steps.stage("verify", snapshot.archive_bytes)
-            prove(snapshot, self._steps.add)
+            prove(snapshot, self._steps.add, self._key)
             self._steps.stage("commit", 0)
             snapshot = self._finished(snapshot)
             self._add_notes(snapshot)
-            self._store.commit(snapshot)
+            self._store.commit(locked(snapshot, self._key))
         except BaseException:
             with suppress(OSError):  # the first error says more; the next save sweeps
                 self._store.remove(self._id)
@@ -200,11 +204,11 @@ class _Saving:
 
     def _written(self, found: list[Entry]) -> Snapshot:
         """Write the archive under its own name, and return its snapshot as far as it is known."""
-        path = self._store.folder / f"{self._id}{ARCHIVE}"
+        path = self._store.folder / archive_name(self._id, encrypted=self._key is not None)
         part = path.with_name(path.name + PART)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with Sink(fd, usable_workers()) as sink:
+            with Sink(fd, usable_workers(), self._key) as sink:
                 self._writer = TreeWriter(self._first.root, sink, self._steps.add)
                 self._writer.saved.update({} if self._base is None else self._base.states)
                 self._passes(found)
@@ -274,10 +278,10 @@ class _Saving:
     def _add_notes(self, snapshot: Snapshot) -> None:
         image = self._origin.image
         if image is not None:
-            self._store.keep_image(image)
+            self._store.keep_image(image, self._key)
         sites = sorted({part.where for part in self._loss.contents.pip})
         text = write_up(snapshot, root=self._first.root, sites=sites, live=not self._first.root)
-        self._store.add_notes(snapshot.id, text)
+        self._store.add_notes(snapshot.id, text, self._key)
 
     def _snapshot(self, sink: Sink, index_at: int) -> Snapshot:
         request, loss = self._origin.request, self._loss
@@ -295,7 +299,7 @@ class _Saving:
             total_bytes=loss.total_bytes,
             members=sink.members,
             tar_bytes=sink.tar_bytes,
-            archive=f"{self._id}{ARCHIVE}",
+            archive=archive_name(self._id, encrypted=self._key is not None),
             archive_bytes=sink.packed_bytes,
             archive_digest=sink.hexdigest(),
             index_at=index_at,
@@ -312,6 +316,7 @@ class _Saving:
             deleted=(),
             base=None if self._base is None else self._base.snapshot.id,
             notes=loss.notes,
+            locked=None if self._key is None else "",
             version=idlewatch.__version__,
             folder=str(self._store.folder),
         )

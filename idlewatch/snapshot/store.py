@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import IdlewatchError, Refused, SnapshotError
+from idlewatch.snapshot.age import Key, seal, unseal
 from idlewatch.snapshot.amounts import amount
 from idlewatch.snapshot.image import image_bytes, image_of
 from idlewatch.snapshot.manifest import Snapshot, from_manifest, to_manifest
@@ -31,6 +32,8 @@ ARCHIVE: Final = ".tar.zst"
 MANIFEST: Final = ".json"
 NOTES: Final = ".txt"
 PART: Final = ".part"
+SEALED: Final = ".age"
+"""What an encrypted file is called: the end that the `age` tool gives it."""
 _IMAGE: Final = ("image-", ".names")
 _LOCK: Final = "save.lock"
 _POD_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -108,8 +111,9 @@ class Store:
         """
         names = {path.name for path in self._names()}
         for path in self._names():
-            end = next((end for end in (ARCHIVE, NOTES) if path.name.endswith(end)), None)
-            orphan = end is not None and path.name.removesuffix(end) + MANIFEST not in names
+            plain = path.name.removesuffix(SEALED)
+            end = next((end for end in (ARCHIVE, NOTES) if plain.endswith(end)), None)
+            orphan = end is not None and plain.removesuffix(end) + MANIFEST not in names
             if (orphan or path.name.endswith(PART)) and (locked or _age_s(path) > _UNLOCKED_LEFTOVER_S):
                 path.unlink(missing_ok=True)
 
@@ -135,20 +139,22 @@ class Store:
         self._put(f"{snapshot.id}{MANIFEST}", to_manifest(snapshot))
         self.sync()
 
-    def add_notes(self, snapshot_id: str, text: str) -> None:
+    def add_notes(self, snapshot_id: str, text: str, key: Key | None = None) -> None:
         """Write the text for people; before the commit."""
-        self._put(f"{snapshot_id}{NOTES}", text.encode("utf-8", "backslashreplace"))
+        self._put(f"{snapshot_id}{NOTES}", text.encode("utf-8", "backslashreplace"), key)
 
-    def keep_image(self, image: Image) -> None:
+    def keep_image(self, image: Image, key: Key | None = None) -> None:
         """Write the names of an image, where they aren't there; before the commit of the first snapshot over it."""
-        if not self._image_path(image.fingerprint).exists():
-            self._put(self._image_path(image.fingerprint).name, image_bytes(image))
+        if image_beside(self.folder, image.fingerprint, key, sealed=key is not None) is None:
+            self._put(self._image_path(image.fingerprint).name, image_bytes(image), key)
 
     def _image_path(self, fingerprint: str) -> Path:
         return _image_path(self.folder, fingerprint)
 
-    def _put(self, name: str, content: bytes) -> None:
-        path = self.folder / name
+    def _put(self, name: str, content: bytes, key: Key | None = None) -> None:
+        """Write a small file whole; with a key, encrypted."""
+        path = self.folder / (name if key is None else name + SEALED)
+        content = content if key is None else seal(key, content)
         part = path.with_name(path.name + PART)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
@@ -184,12 +190,13 @@ class Store:
                 self.remove(snapshot.id)
         images = {self._image_path(one.image).name for one in listed if one.image and one.id in needed}
         for path in self._names():
-            if path.name.startswith(_IMAGE[0]) and path.name.endswith(_IMAGE[1]) and path.name not in images:
+            plain = path.name.removesuffix(SEALED)
+            if plain.startswith(_IMAGE[0]) and plain.endswith(_IMAGE[1]) and plain not in images:
                 path.unlink(missing_ok=True)
 
     def remove(self, snapshot_id: str) -> None:
         """Remove all files of one id; those that aren't there are no error."""
-        for end in (MANIFEST, ARCHIVE, NOTES):
+        for end in (MANIFEST, ARCHIVE, NOTES, ARCHIVE + SEALED, NOTES + SEALED):
             for name in (f"{snapshot_id}{end}", f"{snapshot_id}{end}{PART}"):
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -207,17 +214,31 @@ class Store:
             size = snapshot.archive_path.lstat().st_size
         except (OSError, IdlewatchError):
             return None
-        fits = path.name == f"{snapshot.id}{MANIFEST}" and snapshot.archive == f"{snapshot.id}{ARCHIVE}"
+        fits = path.name == f"{snapshot.id}{MANIFEST}" and snapshot.archive == archive_name(
+            snapshot.id, encrypted=snapshot.locked is not None
+        )
         return snapshot if fits and size == snapshot.archive_bytes else None
 
 
-def image_beside(folder: Path, fingerprint: str) -> Image | None:
-    """Return the names of an image that a snapshot in `folder` was saved over; None: not there, or damaged."""
-    try:
-        found = image_of(_image_path(folder, fingerprint).read_bytes())
-    except (OSError, SnapshotError):
-        return None
-    return found if found.fingerprint == fingerprint else None
+def archive_name(snapshot_id: str, *, encrypted: bool) -> str:
+    """Return the file name of an archive."""
+    return f"{snapshot_id}{ARCHIVE}{SEALED if encrypted else ''}"
+
+
+def image_beside(folder: Path, fingerprint: str, key: Key | None, *, sealed: bool | None = None) -> Image | None:
+    """
+    Return the names of an image that a snapshot in `folder` was saved over; None: not there, damaged, another key.
+
+    `sealed` tells whether only an encrypted list counts, or only a plain one; None: either.
+    """
+    path = _image_path(folder, fingerprint)
+    ways = [] if key is None or sealed is False else [lambda: unseal(key, Path(f"{path}{SEALED}").read_bytes())]
+    for read in [*ways, *([] if sealed else [path.read_bytes])]:
+        with suppress(OSError, SnapshotError):
+            found = image_of(read())
+            if found.fingerprint == fingerprint:
+                return found
+    return None
 
 
 def _image_path(folder: Path, fingerprint: str) -> Path:
