@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from idlewatch.actions import ObservedActions, PodActions, SavePlan
 from idlewatch.announcing import Announcer, Tells
 from idlewatch.checkpoints import asked_processes
 from idlewatch.durations import format_duration
-from idlewatch.errors import Refused, SettingsError
+from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.interpreter import ours
 from idlewatch.login import SCRIPT
 from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
@@ -32,7 +32,7 @@ from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
 from idlewatch.signals.redacted import RedactedSignal
 from idlewatch.signals.servers import ServersSignal
-from idlewatch.snapshot import SaveRequest, read_mounts
+from idlewatch.snapshot import SaveRequest, read_mounts, require_library
 from idlewatch.storage import while_stopped
 from idlewatch.tasks import Task
 from idlewatch.web import keep_link, served_at
@@ -53,7 +53,7 @@ class Assembly:
     @property
     def pod_name(self) -> str:
         """The name under which this Pod's things lie on the volume."""
-        return self.pod.pod_id or "no-pod"
+        return pod.folder_name(self.pod.pod_id)
 
     @property
     def acts(self) -> bool:
@@ -199,6 +199,18 @@ def save_request(here: Assembly, volume: Path, root: Path) -> SaveRequest:
     )
 
 
+def with_key(here: Assembly, request: SaveRequest) -> SaveRequest:
+    """The request as it is carried out here. Raises Refused where a key is set that this shell does not know."""
+    loaded = here.loaded
+    key = loaded.settings.key()
+    if key is None and loaded.origins["snapshot_key"] != "default":
+        raise Refused(
+            "snapshots are encrypted here, and this shell does not know the key; run this as root, or set "
+            "IDLEWATCH_SNAPSHOT_KEY"
+        )
+    return replace(request, key=key)
+
+
 def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:
     """What lies on the Pod's disk because of idlewatch itself."""
     return (here.loaded.settings.state_dir, root / SCRIPT, root / "opt/idlewatch", root / "usr/local/bin/idlewatch")
@@ -208,7 +220,17 @@ def actions(here: Assembly) -> PodActions | ObservedActions:
     """What carries decisions out: nothing at all where it only observes."""
     if here.loaded.settings.mode is Mode.OBSERVE:
         return ObservedActions()
+    _require_library(here)
     return pod_actions(here, Terminals(), None, tmux=True)
+
+
+def _require_library(here: Assembly) -> None:
+    """At the start, not at the first save. Raises SettingsError."""
+    if here.loaded.settings.snapshot_key is not None:
+        try:
+            require_library()
+        except SnapshotError as error:
+            raise SettingsError([f"IDLEWATCH_SNAPSHOT_KEY: {error}"]) from None
 
 
 def pod_actions(

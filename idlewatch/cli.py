@@ -255,7 +255,7 @@ def _add_fitting(added: _Verbs) -> None:
     command.usage = "idlewatch exec -- COMMAND [ARGUMENT ...]"
     command.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     web = _add(added, "web", "paging.web", "the page, in a process of its own; off unless started")
-    web.add_argument("--port", type=int, default=8990, metavar="PORT", help="default: 8990")
+    web.add_argument("--port", type=_port, default=8990, metavar="PORT", help="default: 8990")
     web.add_argument("--host", metavar="ADDRESS", help="default: all addresses in a Pod, else 127.0.0.1")
     web.add_argument("--link", action="store_true", help="print the link to sign in, and end")
     web.add_argument("--new-link", action="store_true", help="another one; the old ones sign nobody in any more")
@@ -322,6 +322,12 @@ def _days(text: str) -> float:
 
 def _hours(text: str) -> float:
     return _above_zero(text, "a number of hours, such as 6")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; write a number from 1 to 65535")
+    return int(text)
 
 
 def _dollars(text: str) -> float:

@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Mapping
 
-from idlewatch import __version__
+from idlewatch import __version__, notes
 from idlewatch.assembly import Assembly
 from idlewatch.errors import TaskError
 from idlewatch.history import status_of, write_atomically
@@ -40,9 +40,8 @@ def write(here: Assembly, every_s: float) -> Json:
     status = status_of(here.loaded.settings.state_dir) or {}
     if here.volume is None or not (_ticks(status) or status.get("ended") is True):
         return {"failed": []}
-    folder = here.volume / ".idlewatch" / here.pod_name
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = notes.made_folder(here.volume, here.pod_name)
         write_atomically(folder / HEARTBEAT, json.dumps(beat(status, every_s), indent=2) + "\n")
     except OSError as error:
         return {"failed": [f"the sign of life on {here.volume} could not be written: {error.strerror}"]}

@@ -66,7 +66,7 @@ def _client() -> Any:
     try:
         import prometheus_client
     except ImportError:
-        raise Refused("metrics need the official client: pip install 'idlewatch[metrics]'") from None
+        raise Refused("metrics need the official client: pip install '.[metrics]' in a checkout of idlewatch") from None
     return prometheus_client
 
 

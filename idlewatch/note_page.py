@@ -6,6 +6,7 @@ Pure. It says: why, on what evidence, what was saved, how to start and restore, 
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 
@@ -33,7 +34,7 @@ def _head(note: Mapping[str, Json]) -> Iterator[str]:
 def _why(note: Mapping[str, Json]) -> Iterator[str]:
     yield f"Why: {note.get('reason')}"
     idle_s = note.get("idle_for_s")
-    if isinstance(idle_s, int | float):
+    if isinstance(idle_s, int | float) and math.isfinite(idle_s):
         yield f"Nothing was seen to use it for {format_duration(float(idle_s))}. What each signal saw last:"
     evidence = note.get("evidence")
     for name, said in (evidence if isinstance(evidence, dict) else {}).items():

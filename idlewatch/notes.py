@@ -8,6 +8,7 @@ Runs in a child process: a volume can hang for ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,13 +24,12 @@ MISCONFIGURED = "misconfigured.json"
 
 
 def write_note(volume: Path, pod_id: str, name: str, note: Mapping[str, Json]) -> Path:
-    """Replace one of the Pod's notes and sync it. Raises OSError."""
-    return write_page(folder_of(volume, pod_id) / name, json.dumps(dict(note), indent=2) + "\n", mode=0o600)
+    """Replace one of the Pod's notes and sync it. Raises OSError, also where there is no such volume."""
+    return write_page(made_folder(volume, pod_id) / name, json.dumps(dict(note), indent=2) + "\n", mode=0o600)
 
 
 def write_page(path: Path, text: str, mode: int = 0o644) -> Path:
     """Replace one file for those who come later, and sync it. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(path, text, mode=mode)
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -42,6 +42,20 @@ def write_page(path: Path, text: str, mode: int = 0o644) -> Path:
 def folder_of(volume: Path, pod_id: str) -> Path:
     """Where the Pod's own things lie on the volume."""
     return volume / ".idlewatch" / pod_id
+
+
+def made_folder(volume: Path, pod_id: str) -> Path:
+    """
+    The same, made where it is missing: both levels for their owner only. The volume itself is never made.
+
+    Raises OSError; FileNotFoundError where there is no such volume: a name that was mistyped must not become a folder
+    on the disk that a stop wipes.
+    """
+    folder = folder_of(volume, pod_id)
+    for one in (folder.parent, folder):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir(mode=0o700)
+    return folder
 
 
 def stop_note(volume: Path, pod_id: str) -> dict[str, Json] | None:

@@ -8,6 +8,7 @@ to stop nothing: an id is never guessed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from idlewatch.model import PodIdentity
 from idlewatch.settings import Source
 
 POD_ID = "RUNPOD_POD_ID"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def identity(sources: Sequence[Source], proc: Path = Path("/proc")) -> PodIdentity:
@@ -48,3 +50,8 @@ def started(proc: Path = Path("/proc")) -> float:
         return int(text.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
     except (IndexError, ValueError):
         raise SignalError(f"{proc}/1/stat has no start time") from None
+
+
+def folder_name(pod_id: str | None) -> str:
+    """The name of a Pod's folder on the volume; one with characters that no id has must not lead out of it."""
+    return pod_id if pod_id and _ID.fullmatch(pod_id) else "no-pod"

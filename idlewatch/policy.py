@@ -28,6 +28,7 @@ programs may be asked for a checkpoint: what they do for it pauses, and neither 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -389,7 +390,8 @@ def _unseen(state: State, tick: _Tick) -> str | None:
     for finding in ground:
         share = idle_clock.coverage(state.clock, finding.signal, tick.moment.now_s)
         if share < LEAST_COVERAGE:
-            return f"{finding.signal} saw only {share:.0%} of the quiet time; a stop needs {LEAST_COVERAGE:.0%}"
+            seen = math.floor(share * 100)  # 79.9 is not enough, and 80 % would not say so
+            return f"{finding.signal} saw only {seen}% of the quiet time; a stop needs {LEAST_COVERAGE:.0%}"
     return None
 
 

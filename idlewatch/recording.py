@@ -73,13 +73,15 @@ def name_of(began: datetime, boot_key: str) -> str:
 
 def keep_on_volume(folder: Path, state_dir: Path, name: str, head: Mapping[str, Json]) -> Path:
     """
-    Write this boot's recording into the Pod's folder on the volume; the oldest of more than 50 go. Raises OSError.
+    Write this boot's recording into the Pod's folder on the volume, made where it is missing, but not what it
+    lies in; the oldest of more than 50 go. Raises OSError.
 
     `name` is as `name_of` makes it, so that names sort by age; a file of the same mark is the same boot's, whose start
     was reckoned a little differently.
     """
     kept = folder / HISTORY
-    kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for one in (folder, kept):
+        one.mkdir(exist_ok=True, mode=0o700)
     same = sorted(kept.glob(f"*-{name.rpartition('-')[2]}.jsonl.gz"))
     path = same[0] if same else kept / f"{name}.jsonl.gz"
     mark = _mark(state_dir, path)

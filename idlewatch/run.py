@@ -30,6 +30,8 @@ from idlewatch.knowledge import Knowledge, learner_of, saves_of
 from idlewatch.lock import KeptFolder
 from idlewatch.model import Json, Signal
 from idlewatch.record import DaemonRecord
+from idlewatch.redact import Redactor
+from idlewatch.settings import known_secrets
 from idlewatch.shutdown import ending_of
 from idlewatch.stop_requests import Requests
 from idlewatch.watch import MachineClock, Moments
@@ -177,6 +179,7 @@ def _moments(here: Assembly, clock: MachineClock, known: Knowledge, record: Daem
         known=known,
         request=requests.standing,
         observing=not here.acts,
+        clean=Redactor(known_secrets(here.loaded.sources)).clean,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -131,8 +131,14 @@ class Moments:
         known: Callable[[float], Known],
         request: Callable[[float], StopRequest | None] = lambda _now_s: None,
         observing: bool = False,
+        clean: Callable[[str], str] = str,
     ) -> None:
-        """`pod`: which start this is; `known` and `request` tell what is known and asked for at an instant."""
+        """
+        `pod`: which start this is; `known` and `request` tell what is known and asked for at an instant.
+
+        `clean` takes secrets out of what people and programs have written.
+        """
+        self._clean = clean
         self._state_dir, self._pod = state_dir, pod
         self._request, self._observing = request, observing
         self._hold_max_s, self._known_of = hold_max_s, known
@@ -152,7 +158,7 @@ class Moments:
             uptime_s=uptime_s,
             spent_usd=uptime_s / 3600 * price if price else None,
             usd_per_hour=price,
-            holds=found.active,
+            holds=[replace(hold, who=self._clean(hold.who), reason=self._clean(hold.reason)) for hold in found.active],
             request=self._request(now_s),
             observing=self._observing,
             refusal=known.refusal,

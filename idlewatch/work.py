@@ -24,6 +24,7 @@ from idlewatch.hooks import refusals
 from idlewatch.model import Json
 from idlewatch.note_page import page
 from idlewatch.patience import Gap
+from idlewatch.pod import folder_name
 from idlewatch.questions import ask_prometheus, run_command
 from idlewatch.sequence import EndSequence, wanted_of
 from idlewatch.settings import load, pod_sources, settings_record
@@ -121,7 +122,9 @@ def misconfigured(request: Json, _progress: Progress) -> Json:
     said = request if isinstance(request, dict) else {}
     note, volume = said.get("note"), Path(str(said.get("volume")))
     try:
-        notes.write_note(volume, str(said.get("pod_id")), notes.MISCONFIGURED, note if isinstance(note, dict) else {})
+        notes.write_note(
+            volume, folder_name(str(said.get("pod_id"))), notes.MISCONFIGURED, note if isinstance(note, dict) else {}
+        )
     except OSError as error:
         raise TaskError(str(error.strerror)) from None
     return None
@@ -175,13 +178,13 @@ def archive(_request: Json, _progress: Progress) -> Json:
 
 def _keep_history(here: Assembly, volume: Path) -> Path:
     clock, state_dir = MachineClock(), here.loaded.settings.state_dir
-    folder = volume / ".idlewatch" / here.pod_name
+    folder = notes.folder_of(volume, here.pod_name)
     began = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
     name = recording.name_of(began, here.pod.boot_key)
     try:
+        notes.made_folder(volume, here.pod_name)
         known = gaps.read(state_dir / GAPS_FILE)
         if known:
-            folder.mkdir(parents=True, exist_ok=True)
             gaps.keep(folder / GAPS_FILE, gaps.merged(gaps.read(folder / GAPS_FILE), known))
         return recording.keep_on_volume(folder, state_dir, name, _head(here))
     except OSError as error:
@@ -201,7 +204,8 @@ def save_again(_request: Json, progress: Progress) -> Json:
     if here.save_root is None or here.volume is None:
         raise TaskError(here.no_volume_because)
     be_gentle()
-    made = save_now(assembly.save_request(here, here.volume, here.save_root), progress=lambda p: progress(p.as_json()))
+    request = assembly.with_key(here, assembly.save_request(here, here.volume, here.save_root))
+    made = save_now(request, progress=lambda p: progress(p.as_json()))
     if made is None:
         return {"snapshot": None, "text": "nothing that a stop would wipe"}
     return {"snapshot": made.id, "text": f"saved {made.files} files as {made.id}, {made.archive_bytes / 1e6:.1f} MB"}

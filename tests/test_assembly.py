@@ -73,3 +73,10 @@ def test_a_notice_has_a_link_while_the_page_is_served(tmp_path: Path) -> None:
     with serving(tmp_path, "https://abc-8990.proxy.runpod.net"):
         link = assembly.words(place, wall).warning(idle, 0.0).as_json()["keep_link"]
     assert str(link).startswith("https://abc-8990.proxy.runpod.net/keep/7200-")
+
+
+@pytest.mark.parametrize(
+    ("told", "name"), [("abc123", "abc123"), ("../../etc", "no-pod"), ("", "no-pod"), ("a/b", "no-pod")]
+)
+def test_an_odd_id_leads_out_of_no_volume(told: str, name: str) -> None:
+    assert here(RUNPOD_POD_ID=told).pod_name == name

@@ -90,6 +90,7 @@ def test_a_daemon_that_refuses_its_settings_leaves_word_in_the_pod_and_on_the_vo
     monkeypatch.setenv("IDLEWATCH_IDLE_AFTR", "30m")
     monkeypatch.setenv("IDLEWATCH_RUNPOD_API_KEY", "sekret")
     (tmp_path / "disk/etc/profile.d").mkdir(parents=True)
+    (tmp_path / "volume").mkdir()
     assert main(["run"]) == 2
     monkeypatch.delenv("IDLEWATCH_IDLE_AFTR")
     assert main(["status"]) == 1

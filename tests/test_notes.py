@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from idlewatch.history import STATUS_FILE, History
 from idlewatch.model import Json, Reading
 from idlewatch.note_page import page
-from idlewatch.notes import previous_stop, stop_note
+from idlewatch.notes import LAST_STOP, previous_stop, stop_note, write_note
 from idlewatch.notify import COLUMNS
 from idlewatch.settings import environment_with
 from idlewatch.storage import while_stopped
@@ -89,6 +90,7 @@ notes = st.dictionaries(st.sampled_from(sorted(NOTE)), json_values)
 
 
 @given(notes)
+@example({"at": None, "idle_for_s": float("inf")})
 def test_any_note_gives_a_page_that_steers_nothing(note: dict[str, Json]) -> None:
     text = page(note)
     assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in text.replace("\n", ""))
@@ -178,3 +180,13 @@ def test_where_a_jupyter_ran_the_page_lies_where_its_file_browser_opens(tmp_path
     (tmp_path / "state/history.db").unlink()
     pod.notes({"reason": "the second stop"})
     assert "the second stop" in pod.shown.read_text()
+
+
+def test_the_pods_folder_is_its_owners_only_and_a_mistyped_volume_is_never_made(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    write_note(tmp_path / "volume", "abc", LAST_STOP, {})
+    folder = tmp_path / "volume/.idlewatch/abc"
+    assert [path.stat().st_mode & 0o777 for path in (folder.parent, folder)] == [0o700, 0o700]
+    with pytest.raises(FileNotFoundError):
+        write_note(tmp_path / "typo", "abc", LAST_STOP, {})
+    assert not (tmp_path / "typo").exists()

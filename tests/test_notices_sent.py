@@ -201,7 +201,9 @@ class Apprise:
 
 def test_without_apprise_its_addresses_say_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "apprise.py").write_text("raise ImportError('not here')")
-    assert "pip install 'idlewatch[notify]'" in str(tried(f"slack://{SECRET}/x", times=2, path=str(tmp_path)).trouble)
+    assert "pip install '.[notify]' in a checkout of idlewatch" in str(
+        tried(f"slack://{SECRET}/x", times=2, path=str(tmp_path)).trouble
+    )
 
 
 def test_apprise_gets_title_text_and_kind(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from idlewatch.cli import main
 from idlewatch.history import STATUS_FILE
 from idlewatch.model import Json
 from idlewatch.settings import environment_with
+from idlewatch.verbs.holding import masked, program_of
 from idlewatch.watch import MachineClock, only_daemon, request_file, stop_request
 
 BOOT = "pod@boot"
@@ -267,3 +268,11 @@ def test_another_user_than_the_daemons_is_refused_with_the_way_out(others: Path,
     assert "Errno" not in done.stderr
     assert hold.exists()
     assert request_file(others).read_text() == "{}"
+
+
+def test_a_key_on_a_command_line_or_in_a_reason_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_0123456789abcdef")
+    assert program_of(["/usr/bin/python", "train.py", "--password", "hunter2"]) == "python train.py"
+    assert program_of(["sh", "-c", "sleep 6", "--api-key", "x"]) == "sh"
+    assert program_of(["env", "HF_TOKEN=x", "python"]) == "env"
+    assert "0123456789" not in masked("with rpa_0123456789abcdef")

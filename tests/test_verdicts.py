@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from idlewatch.model import Activity, Finding, Hold, Json
 from idlewatch.show.why import explained
-from idlewatch.verdicts import Span, extended, would_have_stopped_s
+from idlewatch.verdicts import HELD, HOLD, Span, extended, would_have_stopped_s
 from tests.test_policy import LIMITS, finding
 
 WALL = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
@@ -108,8 +108,18 @@ def test_why_names_each_signal_what_keeps_the_pod_and_what_would_have_been() -> 
 
 
 def test_why_says_so_where_nothing_keeps_the_pod() -> None:
-    why = explained(STATUS, [Span("host", 0.0, HOUR_S, "quiet")], LIMITS, HOUR_S, lambda: WALL)
-    assert why.lines()[-1].startswith("Nothing keeps this Pod up")
+    spans = [Span("host", 0.0, HOUR_S, "quiet")]
+    waits = explained(STATUS | {"reason": "quiet for 3m of 30m"}, spans, LIMITS, HOUR_S, lambda: WALL)
+    assert waits.lines()[-1].startswith("Nothing keeps this Pod up")
+    alive = explained(STATUS | {"reason": "lives on more than 3m later"}, spans, LIMITS, HOUR_S, lambda: WALL)
+    assert not any("Nothing keeps this Pod up" in line for line in alive.lines())
+
+
+def test_a_hold_that_has_ended_keeps_nothing_up() -> None:
+    spans = [Span("host", 0.0, HOUR_S, "quiet"), Span(HOLD, 0.0, HOUR_S - 20.0, HELD, reason="ada: work")]
+    there = explained(STATUS | {"holds": [{"who": "ada"}]}, spans, LIMITS, HOUR_S, lambda: WALL)
+    gone = explained(STATUS | {"holds": []}, spans, LIMITS, HOUR_S, lambda: WALL)
+    assert ([keeper.name for keeper in there.keepers], gone.keepers) == (["a hold"], [])
 
 
 def test_why_says_so_where_something_else_keeps_it_too() -> None:

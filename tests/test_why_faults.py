@@ -228,7 +228,7 @@ def test_why_explains_a_fault_to_a_stranger(name: str) -> None:
     assert "idlewatch doctor" in text
     assert "idlewatch stop" in text
     assert "IDLEWATCH_IGNORE=gpu" in text
-    assert "Without it this Pod would not have been stopped yet: the quiet time was not over." in text
+    assert "Without it this Pod would not have been stopped yet: no stop was due yet." in text
 
 
 @pytest.mark.parametrize("name", TOLD)

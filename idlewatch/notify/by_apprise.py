@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from idlewatch.model import Json
 from idlewatch.notify.notice import Kind
 
-NEEDED = "it needs Apprise: pip install 'idlewatch[notify]'"
+NEEDED = "it needs Apprise: pip install '.[notify]' in a checkout of idlewatch"
 _TYPES = {Kind.WARNING: "warning", Kind.ALARM: "failure", Kind.ENDED: "failure", Kind.SAVED: "success"}
 """Apprise's own kinds, which many services show as a colour; the rest is `info`."""
 

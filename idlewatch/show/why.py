@@ -87,7 +87,7 @@ class Why:
         told += [_signal_line(name, mapping(said), self.now_s) for name, said in self._signals().items()]
         learned = self.status.get("learned_why")
         told += [f"Idleness is waited out for so long because {learned}."] if learned else []
-        if not self.keepers:
+        if not self.keepers and str(self.status.get("reason")).startswith("quiet for"):
             return [*told, "Nothing keeps this Pod up but the time that is still to pass."]
         return told + [sentence for keeper in self.keepers for sentence in self._sentences(keeper)]
 
@@ -122,7 +122,7 @@ class Why:
         ]
 
     def _still_to_pass(self) -> str:
-        return "the quiet time was not over" if len(self.keepers) == 1 else "something else kept it up as well"
+        return "no stop was due yet" if len(self.keepers) == 1 else "something else kept it up as well"
 
     def _dollars_since(self, at_s: float) -> str:
         price = number(self.status.get("usd_per_hour"))
@@ -134,7 +134,7 @@ def explained(
 ) -> Why:
     """Ask the policy what it would have done without each of what keeps the Pod up now; `spans` by their beginning."""
     started_s = number(status.get("started_s"))
-    newest = {span.name: span for span in spans}
+    newest, held = {span.name: span for span in spans}, bool(status.get("holds"))
     keepers = [
         Keeper(
             name="a hold" if span.name == HOLD else span.name,
@@ -145,7 +145,7 @@ def explained(
             refines=span.refines,
         )
         for span in newest.values()
-        if _keeps_up(span, limits.connected_for_s) and now_s - span.to_s <= _UP_NOW_S
+        if _keeps_up(span, limits.connected_for_s) and now_s - span.to_s <= _UP_NOW_S and (span.name != HOLD or held)
     ]
     return Why(now_s=now_s, at=wall(), status=status, keepers=keepers, connected_for_s=limits.connected_for_s)
 

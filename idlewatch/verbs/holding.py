@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 from idlewatch import hold as placing
 from idlewatch import holds as reading
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
 from idlewatch.model import Json
-from idlewatch.settings import Settings
+from idlewatch.redact import Redactor
+from idlewatch.settings import Settings, known_secrets, pod_sources, verb_sources
 from idlewatch.verbs.daemon import in_vain
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.held import Held, no_hold, run_held
@@ -28,7 +31,9 @@ def hold(options: argparse.Namespace) -> bool:
     if options.command:
         return _hold_while_it_runs(options, settings, span_s)
     try:
-        path = placing.place(options.reason, for_s=span_s, pid=options.pid, who=who(), state_dir=settings.state_dir)
+        path = placing.place(
+            masked(options.reason), for_s=span_s, pid=options.pid, who=who(), state_dir=settings.state_dir
+        )
     except OSError as error:
         raise Refused(f"can't place a hold: {no_hold(error, settings.state_dir)}") from error
     say([f"Held for {format_duration(span_s)}{cut}; `idlewatch release {path.stem}` ends it."])
@@ -48,7 +53,7 @@ def _hold_while_it_runs(options: argparse.Namespace, settings: Settings, span_s:
         require_daemon(settings.state_dir)
     held = run_held(
         options.command,
-        reason=options.reason or " ".join(options.command),
+        reason=masked(options.reason) or program_of(options.command),
         who=who(),
         for_s=span_s,
         state_dir=settings.state_dir,
@@ -72,19 +77,32 @@ def _stop_after(held: Held, settings: Settings) -> None:
         warn(f"refused: {error}")
 
 
+def program_of(command: Sequence[str]) -> str:
+    """The program and its script; what follows may be a key: `python train.py --token …` is `python train.py`."""
+    first, *rest = command
+    script = [word for word in rest[:1] if not word.startswith("-") and "=" not in word and "://" not in word]
+    return masked(" ".join([Path(first).name, *script]))
+
+
+def masked(text: str) -> str:
+    """Without the secrets that this shell and this Pod know."""
+    return Redactor(known_secrets(verb_sources(pod_sources()))).clean(text)
+
+
 def holds(options: argparse.Namespace) -> bool:
     """`idlewatch holds`."""
     now_s = MachineClock().now_s()
     found = _holds(loaded().settings, now_s)
+    shown = [(h, masked(h.reason)) for h in found.active]
     rows: list[Json] = [
-        {"id": h.id, "who": h.who, "reason": h.reason, "left_s": h.until_s - now_s, "pid": h.pid} for h in found.active
+        {"id": h.id, "who": h.who, "reason": reason, "left_s": h.until_s - now_s, "pid": h.pid} for h, reason in shown
     ]
     if options.json:
         say([json.dumps(rows)])
         return True
     lines = [
-        f"{h.id}  {h.who}  {format_duration(h.until_s - now_s)} left  {h.reason or 'no reason given'}"
-        for h in found.active
+        f"{h.id}  {h.who}  {format_duration(h.until_s - now_s)} left  {reason or 'no reason given'}"
+        for h, reason in shown
     ]
     say(lines or ["no holds"])
     say([f"not a hold: {bad.name}: {bad.reason}" for bad in found.unreadable])

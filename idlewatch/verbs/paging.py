@@ -39,7 +39,8 @@ def web(options: argparse.Namespace) -> bool:
     told = loaded()
     pod_id = _pod_id(told)
     host = options.host or ("0.0.0.0" if pod_id else "127.0.0.1")  # noqa: S104  (RunPod's proxy comes from outside)
-    url = address(pod_id, host, options.port)
+    outside = None if host in ("127.0.0.1", "::1", "localhost") else pod_id  # no proxy reaches what listens there
+    url = address(outside, host, options.port)
     if options.link or options.new_link:
         return _print_link(told, url, new=options.new_link)
     _serve(told, host, options.port, url)
@@ -64,7 +65,7 @@ def _pod_id(told: Loaded) -> str | None:
 
 def _serve(told: Loaded, host: str, port: int, url: str) -> None:
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
-        raise Refused("the page needs two packages more: pip install 'idlewatch[web]'")
+        raise Refused("the page needs two packages more: pip install '.[web]' in a checkout of idlewatch")
     import uvicorn
 
     from idlewatch.web.app import page_app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -30,10 +31,16 @@ def status(options: argparse.Namespace) -> bool:
     settings = loaded().settings
     if not options.watch:
         return _status(settings.state_dir, as_json=options.json)
+    with contextlib.suppress(KeyboardInterrupt):
+        _watch(settings)
+    return True
+
+
+def _watch(settings: Settings) -> None:
     while True:
         if sys.stdout.isatty():
             say(["\x1b[H\x1b[J" + f"{MachineClock().wall():%H:%M:%S} UTC, Ctrl-C ends this"])
-        _status(settings.state_dir, as_json=options.json)
+        _status(settings.state_dir, as_json=False)
         sys.stdout.flush()
         time.sleep(settings.interval.total_seconds())
 
