@@ -172,6 +172,7 @@ def _restored(here: Assembly, found: Snapshot, progress: Callable[[Json], None],
         found,
         here.save_root,
         state_dir=here.loaded.settings.state_dir,
+        key=here.loaded.settings.key(),
         progress=lambda step: progress(step.as_json()),
         cancelled=lambda: time.monotonic() >= ends_s,
     )

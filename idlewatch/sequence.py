@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from idlewatch import checkpoints, places, trees
-from idlewatch.assembly import Assembly
+from idlewatch.assembly import Assembly, with_key
 from idlewatch.ending import end_jobs
 from idlewatch.errors import Refused, SignalError, SnapshotError
 from idlewatch.hooks import Occasion, Stage, hooks_of
@@ -239,7 +239,7 @@ class EndSequence:
         away = places.leads_away(request.volume, read_mounts())
         if away:
             raise SnapshotError(away)
-        return request
+        return with_key(self._here, request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ from idlewatch.signals.redacted import RedactedSignal
 from tests.test_questions import prometheus, until_answered
 
 PASSWORD = "correct-horse-7"
+SNAPSHOT_KEY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
 ADDRESS = f"http://ann:{PASSWORD}@prometheus.example:9090/tenant?token=tok-987654"
 
 
@@ -156,14 +157,14 @@ def test_all_that_the_sources_hold_of_secrets_is_known() -> None:
 
 
 def all_secret() -> dict[str, str]:
-    """Every secret setting set to something with PASSWORD in it."""
+    """Every secret setting set to something with PASSWORD in it, but for the key, which is none then."""
     addresses = {"IDLEWATCH_PROMETHEUS_URL", "IDLEWATCH_HEARTBEAT_URL"}
     given = {name: ADDRESS if name in addresses else f"x-{PASSWORD}" for name in secret_variables()}
-    return given | {"IDLEWATCH_PROMQL": "up"}
+    return given | {"IDLEWATCH_PROMQL": "up", "IDLEWATCH_SNAPSHOT_KEY": SNAPSHOT_KEY}
 
 
 def test_the_secret_settings_are_these() -> None:
-    names = ["HEARTBEAT_URL", "JUPYTER_TOKEN", "NOTIFY", "PROMETHEUS_URL", "RUNPOD_API_KEY"]
+    names = ["HEARTBEAT_URL", "JUPYTER_TOKEN", "NOTIFY", "PROMETHEUS_URL", "RUNPOD_API_KEY", "SNAPSHOT_KEY"]
     assert sorted(secret_variables()) == [f"IDLEWATCH_{name}" for name in names]
 
 
@@ -172,6 +173,7 @@ def test_no_secret_setting_stands_in_a_repr_in_what_is_written_down_or_in_what_i
     rows = [loaded.shown(field) for field in Settings.model_fields]
     everything = repr(loaded) + str(loaded.settings) + str(settings_record(loaded)) + str(rows)
     assert PASSWORD not in everything
+    assert SNAPSHOT_KEY not in everything
     assert "tok-987654" not in everything
     assert loaded.shown("notify") == "set (hidden)"
     assert loaded.shown("prometheus_url") == f"http://{MASK}@prometheus.example:9090/{MASK}"
@@ -189,6 +191,7 @@ def test_the_settings_verb_tells_no_secret(
     out = "".join(capsys.readouterr())
     assert "prometheus.example:9090" in out
     assert PASSWORD not in out
+    assert SNAPSHOT_KEY not in out
     assert "tok-987654" not in out
 
 

@@ -28,6 +28,7 @@ from idlewatch.settings.kinds import (
     Size,
     Span,
 )
+from idlewatch.snapshot.age import Key
 from idlewatch.snapshot.excludes import Excludes, excludes_of
 
 PREFIX = "IDLEWATCH_"
@@ -52,6 +53,12 @@ def _taken_back(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _notified(value: SecretStr) -> SecretStr:
     addresses(value.get_secret_value())
+    return value
+
+
+def _snapshot_key(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        Key(value.get_secret_value())
     return value
 
 
@@ -163,6 +170,10 @@ class Settings(BaseSettings):
     """A loss above this fails the save, which then names the most; `0`: no limit. `50GB`"""
     keep_bytes: Size = 0
     """How much this Pod's snapshots may weigh on the volume together, the newest stays anyway; `0`: no limit."""
+    encrypt: bool = False
+    """Insist that snapshots are encrypted: without IDLEWATCH_SNAPSHOT_KEY the daemon does not start."""
+    snapshot_key: Annotated[SecretStr | None, AfterValidator(_snapshot_key)] = None
+    """A key of `age-keygen`; with it snapshots are encrypted. Keep it elsewhere: without it nothing comes back."""
     keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 3
     """How many snapshots of this Pod to keep on the volume; older ones go after a newer one is proven."""
     restore: Restore = Restore.ASK
@@ -218,6 +229,10 @@ class Settings(BaseSettings):
         """Only what `load` found: in a Pod the variables lie in three places, and each must be told by its name."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    def key(self) -> Key | None:
+        """The key of encrypted snapshots, as far as it is known here."""
+        return None if self.snapshot_key is None else Key(self.snapshot_key.get_secret_value())
 
     def excludes(self) -> Excludes:
         """What a save leaves out."""

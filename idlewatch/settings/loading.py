@@ -76,6 +76,11 @@ def load(sources: Sequence[Source], *, unknown_names_ok: bool = False) -> Loaded
     except ValidationError as error:
         raise SettingsError(problems + [_sentence(problem) for problem in error.errors()]) from None
     problems += _impossible_pairs(settings)
+    if settings.encrypt and origins["snapshot_key"] == "default":
+        problems.append(
+            "IDLEWATCH_ENCRYPT=true needs IDLEWATCH_SNAPSHOT_KEY, and it is not set; make one with `age-keygen` and "
+            "keep a copy elsewhere"
+        )
     if problems:
         raise SettingsError(problems)
     return Loaded(settings=settings, origins=origins, sources=tuple(sources), warnings=tuple(unknown))

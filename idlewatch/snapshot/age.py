@@ -39,7 +39,7 @@ _OVERHEAD_BYTES: Final = HEADER_BYTES + _NONCE_BYTES
 _PREFIX: Final = "AGE-SECRET-KEY-"
 _BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATORS: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-_NO_LIBRARY: Final = "encrypted snapshots need a library: pip install 'idlewatch[crypto]'"
+_NO_LIBRARY: Final = "encrypted snapshots need a library: pip install '.[crypto]' in a checkout of idlewatch"
 _NOT_ITS_KEY: Final = "IDLEWATCH_SNAPSHOT_KEY is not the key that it was encrypted with, or it is damaged"
 
 
@@ -94,9 +94,9 @@ def new_key() -> str:
 
 
 def require_library() -> None:
-    """Raise ValueError with the remedy where the library for encryption is not installed."""
+    """Raise SnapshotError with the remedy where the library for encryption is not installed."""
     if importlib.util.find_spec("cryptography") is None:
-        raise ValueError(_NO_LIBRARY)
+        raise SnapshotError(_NO_LIBRARY)
 
 
 class SealingWriter:
@@ -141,14 +141,17 @@ class SealedContent:
         file_key = key.file_key(self.head[:HEADER_BYTES])
         self._cipher = _cipher(_hkdf(file_key, self.head[HEADER_BYTES:], b"payload"))
         self._sealed_bytes = file_bytes - _OVERHEAD_BYTES
+        if self._sealed_bytes < _TAG_BYTES:
+            raise SnapshotError("not an encrypted file of idlewatch, or it is damaged: its content is cut off")
         self._pieces = -(-self._sealed_bytes // _SEALED_PIECE_BYTES)
         self.content_bytes = self._sealed_bytes - self._pieces * _TAG_BYTES
         """Of the content, where the file is whole."""
 
     def piece(self, number: int, most: int, each_sealed: Callable[[bytes], None]) -> bytes:
         """Return at most so many pieces from one on, in one. Raises SnapshotError for damage."""
-        count = min(most, self._pieces - number)
-        sealed = self._read(_OVERHEAD_BYTES + number * _SEALED_PIECE_BYTES, count * _SEALED_PIECE_BYTES)
+        at = number * _SEALED_PIECE_BYTES
+        size = min(most * _SEALED_PIECE_BYTES, self._sealed_bytes - at)
+        sealed = self._read(_OVERHEAD_BYTES + at, size)
         each_sealed(sealed)
         return b"".join(self._opened(sealed, number))
 

@@ -195,12 +195,13 @@ class _Saving:
             self._steps.stage("commit", 0)
             snapshot = self._finished(snapshot)
             self._add_notes(snapshot)
-            self._store.commit(locked(snapshot, self._key))
+            stored = locked(snapshot, self._key)
+            self._store.commit(stored)
         except BaseException:
             with suppress(OSError):  # the first error says more; the next save sweeps
                 self._store.remove(self._id)
             raise
-        return snapshot
+        return replace(snapshot, locked=stored.locked)
 
     def _written(self, found: list[Entry]) -> Snapshot:
         """Write the archive under its own name, and return its snapshot as far as it is known."""

@@ -69,7 +69,8 @@ def save(_options: argparse.Namespace) -> bool:
     if away := places.leads_away(kept, read_mounts()):
         raise Refused(away)
     with _progress_shown(), _helped(kept):
-        made = save_now(assembly.save_request(here, kept, here.save_root), progress=_show_progress)
+        request = assembly.with_key(here, assembly.save_request(here, kept, here.save_root))
+        made = save_now(request, progress=_show_progress)
     say([f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."])
     return True
 
@@ -99,6 +100,7 @@ def restore(options: argparse.Namespace) -> bool:
             only=_below(options.only, Path(snapshot.root)),
             overwrite=options.overwrite,
             state_dir=here.loaded.settings.state_dir,
+            key=here.loaded.settings.key(),
             progress=_show_progress,
         )
     if not (options.dry_run or options.into or options.only or report.in_the_way):
