@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -251,6 +252,14 @@ def pod_actions(
     ways = [] if drill else channels(here, start_task, tmux=tmux)
     announcer = Announcer(words=words(here, wall), people=people, channels=ways)
     return PodActions(start_task=start_task, save=plan, announcer=announcer, drill=drill)
+
+
+def unsendable(here: Assembly) -> str | None:
+    """Why some notices would reach nobody, in words; None: nothing stands in their way that can be seen beforehand."""
+    labels = [address.label for address in addresses_of(here) if not address.webhook]
+    if not labels or importlib.util.find_spec("apprise") is not None:
+        return None
+    return f"{', '.join(labels)} needs Apprise, which is missing: pip install '.[notify]' in a checkout of idlewatch"
 
 
 def channels(

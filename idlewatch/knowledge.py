@@ -73,6 +73,7 @@ class Knowledge:
         """`refusal`: why not to stop at all, from the environment alone."""
         hours = here.loaded.settings.working_hours
         self._hours, self._wall = parse_working_hours(hours) if hours else None, wall
+        self._unsendable = assembly.unsendable(here) if here.acts else None
         self._unsaved = _without_save(here)
         self._price = here.loaded.settings.usd_per_hour
         self._acts = here.acts
@@ -101,6 +102,7 @@ class Knowledge:
             patience=self.learner.chosen if self.learner else None,
             troubles={
                 "no save": self._unsaved,
+                "notices": self._unsendable,
                 "RunPod's API": self._refused(),
                 "history": self._failed(ARCHIVE),
                 "heartbeat": self._listed(HEARTBEAT, "failed"),

@@ -605,6 +605,7 @@ def _troubled(state: State, findings: Sequence[Finding], moment: Moment, limits:
     now, blind = trouble.of_blindness(state.troubles, blind, findings, state.clock, limits)
     now = trouble.of_notices(now, findings)
     now = trouble.of_others(now, moment.troubles)
+    now = trouble.of_ground(now, findings)
     now = trouble.of_price(now, limits.budget_usd, moment.spent_usd, moment.uptime_s)
     now = trouble.of_ceiling(now, *_nearest_ceiling(moment, limits))
     if moment.observing:

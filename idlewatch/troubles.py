@@ -127,6 +127,15 @@ def _meaning(notice: str) -> str:
     return "".join(letter for letter in notice.rpartition(": ")[2] if not letter.isdigit())
 
 
+def of_ground(troubles: Troubles, findings: Iterable[Finding]) -> Troubles:
+    """Without a ground signal that is there, idleness is never known and never stops the Pod: its owner must hear."""
+    ground = [one for one in findings if not one.refines]
+    if any(one.activity is not Activity.ABSENT for one in ground):
+        return without_trouble(troubles, "no ground signal")
+    text = "neither gpu nor host sees this Pod, so idleness never stops it; leave host out of IDLEWATCH_IGNORE"
+    return with_trouble(troubles, "no ground signal", text)
+
+
 def of_others(troubles: Troubles, told: Mapping[str, str | None]) -> Troubles:
     """What was found elsewhere; None: that one is over."""
     for name, text in told.items():

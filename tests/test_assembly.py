@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -80,3 +81,11 @@ def test_a_notice_has_a_link_while_the_page_is_served(tmp_path: Path) -> None:
 )
 def test_an_odd_id_leads_out_of_no_volume(told: str, name: str) -> None:
     assert here(RUNPOD_POD_ID=told).pod_name == name
+
+
+def test_notices_that_nothing_here_could_send_are_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = here(IDLEWATCH_NOTIFY="https://hooks.example/x, slack://a/b/c")
+    assert assembly.unsendable(place) is None
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert "slack://… needs Apprise" in str(assembly.unsendable(place))
+    assert assembly.unsendable(here(IDLEWATCH_NOTIFY="https://hooks.example/x")) is None

@@ -381,3 +381,11 @@ def test_the_report_for_programs_and_for_people() -> None:
     assert max(map(len, text)) <= 80
     assert any(row.startswith("  will not work  /workspace can't be written") for row in text)
     assert text[-1].startswith(f"1 of {len(lines)} will not work: writable")
+
+
+def test_a_pod_that_the_api_calls_stopped_while_it_runs_is_no_ok() -> None:
+    seen = healthy()
+    api = dict(seen["api"].said)
+    api["pod"] = {"status": "EXITED", "usd_per_hour": 1.59, "volume_path": "/workspace"}
+    state = next(one for one in judged(pod(), seen | {"api": Seen(said=api)}) if one.name == "state")
+    assert (state.standing, "EXITED" in state.text) == (WARNING, True)

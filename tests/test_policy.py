@@ -607,3 +607,12 @@ def test_a_person_who_asks_after_a_failure_is_not_made_to_wait_for_its_back_off(
     life.request, life.stop_answer = StopRequest(who="ada", warn_for_s=30, asked_s=life.now_s), ACCEPTED
     life.quiet(60)
     assert life.actions()[3:] == [Action.WARN, Action.SAVE, Action.STOP]
+
+
+def test_a_pod_that_no_ground_signal_sees_is_never_stopped_and_its_owner_hears_of_it() -> None:
+    life = Life()
+    for _ in range(800):
+        life.tick(finding(life.now_s + TICK_S, Activity.ABSENT, signal="gpu"))
+    assert (life.log, life.alarms) == ([], ["no ground signal"])
+    life.tick(finding(life.now_s + TICK_S))
+    assert "no ground signal" not in life.state.troubles

@@ -13,6 +13,7 @@ from idlewatch.show.status import mapping, number
 _SAY = Lines(Group.POD)
 _SHELL = "environment"
 """The source that is this shell's own environment, see `settings.pod_sources`."""
+_RUNNING = "RUNNING"
 
 
 def pod_lines(here: Here, api: Seen) -> Iterator[Line]:
@@ -67,6 +68,10 @@ def _state(api: Seen) -> Iterator[Line]:
     if not api.said.get("lock_known"):
         text = f"{told}; whether it is locked or in a cluster only REST v2 tells, which did not let it be read"
         yield _SAY.warning("state", text, "see in RunPod's console that it is not locked")
+        return
+    if facts.get("status") != _RUNNING:
+        text = f"{told}, but this machine runs: the id may be another Pod's, or the API is behind"
+        yield _SAY.warning("state", text, "compare RUNPOD_POD_ID with the Pod in RunPod's console")
         return
     yield _SAY.ok("state", f"{told}, neither locked nor in a cluster")
 
