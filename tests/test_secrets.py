@@ -160,7 +160,8 @@ def all_secret() -> dict[str, str]:
     """Every secret setting set to something with PASSWORD in it, but for the key, which is none then."""
     addresses = {"IDLEWATCH_PROMETHEUS_URL", "IDLEWATCH_HEARTBEAT_URL"}
     given = {name: ADDRESS if name in addresses else f"x-{PASSWORD}" for name in secret_variables()}
-    return given | {"IDLEWATCH_PROMQL": "up", "IDLEWATCH_SNAPSHOT_KEY": SNAPSHOT_KEY}
+    notify = f"https://hooks.example/{PASSWORD}"
+    return given | {"IDLEWATCH_PROMQL": "up", "IDLEWATCH_SNAPSHOT_KEY": SNAPSHOT_KEY, "IDLEWATCH_NOTIFY": notify}
 
 
 def test_the_secret_settings_are_these() -> None:
@@ -360,8 +361,8 @@ def test_the_daemon_hears_others_without_secrets_and_its_ground_signals_as_they_
 def test_a_key_that_the_owners_command_echoes_reaches_neither_reading_nor_finding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("IDLEWATCH_RUNPOD_API_KEY", PASSWORD)
-    told_variables = {"IDLEWATCH_COMMAND": "echo key=$IDLEWATCH_RUNPOD_API_KEY", "IDLEWATCH_SIGNALS": "command"}
+    monkeypatch.setenv("RUNPOD_API_KEY", PASSWORD)  # the Pod's own programs get that one, and may say it
+    told_variables = {"IDLEWATCH_COMMAND": "echo key=$RUNPOD_API_KEY", "IDLEWATCH_SIGNALS": "command"}
     (signal,) = assembly.signals(assembly.assembled(told(**told_variables)))
     try:
         finding = until_answered(signal)
