@@ -77,7 +77,7 @@ class Key:
         match = _HEADER.fullmatch(header)
         if match is None:
             raise SnapshotError("not an encrypted file of idlewatch, or it is damaged")
-        share, wrapped, told = (b64decode(part + b"=") for part in match.groups())
+        share, wrapped, told = (_bytes(part) for part in match.groups())
         try:
             shared = self._private.exchange(_x25519().X25519PublicKey.from_public_bytes(share))
             key: bytes = _cipher(_hkdf(shared, share + self._public, _STANZA_INFO)).decrypt(bytes(12), wrapped, None)
@@ -196,6 +196,14 @@ def _mac(file_key: bytes, front: bytes) -> bytes:
 
 def _text(data: bytes) -> bytes:
     return b64encode(data).rstrip(b"=")
+
+
+def _bytes(text: bytes) -> bytes:
+    """Undo `_text`. Raises SnapshotError where bits that say nothing are not zero: the format allows one spelling."""
+    data = b64decode(text + b"=")
+    if _text(data) != text:
+        raise SnapshotError("not an encrypted file of idlewatch, or it is damaged")
+    return data
 
 
 def _cipher(key: bytes) -> Any:
