@@ -616,3 +616,14 @@ def test_a_pod_that_no_ground_signal_sees_is_never_stopped_and_its_owner_hears_o
     assert (life.log, life.alarms) == ([], ["no ground signal"])
     life.tick(finding(life.now_s + TICK_S))
     assert "no ground signal" not in life.state.troubles
+
+
+def test_an_unknown_verdict_is_never_quiet_time_even_where_it_names_a_span_that_was_seen() -> None:
+    life = Life()
+    life.quiet(300)
+    idle_s = idle_for_s(life.state.clock)
+    for _ in range(100):
+        to_s = life.now_s + TICK_S
+        unknown = finding(to_s, Activity.UNKNOWN, seen_from_s=life.now_s, seen_to_s=to_s)
+        life.tick(finding(to_s, signal="gpu"), unknown)
+    assert idle_for_s(life.state.clock) <= idle_s + TICK_S
