@@ -274,7 +274,6 @@ class TmuxServer:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm"},
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  (tmux wants a terminal of its own)
             **self._as_user(),
@@ -284,7 +283,9 @@ class TmuxServer:
         assert waits_for(lambda: self("list-clients", "-F", "#{client_name}").strip() and self.shows(b"[0]"))
 
     def _as_user(self) -> dict[str, Any]:
-        return {} if self._user is None else {"user": self._user, "group": self._user, "extra_groups": ()}
+        # Without SHELL tmux runs its command by the user's shell of record, and that of a service account is nologin.
+        found: dict[str, Any] = {"env": {**os.environ, "TERM": "xterm", "SHELL": "/bin/sh"}}
+        return found if self._user is None else {**found, "user": self._user, "group": self._user, "extra_groups": ()}
 
     def __call__(self, *words: str) -> str:
         command = ["tmux", "-S", str(self.socket), *words]
