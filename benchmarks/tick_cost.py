@@ -27,7 +27,7 @@ from idlewatch import assembly, logs
 from idlewatch.actions import ObservedActions
 from idlewatch.daemon import Daemon
 from idlewatch.history import History
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, load
 from idlewatch.watch import MachineClock

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from idlewatch.asked_work import ASKED_TAIL_S
 from idlewatch.durations import format_duration
 from idlewatch.history import write_atomically
 from idlewatch.model import Json
-from idlewatch.policy import ASKED_TAIL_S
 from idlewatch.tasks import seldom
 
 FOLDER = "requests"

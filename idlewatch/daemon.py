@@ -15,10 +15,11 @@ from typing import Protocol
 
 import structlog
 
-from idlewatch import policy, troubles
+from idlewatch import policy, remembered, troubles
 from idlewatch.errors import SignalError
 from idlewatch.model import Action, Activity, Alarm, Clock, Decision, Finding, Limits, Outcome, Reading, Signal
-from idlewatch.policy import Moment, State
+from idlewatch.moment import Moment
+from idlewatch.remembered import State
 
 log = structlog.get_logger()
 
@@ -82,7 +83,7 @@ class Daemon:
         self._record = record
         self._moment = moment
         self._limits = limits
-        self.state = policy.resumed(state, clock.now_s()) if state else policy.started(clock.now_s())
+        self.state = policy.resumed(state, clock.now_s()) if state else remembered.started(clock.now_s())
 
     def look_back(self, readings: Iterable[Reading]) -> None:
         """Let the judges see again what an earlier daemon read, oldest first: their windows reach over a restart."""

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from idlewatch.database import Database, Mark, StateFolderError
 from idlewatch.model import Json, Reading
-from idlewatch.policy import State
+from idlewatch.remembered import State
 from idlewatch.verdicts import Span
 
 STATUS_FILE = "status.json"

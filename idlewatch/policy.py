@@ -23,22 +23,24 @@ decision with its reason. `after_outcome` takes what carrying it out gave. No I/
 
 CANCEL comes from evidence, a hold, a bar, forgotten quiet time or a warning grown old. A ceiling and a person's
 request (`Cause.CEILING`, `Cause.REQUEST`) walk the same path; evidence and holds do not cancel them. Within SAVING,
-programs may be asked for a checkpoint: what they do for it pauses, and neither cancels nor clears (`_without_asked`).
+programs may be asked for a checkpoint: what they do for it pauses, and neither cancels nor clears (`asked_work`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
+from idlewatch import ceilings
 from idlewatch import clock as idle_clock
 from idlewatch import troubles as trouble
-from idlewatch.clock import IdleClock
+from idlewatch.asked_work import ASKED_TAIL_S, without_asked
+from idlewatch.ceilings import Forced
 from idlewatch.durations import format_duration
-from idlewatch.model import Action, Activity, Alarm, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
-from idlewatch.troubles import Blindness
+from idlewatch.model import Action, Activity, Alarm, Cause, Decision, Finding, Limits, Outcome, Phase
+from idlewatch.moment import Moment, idle_after_s
+from idlewatch.remembered import State, backed_off, watching, with_trouble, without_trouble
 
 LEAST_COVERAGE = 0.8
 """Share of the time since the clock's zero that each present signal must have seen."""
@@ -48,10 +50,6 @@ LAST_LOOK_S = 60.0
 """Every signal must have been seen quiet for this long, up to a reading newer than the save."""
 FORCED_SAVE_VALID_S = 15 * 60.0
 """Where evidence does not cancel: a save that ended longer ago than this at the stop is made again."""
-ASKED_TAIL_S = 60.0
-"""How long after their answers what programs were asked for may still show."""
-ASKED_SIGNALS = frozenset({"gpu", "host", "transfers"})
-"""Signals that can't tell an asked program's work from anybody else's; jobs can, and leaves the asked ones out."""
 _TRANSIENT_BACK_OFF_S = (30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 1800.0, 3600.0)
 _SAVE_BACK_OFF_S = (600.0, 1200.0, 2400.0, 7200.0)
 _REFUSED_BACK_OFF_S = (6 * 3600.0, 12 * 3600.0, 24 * 3600.0)
@@ -65,89 +63,6 @@ _FAILURES = (SAVE_FAILED, STOP_FAILED, STOP_REFUSED, NOT_CONFIRMED)
 """Troubles after which it is tried again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequest:
-    """A person's `idlewatch stop`."""
-
-    who: str
-    warn_for_s: float
-    asked_s: float = 0.0
-    """When it was asked for, CLOCK_BOOTTIME seconds; tells two requests of one person apart."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """What is true now, beside the findings."""
-
-    now_s: float
-    uptime_s: float
-    holds: Sequence[Hold] = ()
-    request: StopRequest | None = None
-    spent_usd: float | None = None
-    """Cost of this start so far; None where the price is not known."""
-    usd_per_hour: float | None = None
-    refusal: str | None = None
-    """Why this Pod must not or can't be stopped, known beforehand."""
-    working: bool = False
-    """Whether these are the owner's working hours."""
-    learned_idle_after_s: float | None = None
-    """The idle limit of this gap, where it is learned; else that of the limits holds."""
-    learned_why: str | None = None
-    """Why it is that long, in one sentence."""
-    asked: tuple[float, float] | None = None
-    """The newest span in which programs in the Pod were asked for a checkpoint, CLOCK_BOOTTIME; None: never."""
-    troubles: Mapping[str, str | None] = field(default_factory=dict)
-    """Troubles that others found, name -> text; None: that one is over."""
-    observing: bool = False
-    """Whether nothing of what is decided is done; then it is said as what would be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """All that the policy remembers from tick to tick."""
-
-    clock: IdleClock
-    phase: Phase = Phase.WATCHING
-    cause: Cause | None = None
-    why: str = ""
-    """Why the end sequence runs, as the warning said."""
-    forced: str = ""
-    """Name of the ceiling or request that it runs for; empty: none."""
-    warned_s: float = 0.0
-    warn_for_s: float = 0.0
-    idle_at_warning_s: float = 0.0
-    void_s: float = 0.0
-    """When the warning has grown too old to stop on."""
-    saved: bool = False
-    """Whether the end sequence has a save, or there was nothing to save."""
-    snapshot: str | None = None
-    save_began_s: float = 0.0
-    saved_s: float = 0.0
-    """When that save ended."""
-    asked_s: float = 0.0
-    """When an asked program was last seen to do something; older saves may lack it."""
-    look_from_s: float = 0.0
-    accepted_s: float | None = None
-    """When the provider accepted the stop."""
-    failures: int = 0
-    failed_s: float = 0.0
-    """When it last failed."""
-    retry_s: float = 0.0
-    """Nothing is begun, and no stop is asked for, before this instant."""
-    observed_zero_s: float | None = None
-    """The clock's zero of the idle stretch in which `observe` would have stopped the Pod."""
-    observed: tuple[str, ...] = ()
-    """Names of the ceilings and requests that stand, and for which `observe` would have stopped the Pod already."""
-    blind: Blindness = field(default_factory=Blindness)
-    troubles: Mapping[str, str] = field(default_factory=dict)
-    """Alarms that still hold, by name."""
-
-
-def started(now_s: float) -> State:
-    """What is remembered at the first tick of a container: nothing, and the idle clock at 0."""
-    return State(clock=idle_clock.started(now_s))
-
-
 def resumed(state: State, now_s: float) -> State:
     """
     What is remembered when the daemon starts again in the same container.
@@ -155,9 +70,9 @@ def resumed(state: State, now_s: float) -> State:
     The idle clock stands (the time without ticks was not seen). The end sequence does not: no warning, save or
     stop call is carried over, so it begins anew, warning first.
     """
-    calm = _watching(state, now_s)
+    calm = watching(state, now_s)
     if state.phase is Phase.STOPPING:
-        return _with_trouble(
+        return with_trouble(
             calm, NOT_CONFIRMED, "the daemon ended while a stop was under way, and this machine lives on"
         )
     return calm
@@ -166,13 +81,13 @@ def resumed(state: State, now_s: float) -> State:
 def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Limits) -> tuple[State, Decision]:
     """Return what to remember and the one thing to do now. At most one action a tick; `Decision.reason` says why."""
     before = state
-    findings, asked_s = _without_asked(findings, moment)
+    findings, asked_s = without_asked(findings, moment)
     clock = idle_clock.advanced(state.clock, findings, moment.now_s, limits.blind_limit_s)
     state = replace(state, clock=clock, asked_s=max(state.asked_s, asked_s))
     state = _troubled(state, findings, moment, limits)
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
-    standing = _standing(moment, limits)
+    standing = ceilings.standing(moment, limits)
     state = replace(state, observed=tuple(one.name for one in standing if one.name in state.observed))
     state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, standing, state.observed))
     alarms = trouble.news(before.troubles, state.troubles)
@@ -191,13 +106,6 @@ def after_outcome(state: State, outcome: Outcome, now_s: float, limits: Limits) 
     return state, trouble.news(before.troubles, state.troubles)
 
 
-def idle_after_s(moment: Moment, limits: Limits) -> float:
-    """Return the quiet time that is asked for now; 0: idleness stops nothing."""
-    if moment.working:
-        return limits.working_idle_after_s
-    return limits.idle_after_s if moment.learned_idle_after_s is None else moment.learned_idle_after_s
-
-
 def save_begins_s(state: State, now_s: float) -> float:
     """When the save begins if everything stays as it is: the later of the promised wait and the quiet countdown."""
     by_wall_s = state.warned_s + state.warn_for_s
@@ -207,53 +115,7 @@ def save_begins_s(state: State, now_s: float) -> float:
     return max(by_wall_s, now_s + quiet_left_s)
 
 
-def _without_asked(findings: Sequence[Finding], moment: Moment) -> tuple[Sequence[Finding], float]:
-    """
-    Return the findings without what programs did because they were asked to, and when they last did it (0: never).
-
-    Only for signals that see the whole Pod, and only where their newest evidence lies in the span: people, holds,
-    requests and new processes count as ever, and what goes on after it counts again.
-    """
-    if moment.asked is None:
-        return findings, 0.0
-    from_s, until_s = moment.asked[0], moment.asked[1] + ASKED_TAIL_S
-    newest_s = [_newest_s(finding, moment.now_s) for finding in findings]
-    asked = [at_s is not None and from_s <= at_s <= until_s for at_s in newest_s]
-    kept = [_asked_for(f, until_s) if is_asked else f for f, is_asked in zip(findings, asked, strict=True)]
-    return kept, max((at_s for at_s, is_asked in zip(newest_s, asked, strict=True) if at_s and is_asked), default=0.0)
-
-
-def _newest_s(finding: Finding, now_s: float) -> float | None:
-    """When a signal that can't tell asked work from other work last saw some; None: it saw none, or it can tell."""
-    if finding.signal not in ASKED_SIGNALS:
-        return None
-    if finding.activity is Activity.ACTIVE:
-        return now_s if finding.evidence_s is None else finding.evidence_s
-    return finding.seen_to_s if finding.bars else None
-
-
-def _asked_for(finding: Finding, until_s: float) -> Finding:
-    """A finding whose activity was asked for: the span itself is no quiet time, what was seen after it is."""
-    return replace(
-        finding,
-        activity=Activity.QUIET,
-        reason=f"asked for a checkpoint: {finding.reason}",
-        evidence_s=None,
-        bars=False,
-        pauses=finding.pauses or finding.seen_to_s <= until_s,
-    )
-
-
 # ---------------------------------------------------------------- one step a phase
-
-
-class _Forced(NamedTuple):
-    """A ceiling or a request: what beats evidence."""
-
-    cause: Cause
-    name: str
-    """The same as long as it is the same ceiling or request."""
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,12 +123,12 @@ class _Tick:
     findings: Sequence[Finding]
     moment: Moment
     limits: Limits
-    standing: Sequence[_Forced]
+    standing: Sequence[Forced]
     """The ceilings and requests of now."""
     observed: Sequence[str]
 
     @property
-    def forced(self) -> _Forced | None:
+    def forced(self) -> Forced | None:
         """What beats evidence now: the first that `observe` has not told of yet, else the first."""
         new = [one for one in self.standing if one.name not in self.observed]
         return next(iter([*new, *self.standing]), None)
@@ -284,35 +146,17 @@ class _Tick:
         return would if self.moment.observing else does
 
 
-def _standing(moment: Moment, limits: Limits) -> list[_Forced]:
-    """The requests and ceilings that beat evidence, with their reasons; the variable that set one stands in it."""
-    found = []
-    if moment.request:
-        who = moment.request.who
-        found.append(_Forced(Cause.REQUEST, f"request {moment.request.asked_s} {who}", f"asked for by {who}"))
-    if limits.max_uptime_s and moment.uptime_s >= limits.max_uptime_s - limits.warn_for_s:
-        ceiling = format_duration(limits.max_uptime_s)
-        why = f"uptime reaches its ceiling of {ceiling} (IDLEWATCH_MAX_UPTIME)"
-        found.append(_Forced(Cause.CEILING, "uptime", why))
-    if limits.budget_usd and moment.spent_usd is not None:
-        at_save_usd = moment.spent_usd + (moment.usd_per_hour or 0.0) * limits.warn_for_s / 3600
-        if at_save_usd >= limits.budget_usd:
-            used_up = f"the budget of ${limits.budget_usd:.2f} is used up (IDLEWATCH_BUDGET_USD)"
-            found.append(_Forced(Cause.CEILING, "budget", f"${moment.spent_usd:.2f} spent: {used_up}"))
-    return found
-
-
 def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
     now_s, limits = tick.moment.now_s, tick.limits
     obstacle = _obstacle(state, tick)
     if tick.moment.refusal and (tick.forced or obstacle is None):
-        state = _with_trouble(state, CANNOT_STOP, tick.moment.refusal)
+        state = with_trouble(state, CANNOT_STOP, tick.moment.refusal)
         return state, _wait(f"would stop it now, but can't: {tick.moment.refusal}")
     if not tick.moment.refusal:
-        state = _without_trouble(state, CANNOT_STOP)
+        state = without_trouble(state, CANNOT_STOP)
     if obstacle is not None:
         return state, _wait(obstacle)
-    cause, name, why = tick.forced or _Forced(Cause.IDLE, "", f"nothing used this Pod for {_idle(state)}")
+    cause, name, why = tick.forced or Forced(Cause.IDLE, "", f"nothing used this Pod for {_idle(state)}")
     warn_for_s = tick.moment.request.warn_for_s if tick.moment.request else limits.warn_for_s
     state = replace(
         state,
@@ -400,7 +244,7 @@ def _warned(state: State, tick: _Tick) -> tuple[State, Decision]:
     state = _maybe_forced(state, tick)
     off = _called_off(state, tick)
     if off:
-        return _watching(state, now_s), _cancel(off, state.cause)
+        return watching(state, now_s), _cancel(off, state.cause)
     begins_s = save_begins_s(state, now_s)
     unseen = _unseen(state, tick) if state.cause is Cause.IDLE else None
     if now_s < begins_s or unseen:
@@ -414,7 +258,7 @@ def _saving(state: State, tick: _Tick) -> tuple[State, Decision]:
     state = _maybe_forced(state, tick)
     off = _called_off(state, tick)
     if off:
-        return _watching(state, tick.moment.now_s), _cancel(off, state.cause)
+        return watching(state, tick.moment.now_s), _cancel(off, state.cause)
     return state, _wait(tick.words("saving what a stop would wipe", "would now save what a stop would wipe"))
 
 
@@ -423,7 +267,7 @@ def _last_look(state: State, tick: _Tick) -> tuple[State, Decision]:
     state = _maybe_forced(state, tick)
     off = _called_off(state, tick)
     if off:
-        return _watching(state, now_s), _cancel(off, state.cause)
+        return watching(state, now_s), _cancel(off, state.cause)
     later = _retry_obstacle(state, tick)
     if later:
         return state, _wait(later)
@@ -476,7 +320,7 @@ def _stopping(state: State, tick: _Tick) -> tuple[State, Decision]:
         return state, _wait(f"stop accepted {format_duration(alive_s)} ago; waiting for this machine to end")
     limit = format_duration(tick.limits.confirm_within_s)
     text = f"the provider accepted the stop, but this machine lives on more than {limit} later"
-    state = _with_trouble(state, NOT_CONFIRMED, text)
+    state = with_trouble(state, NOT_CONFIRMED, text)
     return _look_again(state, now_s, None), _wait(state.troubles[NOT_CONFIRMED])
 
 
@@ -541,60 +385,39 @@ def _maybe_forced(state: State, tick: _Tick) -> State:
 def _after_save(state: State, outcome: Outcome, now_s: float, limits: Limits) -> State:
     if outcome.ok:
         began_s = state.save_began_s if outcome.save_began_s is None else outcome.save_began_s
-        state = _without_trouble(state, SAVE_FAILED)
+        state = without_trouble(state, SAVE_FAILED)
         return _looking(
             replace(state, saved=True, snapshot=outcome.snapshot, save_began_s=began_s, saved_s=now_s), now_s
         )
-    state = _with_trouble(state, SAVE_FAILED, outcome.reason)
+    state = with_trouble(state, SAVE_FAILED, outcome.reason)
     if limits.stop_without_save:
         return _looking(replace(state, saved=False), now_s)
-    return _backed_off(_watching(state, now_s), now_s, _SAVE_BACK_OFF_S, None)
+    return backed_off(watching(state, now_s), now_s, _SAVE_BACK_OFF_S, None)
 
 
 def _after_stop(state: State, outcome: Outcome, now_s: float) -> State:
     if outcome.observed and state.forced:
-        return replace(_watching(state, now_s), observed=(*state.observed, state.forced))
+        return replace(watching(state, now_s), observed=(*state.observed, state.forced))
     if outcome.observed:
-        return replace(_watching(state, now_s), observed_zero_s=state.clock.zero_s)
+        return replace(watching(state, now_s), observed_zero_s=state.clock.zero_s)
     if outcome.ok:
-        calm = _without_trouble(_without_trouble(state, STOP_REFUSED), STOP_FAILED)
+        calm = without_trouble(without_trouble(state, STOP_REFUSED), STOP_FAILED)
         return replace(calm, accepted_s=now_s)
     if outcome.permanent:
-        state = _with_trouble(state, STOP_REFUSED, outcome.reason)
-        return _backed_off(_watching(state, now_s), now_s, _REFUSED_BACK_OFF_S, None)
-    state = _with_trouble(state, STOP_FAILED, outcome.reason)
+        state = with_trouble(state, STOP_REFUSED, outcome.reason)
+        return backed_off(watching(state, now_s), now_s, _REFUSED_BACK_OFF_S, None)
+    state = with_trouble(state, STOP_FAILED, outcome.reason)
     return _look_again(state, now_s, outcome.retry_after_s)
 
 
 def _look_again(state: State, now_s: float, retry_after_s: float | None) -> State:
     """Back to the last look, which must see everything quiet anew before the next call."""
     state = replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s)
-    return _backed_off(state, now_s, _TRANSIENT_BACK_OFF_S, retry_after_s)
+    return backed_off(state, now_s, _TRANSIENT_BACK_OFF_S, retry_after_s)
 
 
 def _looking(state: State, now_s: float) -> State:
     return replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s, void_s=max(state.void_s, now_s + WARNING_VALID_S))
-
-
-def _backed_off(state: State, now_s: float, steps_s: Sequence[float], retry_after_s: float | None) -> State:
-    wait_s = max(steps_s[min(state.failures, len(steps_s) - 1)], retry_after_s or 0.0)
-    return replace(state, failures=state.failures + 1, failed_s=now_s, retry_s=now_s + wait_s)
-
-
-def _watching(state: State, now_s: float) -> State:
-    """Back to watching; what the end sequence had is dropped, troubles and back-off stand."""
-    fresh = started(now_s)
-    return replace(
-        fresh,
-        clock=state.clock,
-        failures=state.failures,
-        failed_s=state.failed_s,
-        retry_s=state.retry_s,
-        observed_zero_s=state.observed_zero_s,
-        observed=state.observed,
-        blind=state.blind,
-        troubles=state.troubles,
-    )
 
 
 # ---------------------------------------------------------------- troubles
@@ -607,31 +430,10 @@ def _troubled(state: State, findings: Sequence[Finding], moment: Moment, limits:
     now = trouble.of_others(now, moment.troubles)
     now = trouble.of_ground(now, findings)
     now = trouble.of_price(now, limits.budget_usd, moment.spent_usd, moment.uptime_s)
-    now = trouble.of_ceiling(now, *_nearest_ceiling(moment, limits))
+    now = trouble.of_ceiling(now, *ceilings.nearest(moment, limits))
     if moment.observing:
         now = {name: text.replace("is then saved", "would then be saved") for name, text in now.items()}
     return replace(state, blind=blind, troubles=now)
-
-
-def _nearest_ceiling(moment: Moment, limits: Limits) -> tuple[float | None, float, str]:
-    """Seconds until the warning that a ceiling brings (None: no ceiling), its whole length, and what it is called."""
-    known = []
-    if limits.max_uptime_s:
-        name = f"the uptime ceiling of {format_duration(limits.max_uptime_s)} is reached"
-        known.append((limits.max_uptime_s - limits.warn_for_s - moment.uptime_s, limits.max_uptime_s, name))
-    if limits.budget_usd and moment.spent_usd is not None and moment.usd_per_hour:
-        whole_s = limits.budget_usd / moment.usd_per_hour * 3600
-        left_s = (limits.budget_usd - moment.spent_usd) / moment.usd_per_hour * 3600 - limits.warn_for_s
-        known.append((left_s, whole_s, f"the budget of ${limits.budget_usd:.2f} is used up"))
-    return min(known, default=(None, 0.0, ""))
-
-
-def _with_trouble(state: State, name: str, text: str) -> State:
-    return replace(state, troubles=trouble.with_trouble(state.troubles, name, text))
-
-
-def _without_trouble(state: State, name: str) -> State:
-    return replace(state, troubles=trouble.without_trouble(state.troubles, name))
 
 
 def _active(findings: Sequence[Finding]) -> list[Finding]:

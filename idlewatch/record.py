@@ -25,7 +25,7 @@ from idlewatch.durations import format_duration
 from idlewatch.history import History, reading_to_json, write_atomically
 from idlewatch.keys import marks
 from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
-from idlewatch.policy import idle_after_s
+from idlewatch.moment import idle_after_s
 from idlewatch.remedies import to_keep_up
 from idlewatch.settings import SETTINGS_FILE, Loaded, Mode, settings_record
 from idlewatch.unwritten import Unwritten

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from idlewatch import checkpoints, places, trees
+from idlewatch.asked_work import ASKED_TAIL_S
 from idlewatch.assembly import Assembly, with_key
 from idlewatch.ending import end_jobs
 from idlewatch.errors import Refused, SignalError, SnapshotError
 from idlewatch.hooks import Occasion, Stage, hooks_of
 from idlewatch.model import Cause, Json
 from idlewatch.pod_hooks import Ran, hook_folder, hooks_for
-from idlewatch.policy import ASKED_TAIL_S
 from idlewatch.settings import OnSaveFailure
 from idlewatch.snapshot import SaveRequest, SaveUnderWay, Snapshot, be_gentle, is_busy, measure_loss, read_mounts
 from idlewatch.snapshot import save as save_now

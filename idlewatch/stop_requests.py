@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from idlewatch.durations import format_duration
+from idlewatch.moment import StopRequest
 from idlewatch.notify import printable
-from idlewatch.policy import StopRequest
 
 WARN_FOR_MOST_S = 24 * 3600.0
 """A request that warns for longer is none."""

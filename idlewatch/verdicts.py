@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from idlewatch import policy
+from idlewatch import policy, remembered
 from idlewatch.model import Action, Activity, Finding, Hold, Limits, Outcome
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 
 HOLD = "hold"
 """The name under which holds are told beside the signals; their verdict is `held`."""
@@ -87,7 +87,7 @@ def would_have_stopped_s(spans: Sequence[Span], limits: Limits, started_s: float
     if not kept:
         return None
     now_s, end_s = min(span.from_s for span in kept), max(span.to_s for span in spans)
-    state = policy.started(now_s)
+    state = remembered.started(now_s)
     while now_s < end_s:
         now_s = min(end_s, now_s + _STEP_S)
         found, holds = _at(kept, now_s)

@@ -19,8 +19,8 @@ from idlewatch import holds
 from idlewatch.checkpoints import asked_of
 from idlewatch.lock import daemon_watches, only_daemon
 from idlewatch.model import Hold, PodIdentity
+from idlewatch.moment import Moment, StopRequest
 from idlewatch.patience import Patience
-from idlewatch.policy import Moment, StopRequest
 from idlewatch.stop_requests import request_file, stop_request
 
 __all__ = [

@@ -31,8 +31,8 @@ from idlewatch.model import (
     PodIdentity,
     Reading,
 )
+from idlewatch.moment import Moment, StopRequest
 from idlewatch.notify.words import PodNow, Words
-from idlewatch.policy import Moment, StopRequest
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, load
 from idlewatch.tasks import Task, TaskEnd

@@ -13,7 +13,11 @@ PURE = {
     "errors": set(),
     "clock": {"model"},
     "troubles": {"model", "clock", "durations"},
-    "policy": {"model", "clock", "troubles", "durations"},
+    "moment": {"model"},
+    "ceilings": {"model", "moment", "durations"},
+    "asked_work": {"model", "moment"},
+    "remembered": {"model", "clock", "troubles"},
+    "policy": {"model", "clock", "troubles", "durations", "moment", "ceilings", "asked_work", "remembered"},
 }
 CLOCKS = {"time", "random", "logging"}
 

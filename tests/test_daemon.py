@@ -7,7 +7,8 @@ import pytest
 from idlewatch.daemon import Daemon, Tick, judge
 from idlewatch.kernel import KernelTables
 from idlewatch.model import Action, Activity, Decision, Finding, Reading, Surroundings
-from idlewatch.policy import Moment, started
+from idlewatch.moment import Moment
+from idlewatch.remembered import started
 from idlewatch.signals.servers import ServersSignal
 from tests.fakes import FastClock, Rehearsed, quiet
 from tests.test_policy import LIMITS

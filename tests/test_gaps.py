@@ -8,12 +8,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch import policy
+from idlewatch import remembered
 from idlewatch.daemon import Tick
 from idlewatch.gaps import MOST, GapLedger, keep, merged, over_a_stop, read
 from idlewatch.model import Action, Activity, Decision, Finding, Json
+from idlewatch.moment import Moment
 from idlewatch.patience import Gap
-from idlewatch.policy import Moment
 
 T0 = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ def tick(now_s: float, activity: Activity, idle_for_s: float = 0.0) -> Tick:
         readings=(),
         findings=[Finding(signal="gpu", activity=activity, reason="")],
         decision=Decision(action=Action.WAIT, reason="", idle_for_s=idle_for_s),
-        state=policy.started(0.0),
+        state=remembered.started(0.0),
         outcome=None,
         alarms=(),
     )

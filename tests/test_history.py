@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch import policy
+from idlewatch import remembered
 from idlewatch.clock import IdleClock, Seen
 from idlewatch.database import StateFolderError
 from idlewatch.history import (
@@ -29,7 +29,7 @@ from idlewatch.verdicts import Span
 
 WALL = datetime(2026, 11, 20, tzinfo=UTC)
 STATE = replace(
-    policy.started(5.0),
+    remembered.started(5.0),
     clock=IdleClock(1.0, 9.0, {"gpu": Seen(8.0, ((2.0, 3.0),))}),
     phase=Phase.WARNED,
     cause=Cause.CEILING,

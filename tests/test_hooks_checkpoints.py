@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from idlewatch import hold
+from idlewatch.asked_work import ASKED_TAIL_S
 from idlewatch.checkpoints import Program, ask, asked_of, asked_processes, is_alive, now_s, programs
 from idlewatch.model import Activity, Json, PodIdentity
-from idlewatch.policy import ASKED_TAIL_S
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.watch import Known, Moments
 from tests.test_signal_jobs import Machine, watched

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idlewatch import policy
+from idlewatch import policy, remembered
+from idlewatch.asked_work import ASKED_SIGNALS, ASKED_TAIL_S
 from idlewatch.clock import idle_for_s
 from idlewatch.model import Action, Activity, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
-from idlewatch.policy import ASKED_TAIL_S, Moment, State
+from idlewatch.moment import Moment
+from idlewatch.remembered import State
 
 TICK_S = 5.0
 SAVE_TAKES_S = 20.0
@@ -53,7 +55,7 @@ class Pod:
     now_s: float = START_S
     holds: tuple[Hold, ...] = ()
     asked: tuple[float, float] | None = None
-    state: State = field(default_factory=lambda: policy.started(START_S))
+    state: State = field(default_factory=lambda: remembered.started(START_S))
     decision: Decision = field(default_factory=lambda: Decision(action=Action.WAIT, reason=""))
     saves: int = 0
     ready_s: float | None = None
@@ -93,7 +95,7 @@ class Pod:
         return active(self.now_s + TICK_S, signal, self.now_s + TICK_S)
 
 
-@pytest.mark.parametrize("signal", sorted(policy.ASKED_SIGNALS))
+@pytest.mark.parametrize("signal", sorted(ASKED_SIGNALS))
 def test_a_checkpoint_that_was_asked_for_does_not_cancel_and_the_stop_comes(signal: str) -> None:
     pod = Pod()
     asked_s = pod.until(Action.SAVE)
@@ -180,7 +182,7 @@ def test_no_stop_ever_comes_on_work_that_nobody_asked_for_or_that_is_not_saved(
         evidence_s = now_s if signal else evidence_s
         asked = pod.asked
         assert asked
-        was_asked = signal in policy.ASKED_SIGNALS and asked[0] <= now_s <= asked[1] + ASKED_TAIL_S
+        was_asked = signal in ASKED_SIGNALS and asked[0] <= now_s <= asked[1] + ASKED_TAIL_S
         others_s = now_s if signal and not was_asked else others_s
         if signal and not was_asked:
             assert action is not Action.STOP

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import gaps, policy
+from idlewatch import gaps, policy, remembered
 from idlewatch.daemon import Tick
 from idlewatch.errors import SettingsError
 from idlewatch.gaps import GAPS_FILE
 from idlewatch.learning import Learner
 from idlewatch.model import Action, Activity, Decision, Finding, Json
+from idlewatch.moment import Moment
 from idlewatch.patience import Gap, Stakes
-from idlewatch.policy import Moment
 from idlewatch.settings import Loaded, Source, load
 from tests.test_policy import LIMITS, finding
 from tests.test_work import Pod, answer
@@ -48,7 +48,7 @@ class World:
                 readings=(),
                 findings=[Finding(signal="gpu", activity=activity, reason="")],
                 decision=Decision(action=Action.WAIT, reason="", idle_for_s=idle_for_s),
-                state=policy.started(0.0),
+                state=remembered.started(0.0),
                 outcome=None,
                 alarms=(),
             )
@@ -101,7 +101,7 @@ def test_what_was_learned_outlives_the_daemon_and_a_file_that_can_not_be_written
 
 def test_the_policy_waits_as_long_as_was_learned_and_the_working_hours_stay_the_owners() -> None:
     def reason(idle_s: float, **changes: object) -> str:
-        state = policy.started(0.0)
+        state = remembered.started(0.0)
         now_s = 0.0
         while now_s < idle_s:
             now_s += 5.0
@@ -115,7 +115,7 @@ def test_the_policy_waits_as_long_as_was_learned_and_the_working_hours_stay_the_
     assert reason(2500.0, learned_idle_after_s=3600.0) == "quiet for 41m 40s of 1h"
     limits = replace(LIMITS, working_idle_after_s=7200.0)
     _, decision = policy.decide(
-        policy.started(0.0),
+        remembered.started(0.0),
         [finding(5.0)],
         Moment(now_s=5.0, uptime_s=5000.0, learned_idle_after_s=900.0, working=True),
         limits,

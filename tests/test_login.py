@@ -7,7 +7,7 @@ from pathlib import Path
 
 from idlewatch import login
 from idlewatch.model import Activity, Finding, Reading
-from idlewatch.policy import StopRequest
+from idlewatch.moment import StopRequest
 from idlewatch.record import DaemonRecord
 from tests.fakes import Rehearsed
 from tests.test_daemon import Scripted

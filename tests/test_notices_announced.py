@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from idlewatch import policy
+from idlewatch import remembered
 from idlewatch.actions import ObservedActions
 from idlewatch.announcing import Announcer
 from idlewatch.daemon import Tick
 from idlewatch.in_memory import ends_with_the_stop
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome, Reading
+from idlewatch.moment import Moment
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.limits import WITHIN_S
-from idlewatch.policy import Moment
+from idlewatch.remembered import State
 from idlewatch.tasks import TaskEnd
 from tests.notices import Heard, words
 
@@ -50,7 +51,7 @@ class Pod:
     def hears(
         self, *alarms: Alarm, troubles: Mapping[str, str] | None = None, now_s: float = 0.0, **moment: Any
     ) -> None:
-        state = replace(policy.started(0.0), troubles=dict(troubles or {}))
+        state = replace(remembered.started(0.0), troubles=dict(troubles or {}))
         self.announcer.hear(tick(alarms, state, Moment(now_s=now_s, uptime_s=now_s, **moment)))
         self.settles(now_s)
 
@@ -67,7 +68,7 @@ class Pod:
         return [str(notice["kind"]) for notice in self.sent]
 
 
-def tick(alarms: Sequence[Alarm], state: policy.State, moment: Moment, readings: Sequence[Reading] = ()) -> Tick:
+def tick(alarms: Sequence[Alarm], state: State, moment: Moment, readings: Sequence[Reading] = ()) -> Tick:
     return Tick(
         moment=moment,
         readings=readings,
@@ -167,7 +168,7 @@ def test_at_the_end_what_is_under_way_gets_a_little_time() -> None:
 
 def test_while_observing_nobody_is_told_anything() -> None:
     actions = ObservedActions()
-    actions.hear(tick([Alarm(name="a", text="b")], policy.started(0.0), Moment(now_s=0.0, uptime_s=0.0)))
+    actions.hear(tick([Alarm(name="a", text="b")], remembered.started(0.0), Moment(now_s=0.0, uptime_s=0.0)))
     actions.ended("x", 0.0)
     actions.finish(lambda: 0.0, lambda _: None, 1.0)
     assert (actions.troubles(), actions.told(), actions.poll(0.0)) == ({}, [], None)
@@ -196,7 +197,7 @@ def test_what_ends_with_the_stop_is_named() -> None:
 
 def test_a_notice_has_the_name_that_the_owner_gave_the_pod() -> None:
     pod = Pod()
-    pod.announcer.hear(tick([], policy.started(0.0), Moment(now_s=0.0, uptime_s=0.0)), "lab")
+    pod.announcer.hear(tick([], remembered.started(0.0), Moment(now_s=0.0, uptime_s=0.0)), "lab")
     pod.decides(Action.STOP)
     assert (pod.sent[0]["pod_id"], pod.sent[0]["pod_name"]) == ("p1", "lab")
 
@@ -204,6 +205,6 @@ def test_a_notice_has_the_name_that_the_owner_gave_the_pod() -> None:
 def test_a_warning_names_what_ends_with_the_stop() -> None:
     pod = Pod()
     reading = Reading(signal="people", at_s=1.0, facts={"terminals": [{"name": "pts/0", "kind": "ssh"}]})
-    pod.announcer.hear(tick([], policy.started(0.0), Moment(now_s=0.0, uptime_s=0.0), [reading]))
+    pod.announcer.hear(tick([], remembered.started(0.0), Moment(now_s=0.0, uptime_s=0.0), [reading]))
     pod.decides(Action.WARN)
     assert "Ends with the stop: 1 terminal" in pod.people.texts[0]

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idlewatch import policy
+from idlewatch import policy, remembered
 from idlewatch.clock import idle_for_s
 from idlewatch.model import Action, Activity, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
-from idlewatch.policy import Moment, State, StopRequest
+from idlewatch.moment import Moment, StopRequest
+from idlewatch.remembered import State
 
 TICK_S = 5.0
 ACCEPTED = Outcome(action=Action.STOP, ok=True, reason="accepted")
@@ -62,7 +63,7 @@ class Life:
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.state = policy.started(self.now_s)
+        self.state = remembered.started(self.now_s)
 
     def tick(self, *findings: Finding, after_s: float = TICK_S) -> Decision:
         self.now_s += after_s

@@ -10,7 +10,7 @@ from pathlib import Path
 from idlewatch.daemon import Daemon
 from idlewatch.history import STATE_MARK, History, events_of, status_of
 from idlewatch.model import Action, Decision, Outcome, PodIdentity
-from idlewatch.policy import Moment, StopRequest
+from idlewatch.moment import Moment, StopRequest
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, daemon_source, load
 from idlewatch.show.status import status_lines

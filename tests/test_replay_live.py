@@ -12,7 +12,7 @@ from idlewatch.daemon import Daemon, Tick
 from idlewatch.gpu.reader import Taken
 from idlewatch.history import History
 from idlewatch.model import Action, Json
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 from idlewatch.replay import Lived, read_story
 from idlewatch.replay.life import Witness
 from idlewatch.settings import Source, load

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-from idlewatch import policy
+from idlewatch import remembered
 from idlewatch.daemon import Tick
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.model import Action, Activity, Decision, Finding, Json, Phase
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 from idlewatch.saving_again import PeriodicSaves
 from idlewatch.tasks import Task, TaskEnd
 
@@ -54,7 +54,7 @@ class World:
                 readings=(),
                 findings=[Finding(signal="gpu", activity=activity, reason="")],
                 decision=Decision(action=Action.WAIT, reason=""),
-                state=replace(policy.started(0.0), phase=phase),
+                state=replace(remembered.started(0.0), phase=phase),
                 outcome=None,
                 alarms=(),
             )

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from idlewatch import policy
+from idlewatch import policy, remembered
 from idlewatch.model import Action, Activity, Finding, Reading, Surroundings
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 from idlewatch.signals.people import PeopleSignal
 from idlewatch.signals.people_flow import BURST_BYTES, FLOOR_BYTES_PER_S
 from tests.test_policy import LIMITS, finding
@@ -127,7 +127,7 @@ def test_who_types_once_in_each_idle_after_is_never_warned(
 ) -> None:
     """Without a bar: their signs alone must do."""
     bursts = typing(gaps_s, lasts_s, ABOVE * BURST_BYTES)
-    state = policy.started(BEGAN)
+    state = remembered.started(BEGAN)
     for at_s, found in judged([hum, *bursts], 15.0, phase, bursts[-1].at_s + 60, cap_s=1.0):
         now_s = BEGAN + at_s
         host = finding(now_s, Activity.QUIET, seen_from_s=now_s - 15, seen_to_s=now_s)

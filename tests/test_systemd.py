@@ -17,7 +17,9 @@ from idlewatch.daemon import Tick
 from idlewatch.host.announced import Announced
 from idlewatch.host.envfile import rendered
 from idlewatch.host.notify_socket import NotifySocket
-from idlewatch.policy import Moment, decide, started
+from idlewatch.moment import Moment
+from idlewatch.policy import decide
+from idlewatch.remembered import started
 from idlewatch.settings import Settings, Source, load, secret_variables, variable
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ import pytest
 from idlewatch import logs, troubles
 from idlewatch.daemon import Daemon, Tick
 from idlewatch.model import Activity, Finding, Reading
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 from idlewatch.troubles import ALONE_S, Blindness
 from tests.fakes import FastClock, Rehearsed
 from tests.test_policy import LIMITS

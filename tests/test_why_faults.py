@@ -21,7 +21,7 @@ from idlewatch.daemon import Daemon, Tick
 from idlewatch.gpu.reader import Taken
 from idlewatch.gpu.words import MetricError, at_the_opening, explained, listed
 from idlewatch.model import Finding, Json, Reading
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 from idlewatch.show.why import Why
 from idlewatch.show.why import explained as why_of
 from idlewatch.signals.gpu import GpuSignal

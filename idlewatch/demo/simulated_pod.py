@@ -28,7 +28,7 @@ from idlewatch.demo.recorded import QuietHost, RecordedGpu, recorded_rows
 from idlewatch.durations import format_duration
 from idlewatch.history import History
 from idlewatch.model import Action, Activity, PodIdentity
-from idlewatch.policy import Moment
+from idlewatch.moment import Moment
 from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, restore

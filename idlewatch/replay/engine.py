@@ -15,7 +15,8 @@ from datetime import datetime
 from idlewatch.daemon import Daemon
 from idlewatch.hours import WorkingHours, parse_working_hours
 from idlewatch.model import Action, Decision, Outcome, Signal
-from idlewatch.policy import Moment, State
+from idlewatch.moment import Moment
+from idlewatch.remembered import State
 from idlewatch.replay.life import Life, Lived, Witness
 from idlewatch.replay.tape import Replayed, Tape
 from idlewatch.settings import Settings

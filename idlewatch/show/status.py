@@ -1,18 +1,18 @@
-"""One screen that says what is true now, from `status.json`, readable without colour in 80 columns."""
+"""One screen that says what is true now, from `status.json`, readable without colour in 80 columns, or fewer."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Json, Phase
 from idlewatch.notify import printable
 from idlewatch.remedies import to_keep_up
+from idlewatch.show.folding import COLUMNS, folded
 from idlewatch.unwritten import remedy_for
 
 STALE_TICKS = 3
-COLUMNS = 80
 _BAR = 30
 OBSERVE = "observe"
 """`mode` of a daemon that acts on nothing."""
@@ -35,25 +35,42 @@ def status_lines(
     lives: bool | None = None,
     fault: str | None = None,
     more: Sequence[str] = (),
+    columns: int = COLUMNS,
 ) -> list[str]:
     """
-    The screen's lines.
+    The screen's lines, each of at most so many columns.
 
     `lives`: whether a daemon lives, by its lock; None: not known, its last look decides. `fault`: what is wrong with
     the state folder, in words. `more`: what else is known of a Pod that is watched, a line each.
     """
-    lines = _nothing_guards(status, now_s, lives=lives) or _hangs(status, now_s, fault)
-    if not lines:
-        lines = [*_true_now(status, now_s, fault), *(line for one in more for line in _folded(one, "  ", "    "))]
+    told = _nothing_guards(status, now_s, lives=lives) or _hangs(status, now_s, fault)
+    if not told:
+        told = [*_true_now(status, now_s, fault), *(Paragraph(one, "  ", "    ") for one in more)]
+    return _drawn(told, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """What is told in one piece: its text, what stands before its first line and before each further one."""
+
+    text: str
+    first: str = ""
+    further: str = ""
+    most: int | None = None
+    """So many lines at the most; all of it stands in `idlewatch why` and `--json`."""
+
+
+def _drawn(told: Sequence[Paragraph], columns: int) -> list[str]:
+    lines = (line for one in told for line in folded(one.text, one.first, one.further, columns=columns, most=one.most))
     return [printable(line) for line in lines]
 
 
-def _nothing_guards(status: Mapping[str, Json], now_s: float, *, lives: bool | None) -> list[str]:
+def _nothing_guards(status: Mapping[str, Json], now_s: float, *, lives: bool | None) -> list[Paragraph]:
     """Why what was shown last is not true of now; nothing where a daemon lives."""
     problems = status.get("problems")
     if isinstance(problems, list) and not lives:
-        told = [line for problem in problems for line in _folded(f"! {problem}", "  ", "    ")]
-        return [f"{NOT_RUNNING}: the settings are wrong; nothing guards this Pod.", *told]
+        told = [Paragraph(f"! {problem}", "  ", "    ") for problem in problems]
+        return [Paragraph(f"{NOT_RUNNING}: the settings are wrong; nothing guards this Pod."), *told]
     age_s = now_s - number(status.get("at_s"))
     if status.get("ended") and not lives:
         how = f"was asked to end {format_duration(max(0.0, age_s))} ago"
@@ -63,60 +80,67 @@ def _nothing_guards(status: Mapping[str, Json], now_s: float, *, lives: bool | N
         how = f"last looked {format_duration(age_s)} ago" if age_s >= 0 else "last looked in an earlier boot"
     else:
         return []
-    return [*_folded(f"{NOT_RUNNING}: the daemon {how}; nothing guards this Pod."), START_IT]
+    return [Paragraph(f"{NOT_RUNNING}: the daemon {how}; nothing guards this Pod."), Paragraph(START_IT)]
 
 
-def _hangs(status: Mapping[str, Json], now_s: float, fault: str | None) -> list[str]:
+def _hangs(status: Mapping[str, Json], now_s: float, fault: str | None) -> list[Paragraph]:
     """What to say of a daemon that lives and has not shown anything for long; nothing where it has."""
     if not is_stale(status, now_s):
         return []
     age_s = now_s - number(status.get("at_s"))
     ago = f"for {format_duration(age_s)}" if age_s >= 0 else "since its start"
-    return not_shown(f"nothing {ago}", fault)
+    return _not_shown(f"nothing {ago}", fault)
 
 
-def not_shown(what: str, fault: str | None) -> list[str]:
+def not_shown(what: str, fault: str | None, columns: int = COLUMNS) -> list[str]:
     """What to say of a daemon that lives and shows nothing, or nothing new."""
+    return _drawn(_not_shown(what, fault), columns)
+
+
+def _not_shown(what: str, fault: str | None) -> list[Paragraph]:
     text = f"NOT SHOWN: a daemon runs here, but has shown {what}"
     if fault:
         remedy = f"It goes on from memory; to see it again, {remedy_for(fault)}."
-        return [*_folded(f"{text}: its state folder can't be written ({fault})."), *_folded(remedy)]
+        return [Paragraph(f"{text}: its state folder can't be written ({fault})."), Paragraph(remedy)]
     return [
-        *_folded(f"{text}: it hangs, or is only starting."),
-        "Its log says more; where it hangs, end it and start it again.",
+        Paragraph(f"{text}: it hangs, or is only starting."),
+        Paragraph("Its log says more; where it hangs, end it and start it again."),
     ]
 
 
-def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> list[str]:
+def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> list[Paragraph]:
     observing = status.get("mode") == OBSERVE
     mode = "only observing: nothing is done" if observing else status.get("mode")
     usd = status.get("spent_usd")
     spent = f" · ${number(usd):.2f} so far" if usd is not None else ""
     idle = format_duration(number(status.get("idle_for_s")))
-    lines = [f"{status.get('phase')} ({mode}) · idle for {idle}{spent}", *_folded(_reason(status), "  ", "  ", most=3)]
-    lines += _waiting(status)
+    told = [
+        Paragraph(f"{status.get('phase')} ({mode}) · idle for {idle}{spent}", "", "  "),
+        Paragraph(_reason(status), "  ", "  ", 3),
+        *_waiting(status),
+    ]
     if status.get("phase") in _CAN_BE_KEPT and not observing:
-        lines += _folded(to_keep_up(_text(status.get("cause")), _text(status.get("why")) or ""), "  ", "  ")
+        told.append(Paragraph(to_keep_up(_text(status.get("cause")), _text(status.get("why")) or ""), "  ", "  "))
     if fault:
         old = format_duration(max(0.0, now_s - number(status.get("at_s"))))
-        lines += _folded(f"! the state folder can't be written ({fault}): what stands here is {old} old", "  ", "    ")
-    for name, text in mapping(status.get("troubles")).items():
-        lines += _folded(f"! {name}: {text}", "  ", "    ", most=4)
-    lines += _signals(mapping(status.get("signals")))
-    lines += _holds(status.get("holds"), now_s)
+        text = f"! the state folder can't be written ({fault}): what stands here is {old} old"
+        told.append(Paragraph(text, "  ", "    "))
+    troubles = mapping(status.get("troubles"))
+    told += [Paragraph(f"! {name}: {text}", "  ", "    ", 4) for name, text in troubles.items()]
+    told += [*_signals(mapping(status.get("signals"))), *_holds(status.get("holds"), now_s)]
     before = status.get("previous_stop")
-    return lines + (_folded(f"before this start: {before}", "  ", "    ") if before else [])
+    return told + ([Paragraph(f"before this start: {before}", "  ", "    ")] if before else [])
 
 
-def _waiting(status: Mapping[str, Json]) -> list[str]:
+def _waiting(status: Mapping[str, Json]) -> list[Paragraph]:
     """How far the quiet time has come, and why so much of it is waited for where that is learned."""
     idle_s, whole_s = number(status.get("idle_for_s")), number(status.get("idle_after_s"))
     if status.get("phase") != Phase.WATCHING or not whole_s:
         return []
     done = min(_BAR, int(idle_s / whole_s * _BAR))
-    bar = f"  [{'#' * done}{'.' * (_BAR - done)}] {format_duration(idle_s)} of {format_duration(whole_s)} quiet"
+    bar = f"[{'#' * done}{'.' * (_BAR - done)}] {format_duration(idle_s)} of {format_duration(whole_s)} quiet"
     why = _text(status.get("learned_why"))
-    return [bar, *(_folded(f"waits so long: {why}", "  ", "    ") if why else [])]
+    return [Paragraph(bar, "  ", "    "), *([Paragraph(f"waits so long: {why}", "  ", "    ")] if why else [])]
 
 
 def _reason(status: Mapping[str, Json]) -> str:
@@ -125,36 +149,23 @@ def _reason(status: Mapping[str, Json]) -> str:
     return f"{reason}: {why}" if why and why not in reason else reason
 
 
-def _signals(signals: Mapping[str, Json]) -> list[str]:
+def _signals(signals: Mapping[str, Json]) -> list[Paragraph]:
     rows = {name: mapping(said) for name, said in signals.items()}
     widest = max(map(len, rows), default=0)
-    lines = []
+    told = []
     for name, said in rows.items():
         column = f"  {name:<{widest}}  {said.get('activity')!s:<7}  "
-        lines += _folded(str(said.get("reason")), column, " " * len(column), most=2)
-    return lines
+        told.append(Paragraph(str(said.get("reason")), column, " " * len(column), 2))
+    return told
 
 
-def _holds(holds: Json, now_s: float) -> list[str]:
-    lines = []
+def _holds(holds: Json, now_s: float) -> list[Paragraph]:
+    told = []
     for hold in [mapping(one) for one in holds] if isinstance(holds, list) else []:
         left, reason = format_duration(number(hold.get("until_s")) - now_s), hold.get("reason")
         text = f"held by {hold.get('who')} for {left}{f': {reason}' if reason else ''}"
-        lines += _folded(text, "  ", "    ", most=2)
-    return lines
-
-
-def _folded(text: str, first: str = "", further: str = "", *, most: int | None = None) -> list[str]:
-    """`text` in lines of at most 80 columns, `most` at the most; all of it stands in `idlewatch why` and `--json`."""
-    return textwrap.wrap(
-        text,
-        COLUMNS,
-        initial_indent=first,
-        subsequent_indent=further,
-        max_lines=most,
-        placeholder=" …",
-        break_on_hyphens=False,
-    ) or [first.rstrip()]
+        told.append(Paragraph(text, "  ", "    ", 2))
+    return told
 
 
 def _text(value: Json) -> str | None:
