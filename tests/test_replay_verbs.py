@@ -133,6 +133,18 @@ def test_a_recording_shows_wall_times_and_that_it_was_in_use_again(
     assert re.search(r"AGAIN in use 1\dm.* after that stop", text)
 
 
+def test_the_heading_tells_how_long_was_looked_and_not_how_long_the_pod_was_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recording(tmp_path)
+    head, *rest = path.read_text().splitlines()
+    early = {**json.loads(head), "started_s": json.loads(head)["started_s"] - 20 * 86400.0}
+    path.write_text("\n".join([json.dumps(early), *rest]) + "\n")
+    assert replay(options(path)) is True
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert re.search(r"\b59m 50s of looks, from 20d after the start on; signals: ", text), text
+
+
 def test_for_programs_it_is_json_of_format_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay(options(recording(tmp_path), json=True, set=["IDLEWATCH_WARN_FOR=1m"])) is True
     told = json.loads(capsys.readouterr().out)

@@ -257,3 +257,17 @@ def test_without_a_price_no_dollar_is_made_up() -> None:
     told = shown(bill=bill, card=None, comparison=None)
     assert "$" not in "".join(line for line in report_lines(told) if "While stopped" not in line)
     assert report_json(told)["usd"] is None
+
+
+def test_a_kind_of_no_percent_draws_nothing_and_is_not_told_as_none() -> None:
+    spans = [span("gpu", 0, 10, Activity.QUIET), span("gpu", 5, 5 + 7 / HOUR_S, Activity.ACTIVE)]
+    boot = Boot(began=T0, ended=at(10), spans=spans)
+    bill = billed([boot], from_=T0, to=at(10), usd_per_hour=2.0)
+    (active,) = [line for line in report_lines(shown(bill=bill)) if line.startswith("  active")]
+    assert active.split() == ["active", "<", "1%", "7s", "$0.00"]
+    (idle,) = [line for line in report_lines(shown(bill=bill), 60) if line.startswith("  idle")]
+    assert idle.endswith("  " + "#" * 22)
+
+
+def test_it_fits_a_terminal_of_60_columns() -> None:
+    assert max(map(len, report_lines(shown(), 60))) <= 60

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from idlewatch.model import Activity
+from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph
 from idlewatch.verdicts import HELD, HOLD, Span
 
 LEGEND = "# active  h held  + bars  ? unreadable  . quiet  - none  (blank) unwatched"
@@ -26,6 +27,8 @@ _GLYPHS: Mapping[str, str] = {
     HELD: "h",
 }
 POD = "the Pod"
+LANE_MOST = 60
+"""A lane is no longer than this, however wide the terminal."""
 
 
 def lane(spans: Iterable[Span], from_s: float, to_s: float, columns: int) -> str:
@@ -50,17 +53,18 @@ def pod_lane(spans: Sequence[Span], from_s: float, to_s: float, columns: int) ->
     return lane((span for span in counted if span.verdict != Activity.ABSENT), from_s, to_s, columns)
 
 
-def lanes(spans: Sequence[Span], now_s: float, now: datetime, *, hours: float, columns: int = 60) -> Iterator[str]:
-    """A lane a signal, the Pod's first, below a line of times (UTC)."""
+def lanes(spans: Sequence[Span], now_s: float, now: datetime, *, hours: float, width: int = COLUMNS) -> Iterator[str]:
+    """A lane a signal, the Pod's first, below a line of times (UTC), in lines of at most `width` columns."""
     from_s = now_s - hours * 3600.0
     names = [name for name in dict.fromkeys(span.name for span in spans) if name != HOLD]
     widest = max(map(len, (POD, *names, HOLD)))
+    columns = min(LANE_MOST, max(NARROWEST, width) - widest - 4)
     yield f"  {'':<{widest}}  {_times(now, hours, columns)}"
     yield f"  {POD:<{widest}}  {pod_lane(spans, from_s, now_s, columns)}"
     for name in [*names, *([HOLD] if any(span.name == HOLD for span in spans) else [])]:
         own = [span for span in spans if span.name == name]
         yield f"  {name:<{widest}}  {lane(own, from_s, now_s, columns)}"
-    yield f"  {LEGEND}"
+    yield from Paragraph(LEGEND, "  ", "  ").lines(width)
 
 
 def _times(now: datetime, hours: float, columns: int) -> str:

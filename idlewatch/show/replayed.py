@@ -132,14 +132,25 @@ class Replayed:
         story = self.story
         yield from textwrap.wrap(f"{story.id}: {story.title}", WIDTH, subsequent_indent="  ")
         told = [f"{name}={value}" for name, value in sorted(self.settings.items()) if name.startswith(PREFIX)]
-        lasted = format_duration(self.after_s(story.life.ends_s))
-        yield from _wrapped(f"{lasted}; signals: {', '.join(story.signals)}; settings: {', '.join(told) or 'defaults'}")
+        yield from _wrapped(
+            f"{self._span()}; signals: {', '.join(story.signals)}; settings: {', '.join(told) or 'defaults'}"
+        )
         for note in story.notes:
             yield from _wrapped(f"note: {note}")
         entries = [*self._states(), *self._happenings()]
         for at_s, word, text in sorted(entries, key=lambda entry: entry[0]):
             yield from _entry(self._instant(at_s), word, text)
         yield from self._expected()
+
+    def _span(self) -> str:
+        """How long it was looked at; of a recording that begins late also when, counted from the container's start."""
+        looks = self.lived.looks
+        if not looks:
+            return f"nobody looked for {format_duration(self.after_s(self.story.life.ends_s))}"
+        began_s, ended_s = self.after_s(looks[0].at_s), self.after_s(looks[-1].at_s)
+        told = f"{format_duration(ended_s - began_s)} of looks"
+        late = began_s > 3 * self.interval_s + 5.0
+        return f"{told}, from {format_duration(began_s)} after the start on" if late else told
 
     def _states(self) -> Iterator[tuple[float, str, str]]:
         for row in self.rows(_ROWS_MAX):

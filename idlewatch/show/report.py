@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,10 +19,13 @@ from idlewatch.durations import format_duration
 from idlewatch.model import Json
 from idlewatch.report import Bill, Card, Comparison, Kind
 from idlewatch.report.serverless import COLD_START_S, PRICES_OF
+from idlewatch.show.folding import COLUMNS, Paragraph
 
 FORMAT = 1
-_COLUMNS = 80
-_BAR = 24
+_BAR_MOST, _BAR_LEAST = 24, 6
+_BAR_AT = 38
+"""The column at which bars begin."""
+_PERCENT_LEAST = 0.005
 _MEANS = {
     Kind.ACTIVE: "somebody or something used it",
     Kind.HELD: "somebody held it, unused",
@@ -47,13 +49,16 @@ class Report:
     """What the Pod costs while it is stopped, in words."""
 
 
-def report_lines(told: Report) -> Iterator[str]:
-    """The report as text, in 80 columns."""
-    for line in _lines(told):
-        yield from textwrap.wrap(line, _COLUMNS, subsequent_indent="  ") if len(line) > _COLUMNS else [line]
+def report_lines(told: Report, columns: int = COLUMNS) -> Iterator[str]:
+    """The report as text, in 80 columns or fewer."""
+    bar = min(_BAR_MOST, max(_BAR_LEAST, columns - _BAR_AT))
+    for line in _lines(told, bar):
+        text = line.lstrip(" ")
+        indent = line[: len(line) - len(text)]
+        yield from [line] if len(line) <= columns else Paragraph(text, indent, f"{indent}  ").lines(columns)
 
 
-def _lines(told: Report) -> Iterator[str]:
+def _lines(told: Report, bar_most: int = _BAR_MOST) -> Iterator[str]:
     bill = told.bill
     price = "price not known (IDLEWATCH_USD_PER_HOUR)" if bill.usd_per_hour is None else f"${bill.usd_per_hour:.2f}/h"
     yield f"{told.pod} from {bill.from_:%Y-%m-%d %H:%M} to {bill.to:%Y-%m-%d %H:%M} UTC, {price}"
@@ -63,8 +68,9 @@ def _lines(told: Report) -> Iterator[str]:
         seconds = bill.seconds[kind]
         if seconds:
             share = seconds / bill.up_s
-            bar = "#" * max(1, round(share * _BAR))
-            yield f"  {kind.value:<10}{share:>5.0%} {format_duration(seconds):>8} {_dollars(bill, seconds):>9}  {bar}"
+            bar = "#" * round(share * bar_most)
+            row = f"  {kind.value:<10}{_percent(share):>5} {format_duration(seconds):>8} {_dollars(bill, seconds):>9}"
+            yield f"{row}  {bar}".rstrip()
             yield f"  {'':<10}{_MEANS[kind]}"
     yield ""
     yield f"A GPU was seen at work for {format_duration(bill.gpu_s)}, in {_count(bill.runs, 'run')}."
@@ -93,6 +99,11 @@ def _serverless(told: Report) -> Iterator[str]:
         return
     yield f"Pod or Serverless ({told.card.label}): {told.comparison.advice}."
     yield f"  list prices of {PRICES_OF}, {COLD_START_S:.0f} s of cold start billed for each run; see docs/report.md"
+
+
+def _percent(share: float) -> str:
+    """A share that is there is not told as none."""
+    return f"{share:.0%}" if share >= _PERCENT_LEAST else "< 1%"
 
 
 def _dollars(bill: Bill, seconds: float) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Json, Phase
 from idlewatch.notify import printable
 from idlewatch.remedies import to_keep_up
-from idlewatch.show.folding import COLUMNS, folded
+from idlewatch.show.folding import COLUMNS, Paragraph, drawn
 from idlewatch.unwritten import remedy_for
 
 STALE_TICKS = 3
@@ -49,20 +48,8 @@ def status_lines(
     return _drawn(told, columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """What is told in one piece: its text, what stands before its first line and before each further one."""
-
-    text: str
-    first: str = ""
-    further: str = ""
-    most: int | None = None
-    """So many lines at the most; all of it stands in `idlewatch why` and `--json`."""
-
-
 def _drawn(told: Sequence[Paragraph], columns: int) -> list[str]:
-    lines = (line for one in told for line in folded(one.text, one.first, one.further, columns=columns, most=one.most))
-    return [printable(line) for line in lines]
+    return [printable(line) for line in drawn(told, columns)]
 
 
 def _nothing_guards(status: Mapping[str, Json], now_s: float, *, lives: bool | None) -> list[Paragraph]:

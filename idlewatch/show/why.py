@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Activity, Json, Limits
+from idlewatch.show.folding import Paragraph, drawn
 from idlewatch.show.status import mapping, number
 from idlewatch.verdicts import HELD, HOLD, Span, would_have_stopped_s
 
@@ -81,15 +82,18 @@ class Why:
             ],
         }
 
-    def lines(self) -> list[str]:
-        """For people."""
-        told = [f"{self.status.get('phase')}: {self.status.get('reason')}"]
+    def lines(self, columns: int | None = None) -> list[str]:
+        """For people, folded where `columns` says how wide their terminal is."""
+        return list(drawn(self._told(), columns))
+
+    def _told(self) -> list[Paragraph]:
+        told = [Paragraph(f"{self.status.get('phase')}: {self.status.get('reason')}", "", "  ")]
         told += [_signal_line(name, mapping(said), self.now_s) for name, said in self._signals().items()]
         learned = self.status.get("learned_why")
-        told += [f"Idleness is waited out for so long because {learned}."] if learned else []
+        told += [Paragraph(f"Idleness is waited out for so long because {learned}.")] if learned else []
         if not self.keepers and str(self.status.get("reason")).startswith("quiet for"):
-            return [*told, "Nothing keeps this Pod up but the time that is still to pass."]
-        return told + [sentence for keeper in self.keepers for sentence in self._sentences(keeper)]
+            return [*told, Paragraph("Nothing keeps this Pod up but the time that is still to pass.")]
+        return told + [_sentence(text) for keeper in self.keepers for text in self._sentences(keeper)]
 
     def _signals(self) -> Mapping[str, Json]:
         return mapping(self.status.get("signals"))
@@ -156,7 +160,15 @@ def _keeps_up(span: Span, connected_for_s: float) -> bool:
     return span.bars or span.verdict in (Activity.ACTIVE, Activity.UNKNOWN, HELD)
 
 
-def _signal_line(name: str, said: Mapping[str, Json], now_s: float) -> str:
+def _signal_line(name: str, said: Mapping[str, Json], now_s: float) -> Paragraph:
     stands = format_duration(now_s - number(said.get("since_s")))
     read = format_duration(max(0.0, now_s - number(said.get("read_s"))))
-    return f"  {name:<9} {said.get('activity')!s:<8} {said.get('reason')}  (for {stands}, read {read} ago)"
+    head = f"  {name:<9} {said.get('activity')!s:<8} "
+    return Paragraph(f"{said.get('reason')}  (for {stands}, read {read} ago)", head, " " * len(head))
+
+
+def _sentence(text: str) -> Paragraph:
+    """What explains the sentence before it is indented, and stays so."""
+    plain = text.lstrip(" ")
+    indent = text[: len(text) - len(plain)]
+    return Paragraph(plain, indent, indent)

@@ -12,9 +12,10 @@ from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
 from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.report import Bill, Card, Comparison, billed, boots_of, card_named, compared
+from idlewatch.show.folding import COLUMNS
 from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
 from idlewatch.show.status import mapping, number
-from idlewatch.verbs.words import loaded, say
+from idlewatch.verbs.words import columns, loaded, say
 from idlewatch.watch import MachineClock
 
 _READINGS_LOOKED_AT = 200
@@ -30,7 +31,7 @@ def report(options: argparse.Namespace) -> bool:
     elif options.csv:
         say(report_csv(told).splitlines())
     elif not options.html:
-        say(report_lines(told))
+        say(report_lines(told, min(COLUMNS, columns() or COLUMNS)))
     return True
 
 

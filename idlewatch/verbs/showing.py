@@ -7,23 +7,25 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from idlewatch.doctor.drilled import drill_text, in_state_folder
 from idlewatch.errors import Refused
 from idlewatch.history import events_of, read_events, read_status, spans_of
+from idlewatch.model import Json
 from idlewatch.settings import Settings, variable
-from idlewatch.show.lanes import lanes, pod_lane
+from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph, drawn
+from idlewatch.show.lanes import LANE_MOST, lanes, pod_lane
 from idlewatch.show.status import is_stale, not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.unwritten import fault_of
-from idlewatch.verbs.words import loaded, say
+from idlewatch.verbs.words import columns, loaded, say
 from idlewatch.watch import MachineClock, daemon_watches
 
 SAVED = ("save done", "saved while in use")
 """Events of saves that succeeded."""
-_LANE_S, _LANE_COLUMNS = 3600.0, 60
+_LANE_S, _LANE_TITLE = 3600.0, "last hour"
 
 
 def status(options: argparse.Namespace) -> bool:
@@ -50,22 +52,24 @@ def _status(state_dir: Path, *, as_json: bool) -> bool:
     said, now_s, fault = read_status(state_dir), MachineClock().now_s(), fault_of(state_dir) if lives else None
     if said is None and not lives:
         raise Refused("no daemon has watched here; start it with `idlewatch run`")
+    wide = min(COLUMNS, columns() or COLUMNS)
     running = lives and said is not None and not is_stale(said, now_s)
     if as_json:
         say([json.dumps({**(said or {}), "running": running})])
     elif said is None:
-        say(not_shown("nothing yet", fault))
+        say(not_shown("nothing yet", fault, wide))
     else:
-        more = [*_past(state_dir, now_s)] if running else []
-        say(status_lines(said, now_s, lives=lives, fault=fault, more=more))
+        more = [*_past(state_dir, now_s, wide)] if running else []
+        say(status_lines(said, now_s, lives=lives, fault=fault, more=more, columns=wide))
     return running
 
 
-def _past(state_dir: Path, now_s: float) -> Iterator[str]:
+def _past(state_dir: Path, now_s: float, wide: int) -> Iterator[str]:
     """What came before: the last hour as a lane, the last save, the last drill."""
     spans = spans_of(state_dir, since_s=now_s - _LANE_S)
     if spans:
-        yield f"last hour [{pod_lane(spans, now_s - _LANE_S, now_s, _LANE_COLUMNS)}]"
+        fits = min(LANE_MOST, max(NARROWEST, wide) - len(f"  {_LANE_TITLE} []"))
+        yield f"{_LANE_TITLE} [{pod_lane(spans, now_s - _LANE_S, now_s, fits)}]"
     saves = [event for event in events_of(state_dir) if event["kind"] in SAVED]
     if saves:
         yield f"last save {saves[-1]['at']!s:.16} UTC: {saves[-1]['text']}".replace("T", " ", 1)
@@ -81,11 +85,15 @@ def history(options: argparse.Namespace) -> bool:
         say([json.dumps(events)])
     else:
         clock, state_dir = MachineClock(), loaded().settings.state_dir
-        now_s, hours = clock.now_s(), options.hours
+        now_s, hours, wide = clock.now_s(), options.hours, columns()
         spans = spans_of(state_dir, since_s=now_s - hours * 3600.0)
-        say(lanes(spans, now_s, clock.wall(), hours=hours) if spans else [])
-        say([f"{event['at']!s:.19}  {event['kind']!s:<12} {event['text']}" for event in events] or ["nothing yet"])
+        say(lanes(spans, now_s, clock.wall(), hours=hours, width=wide or COLUMNS) if spans else [])
+        say(drawn((_told(event) for event in events), wide) if events else ["nothing yet"])
     return True
+
+
+def _told(event: Mapping[str, Json]) -> Paragraph:
+    return Paragraph(f"{event['kind']!s:<12} {event['text']}", f"{event['at']!s:.19}  ", "      ")
 
 
 def settings(options: argparse.Namespace) -> bool:
@@ -118,5 +126,5 @@ def why(options: argparse.Namespace) -> bool:
         raise Refused("no daemon watches here, so nothing decides; `idlewatch status` says more")
     spans = spans_of(told.settings.state_dir, since_s=now_s - LOOK_BACK_S)
     found = explained(said, spans, told.settings.limits(), now_s, clock.wall)
-    say([json.dumps(found.as_json())] if options.json else found.lines())
+    say([json.dumps(found.as_json())] if options.json else found.lines(columns()))
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,11 @@ def say(lines: Iterable[str]) -> None:
     """Print lines."""
     for line in lines:
         sys.stdout.write(f"{line}\n")
+
+
+def columns() -> int | None:
+    """How wide the terminal is that this is read in; None: it is read in none, so lines may be as long as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def warn(text: str) -> None:
