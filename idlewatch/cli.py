@@ -90,7 +90,10 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
             _parser().error("hold: there is no command after --")
     parser = _parser()
     _refuse_unknown(parser, arguments[0])
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        verb = parser.get_default("parsers").get(arguments[0], parser)
+        verb.error(f"it has no {' '.join(rest)}; `idlewatch {arguments[0]} --help` says what it has")
     if command and options.pid is not None:
         parser.error("hold: --pid goes without a command: a hold with a command ends with that command")
     if command:
@@ -138,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.set_defaults(strict=True)
     _add(added, "demo", "saving.demo", "the whole path on a simulated Pod: no GPU, no account")
     verbs = {name: verb.get_default("summary") for name, verb in added.choices.items()}
-    parser.set_defaults(verbs=verbs)
+    parser.set_defaults(verbs=verbs, parsers=added.choices)
     parser.description = "\n\n".join([_PURPOSE, *_grouped(verbs)])
     return parser
 

@@ -45,6 +45,10 @@ class Reading:
     """The proof that this Pod has no such thing (`RUNPOD_GPU_COUNT=0`); None where there is none."""
 
 
+FIRST_READING = "just started: it takes a second reading to compare with"
+"""Reason of an UNKNOWN that the next reading ends."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """The verdict on a reading, with its reason."""

@@ -228,7 +228,7 @@ def _unseen(state: State, tick: _Tick) -> str | None:
         f for f in present if f.activity is Activity.UNKNOWN and trouble.still_waited_for(state.blind, f, waits_for)
     ]
     if unknown:
-        return "; ".join(f"{f.signal} unknown: {f.reason}" for f in unknown)
+        return _unknowns(unknown)
     if idle_clock.idle_for_s(state.clock) < tick.idle_after_s:
         return None
     for finding in ground:
@@ -237,6 +237,14 @@ def _unseen(state: State, tick: _Tick) -> str | None:
             seen = math.floor(share * 100)  # 79.9 is not enough, and 80 % would not say so
             return f"{finding.signal} saw only {seen}% of the quiet time; a stop needs {LEAST_COVERAGE:.0%}"
     return None
+
+
+def _unknowns(unknown: Sequence[Finding]) -> str:
+    """What can't be seen and why; signals with the same reason are named together."""
+    names: dict[str, list[str]] = {}
+    for finding in unknown:
+        names.setdefault(finding.reason, []).append(finding.signal)
+    return "; ".join(f"{', '.join(signals)} unknown: {reason}" for reason, signals in names.items())
 
 
 def _warned(state: State, tick: _Tick) -> tuple[State, Decision]:

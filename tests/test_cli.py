@@ -67,6 +67,15 @@ def test_every_verb_leads_to_a_function_and_explains_itself(capsys: pytest.Captu
     assert {"run", "status", "why", "hold", "holds", "release", "loss", "save", "snapshots", "restore"} < set(targets)
 
 
+def test_what_a_verb_does_not_have_is_refused_with_its_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["stop", "--now"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: idlewatch stop ")
+    assert "it has no --now" in said
+
+
 def test_a_replay_of_a_scenario_is_run_by_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
     scenario = Path(__file__).parent / "scenarios" / "F11.toml"
     assert main(["replay", str(scenario), "--json"]) == 0

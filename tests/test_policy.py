@@ -120,6 +120,13 @@ def test_an_idle_pod_is_warned_saved_and_stopped_in_that_order_and_on_time() -> 
     assert stopped_s - saved_s <= 2 * TICK_S
 
 
+def test_signals_that_are_unknown_for_one_reason_are_named_together() -> None:
+    life = Life()
+    same = [finding(life.now_s, Activity.UNKNOWN, signal, reason="just started") for signal in ("gpu", "host")]
+    other = finding(life.now_s, Activity.UNKNOWN, "jobs", reason="refused")
+    assert life.tick(*same, other).reason == "gpu, host unknown: just started; jobs unknown: refused"
+
+
 @pytest.mark.parametrize("when", [Action.WARN, Action.SAVE])
 def test_evidence_after_the_warning_cancels_and_the_clock_starts_anew(when: Action) -> None:
     life = Life()

@@ -81,6 +81,17 @@ def test_a_stop_is_a_request_with_its_instant_that_can_be_taken_back_once(daemon
     assert "there is no request to take back" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("cause", "way_out"), [("idle", "idlewatch hold 2h"), ("ceiling", "idlewatch status")])
+def test_who_takes_back_a_stop_that_nobody_asked_for_hears_what_helps(
+    daemon: Daemon, capsys: Said, cause: str, way_out: str
+) -> None:
+    daemon.says(phase="warned", cause=cause)
+    assert main(["stop", "--cancel"]) == 3
+    said = capsys.readouterr().err
+    assert "nobody asked for this stop" in said
+    assert way_out in said
+
+
 def test_a_stop_that_only_observes_is_not_told_as_one_that_acts(daemon: Daemon, capsys: Said) -> None:
     daemon.says(mode="observe")
     assert main(["stop"]) == 0

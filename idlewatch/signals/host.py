@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idlewatch.errors import SignalError
-from idlewatch.model import Activity, Finding, Json, Reading
+from idlewatch.model import FIRST_READING, Activity, Finding, Json, Reading
 from idlewatch.signals import host_cgroup, host_processes
 from idlewatch.signals.host_window import Figures, HostLimits, Tick, Window
 
@@ -177,9 +177,7 @@ class HostSignal:
         if reading.error is not None:
             return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
         if reading.covers_s <= 0:
-            return Finding(
-                signal=self.name, activity=Activity.UNKNOWN, reason="nothing to compare the first reading with"
-            )
+            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=FIRST_READING)
         try:
             tick = _tick(reading)
         except (KeyError, TypeError, ValueError) as error:

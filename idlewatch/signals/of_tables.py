@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from idlewatch.model import Activity, Finding, Reading
+from idlewatch.model import FIRST_READING, Activity, Finding, Reading
 
 if TYPE_CHECKING:
     from idlewatch.kernel import Tables
@@ -63,8 +63,7 @@ class TablesSignal(ABC):
         if reading.error is not None:
             return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
         if reading.covers_s <= 0:
-            reason = "nothing to compare the first reading with"
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reason)
+            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=FIRST_READING)
         if self._found is None or reading.at_s > self._found[0]:
             self._found = reading.at_s, replace(self._understood(reading), signal=self.name)
         return self._found[1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SettingsError
 from idlewatch.history import write_atomically
-from idlewatch.model import Json, Phase
+from idlewatch.model import Cause, Json, Phase
 from idlewatch.stop_requests import WARN_FOR_MOST_S
 from idlewatch.verbs.daemon import HANGS, only_observes, watching
 from idlewatch.verbs.faults import meaning
@@ -74,9 +75,18 @@ def _take_back(state_dir: Path) -> None:
     try:
         path.unlink()
     except FileNotFoundError:
-        raise Refused("there is no request to take back") from None
+        raise Refused(_nothing_asked(watching(state_dir))) from None
     except OSError as error:
         raise Refused(f"can't take the request back: {meaning(error, path.parent)}") from error
     said = watching(state_dir)
     late = said is not None and said.get("phase") == Phase.STOPPING
     say(["The request is taken back." + (" RunPod has been asked already: it may come too late." if late else "")])
+
+
+def _nothing_asked(said: Mapping[str, Json] | None) -> str:
+    """Somebody who sees the countdown of idleness may well try this first."""
+    if said is None or said.get("phase") == Phase.WATCHING:
+        return "there is no request to take back"
+    if said.get("cause") == Cause.IDLE:
+        return "nobody asked for this stop, the Pod was idle; `idlewatch hold 2h` keeps it up"
+    return "nobody asked for this stop, a ceiling set it off; `idlewatch status` says which setting"
