@@ -216,7 +216,8 @@ def made_snapshot(
     store = Store(volume, POD)
     store.make()
     name = f"made{len(store.snapshots())}"
-    with (store.folder / f"{name}.tar.zst").open("wb") as file, Sink(file.fileno(), 0) as sink:
+    folder = volume / ".idlewatch" / POD / "snapshots"
+    with (folder / f"{name}.tar.zst").open("wb") as file, Sink(file.write, 0) as sink:
         for number, (member, content) in enumerate(members):
             member.size, member.stored = member.size or len(content), len(content)
             sink.put(pax.encode(member) + content + pax.padding(len(content)))
@@ -239,7 +240,7 @@ def made_snapshot(
         "tar_bytes": sink.tar_bytes,
     }
     values |= {"archive": f"{name}.tar.zst", "archive_bytes": sink.packed_bytes, "archive_digest": sink.hexdigest()}
-    values |= {"index_at": index_at, "version": "0", "folder": str(store.folder), **changes}
+    values |= {"index_at": index_at, "version": "0", "folder": str(folder), **changes}
     snapshot = Snapshot(**values)  # type: ignore[arg-type]  # a table of fields
     store.commit(snapshot)
     return snapshot

@@ -22,8 +22,9 @@ from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.request import SaveRequest
 from idlewatch.snapshot.restore import restore
 from idlewatch.snapshot.save import save
+from idlewatch.snapshot.shelf import SaveUnderWay
 from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps
-from idlewatch.snapshot.store import SaveUnderWay, Store, chain
+from idlewatch.snapshot.store import Store, chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

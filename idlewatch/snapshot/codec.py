@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from idlewatch.snapshot.age import Key
     from idlewatch.snapshot.packed import Archive
+    from idlewatch.snapshot.shelf import Stored
 
 Bytes: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -107,14 +108,14 @@ def usable_workers() -> int:
 
 class Sink:
     """
-    Packs what is put into it and writes it to a file that it does not own, in a thread beside the one that reads.
+    Packs what is put into it and hands it on to be written, in a thread beside the one that reads.
 
     To be left before the file is closed: the thread may still write. What it meets is raised by a later call.
     """
 
-    def __init__(self, fd: int, workers: int, key: Key | None = None) -> None:
-        """With a `key` what is written is encrypted."""
-        self._fd = fd
+    def __init__(self, write: Callable[[bytes], object], workers: int, key: Key | None = None) -> None:
+        """`write` gets the bytes of the file, which stay as they are; with a `key` encrypted."""
+        self._write_file = write
         self._compressor = new_compressor(workers)
         self._index = new_compressor(0)
         self._index_parts: list[bytes] = []
@@ -189,10 +190,8 @@ class Sink:
             return
         self._digest.update(packed)
         self.packed_bytes += len(packed)
-        view = memoryview(packed)
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
+            self._write_file(packed)
         except OSError as error:
             raise SnapshotError(f"cannot write the archive: {error.strerror}") from error
 
@@ -300,11 +299,11 @@ class Source:
         return piece
 
 
-def file_digest(fd: int, archive_bytes: int, each_chunk: Callable[[int], None]) -> str:
+def file_digest(file: Stored, archive_bytes: int, each_chunk: Callable[[int], None]) -> str:
     """Return the digest of a whole archive. Raises SnapshotError where it is shorter."""
     digest, at = DigestBeside(new_digest()), 0
     while at < archive_bytes:
-        chunk = os.pread(fd, min(CHUNK_BYTES, archive_bytes - at), at)
+        chunk = file.read(at, min(CHUNK_BYTES, archive_bytes - at))
         if not chunk:
             raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
         digest.update(chunk)

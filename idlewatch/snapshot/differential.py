@@ -9,7 +9,6 @@ from the index of the base.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -68,8 +67,8 @@ def read_base(snapshot: Snapshot, key: Key | None) -> Base:
     ways: set[str] = set()
     snapshot = unlocked(snapshot, key)
     with opened(snapshot, key) as file:
-        if os.fstat(file.fd).st_size != snapshot.archive_bytes:
-            raise SnapshotError(f"the archive is damaged: {snapshot.archive_path} has another size than was written")
+        if file.stored.size_bytes != snapshot.archive_bytes:
+            raise SnapshotError(f"the archive is damaged: {snapshot.archive} has another size than was written")
         for line in index_lines(file, index_at=snapshot.index_at):
             path, kind, ctime_ns = _state(line)
             states[path] = ctime_ns

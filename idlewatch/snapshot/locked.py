@@ -42,4 +42,4 @@ def unlocked(snapshot: Snapshot, key: Key | None) -> Snapshot:
         raise SnapshotError(f"the manifest of snapshot {snapshot.id} is damaged") from error
     if private.pop("id", None) != snapshot.id:
         raise SnapshotError(f"the manifest of snapshot {snapshot.id} holds the paths of another one")
-    return type(snapshot).from_json({**snapshot.as_json(), **private})
+    return replace(type(snapshot).from_json({**snapshot.as_json(), **private}), shelf=snapshot.shelf)

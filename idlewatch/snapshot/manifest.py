@@ -8,12 +8,13 @@ own digest (`seal`) tells a damaged manifest from a true one.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.shelf import FolderShelf, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,15 +85,23 @@ class Snapshot:
     """Where the archive and the manifest lie now; not part of the manifest."""
     format: int = FORMAT
     complete: bool = True
+    shelf: Shelf | None = field(default=None, compare=False, repr=False)
+    """How to get at `folder`, where the store that found it knows; no value, and never written anywhere."""
 
     @property
     def archive_path(self) -> Path:
-        """The archive."""
+        """The archive, where it lies on a volume."""
         return Path(self.folder) / self.archive
+
+    @property
+    def kept_on(self) -> Shelf:
+        """Where its archive, its manifest and those of its base lie."""
+        return FolderShelf(Path(self.folder)) if self.shelf is None else self.shelf
 
     def as_json(self) -> dict[str, Json]:
         """Return it as JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = ((name, getattr(self, name)) for name in _TYPES)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Json]) -> Snapshot:
@@ -125,7 +134,7 @@ _ANNOTATED: Final = {
     "tuple[str, ...]": (list, tuple),
     "tuple[dict[str, Json], ...]": (list, tuple),
 }
-_TYPES: Final = {name: _ANNOTATED[kind] for name, kind in Snapshot.__annotations__.items()}
+_TYPES: Final = {name: _ANNOTATED[kind] for name, kind in Snapshot.__annotations__.items() if name != "shelf"}
 
 
 def to_manifest(snapshot: Snapshot) -> bytes:
@@ -134,7 +143,7 @@ def to_manifest(snapshot: Snapshot) -> bytes:
     return json.dumps({**values, _SEAL: _seal(values)}, indent=1).encode() + b"\n"
 
 
-def from_manifest(text: bytes, folder: Path) -> Snapshot:
+def from_manifest(text: bytes, folder: Path | str) -> Snapshot:
     """Return the snapshot of a manifest that lies in `folder`. Raises SnapshotError for damage."""
     try:
         raw = json.loads(text)

@@ -1,8 +1,7 @@
-"""An archive as it lies on the volume, plain or encrypted, read at any place as if it were plain."""
+"""An archive as it lies on its shelf, plain or encrypted, read at any place as if it were plain."""
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from idlewatch.snapshot.manifest import Snapshot
+    from idlewatch.snapshot.shelf import Stored
 
 _PIECES: Final = 16
 """Read and opened in one: a MiB."""
@@ -21,13 +21,13 @@ _PIECES: Final = 16
 class PlainArchive:
     """One that is not encrypted."""
 
-    def __init__(self, fd: int, archive_bytes: int) -> None:
-        self.fd = fd
+    def __init__(self, stored: Stored, archive_bytes: int) -> None:
+        self.stored = stored
         self.content_bytes = self.archive_bytes = archive_bytes
 
     def read(self, at: int, most: int, each_raw: Callable[[bytes], None] = lambda _: None) -> bytes:
         """Return at least one byte and at most `most` from `at`; empty at the end. `each_raw` gets the file's own."""
-        chunk = os.pread(self.fd, most, at)
+        chunk = self.stored.read(at, most)
         each_raw(chunk)
         return chunk
 
@@ -35,12 +35,12 @@ class PlainArchive:
 class SealedArchive:
     """One that is encrypted; reading on is cheap, going back opens a MiB anew."""
 
-    def __init__(self, fd: int, archive_bytes: int, key: Key) -> None:
+    def __init__(self, stored: Stored, archive_bytes: int, key: Key) -> None:
         """Raises SnapshotError for another key."""
-        self.fd = fd
+        self.stored = stored
         self.key = key
         self.archive_bytes = archive_bytes
-        self._content = SealedContent(key, lambda at, size: _exactly(fd, at, size), archive_bytes)
+        self._content = SealedContent(key, lambda at, size: _exactly(stored, at, size), archive_bytes)
         self.content_bytes = self._content.content_bytes
         self._number, self._piece = -1, b""
 
@@ -63,12 +63,12 @@ Archive = PlainArchive | SealedArchive
 
 def another(file: Archive) -> Archive:
     """Return a second way into the same archive."""
-    return file if isinstance(file, PlainArchive) else SealedArchive(file.fd, file.archive_bytes, file.key)
+    return file if isinstance(file, PlainArchive) else SealedArchive(file.stored, file.archive_bytes, file.key)
 
 
-def _exactly(fd: int, at: int, size: int) -> bytes:
-    found = os.pread(fd, size, at)
-    while len(found) < size and (more := os.pread(fd, size - len(found), at + len(found))):
+def _exactly(stored: Stored, at: int, size: int) -> bytes:
+    found = stored.read(at, size)
+    while len(found) < size and (more := stored.read(at + len(found), size - len(found))):
         found += more
     if len(found) < size:
         raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
@@ -79,21 +79,17 @@ def _exactly(fd: int, at: int, size: int) -> bytes:
 def opened(snapshot: Snapshot, key: Key | None) -> Iterator[Archive]:
     """Open an archive for reading. Raises SnapshotError, also where it is encrypted with another key, or with one."""
     try:
-        fd = os.open(snapshot.archive_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with snapshot.kept_on.opened(snapshot.archive) as stored:
+            yield _archive(stored, snapshot, key)
     except OSError as error:
-        raise SnapshotError(f"cannot read the archive {snapshot.archive_path}: {error.strerror}") from error
-    try:
-        yield _archive(fd, snapshot, key)
-    except OSError as error:
-        raise SnapshotError(f"cannot read the archive {snapshot.archive_path}: {error.strerror}") from error
-    finally:
-        os.close(fd)
+        where = f"{snapshot.folder}/{snapshot.archive}"
+        raise SnapshotError(f"cannot read the archive {where}: {error.strerror}") from error
 
 
-def _archive(fd: int, snapshot: Snapshot, key: Key | None) -> Archive:
+def _archive(stored: Stored, snapshot: Snapshot, key: Key | None) -> Archive:
     if snapshot.locked is None:
-        return PlainArchive(fd, snapshot.archive_bytes)
-    return SealedArchive(fd, snapshot.archive_bytes, required(key, snapshot.id))
+        return PlainArchive(stored, snapshot.archive_bytes)
+    return SealedArchive(stored, snapshot.archive_bytes, required(key, snapshot.id))
 
 
 def required(key: Key | None, snapshot_id: str) -> Key:

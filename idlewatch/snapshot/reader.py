@@ -139,7 +139,7 @@ def _refuse_wrong_count(count: int, snapshot: Snapshot, lines: Iterator[bytes]) 
 
 
 def _wrong_digest(snapshot: Snapshot) -> SnapshotError:
-    return SnapshotError(f"the archive is damaged: {snapshot.archive_path} has not the digest of its manifest")
+    return SnapshotError(f"the archive is damaged: {snapshot.archive} has not the digest of its manifest")
 
 
 def inspect(
@@ -164,7 +164,7 @@ def listed(
     if snapshot.format < _LINKS_IN_INDEX_FROM:
         yield from inspect(file, snapshot, each_chunk, hash_content=False)
         return
-    if file_digest(file.fd, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
+    if file_digest(file.stored, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
         raise _wrong_digest(snapshot)
     lines = index_lines(file, index_at=snapshot.index_at)
     count = 0
@@ -221,8 +221,8 @@ def _digest(members: Members, member: pax.Member) -> bytes:
 
 
 def prove(snapshot: Snapshot, each_chunk: Callable[[int], None], key: Key | None = None) -> None:
-    """Read all of an archive again, from the disk and not from memory. Raises SnapshotError unless it is whole."""
+    """Read all of an archive again from where it is kept, not from memory. Raises SnapshotError unless it is whole."""
     with opened(snapshot, key) as file:
-        os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        file.stored.forget()
         for _ in inspect(file, snapshot, each_chunk, hash_content=True):
             pass

@@ -124,7 +124,7 @@ def _images(
     if new is None:
         root = Path(os.path.realpath(place.path))
         new = take_image(root, since_ns=since_ns, now_ns=time.time_ns(), mounts=mounts, pause=steps.pause)
-    old = image_beside(Path(snapshot.folder), snapshot.image, key)
+    old = image_beside(snapshot.kept_on, snapshot.image, key)
     saved = {name for step in plan.steps.values() for name in step.names}
     return new_images(snapshot.image, old, new, place, accounted=saved.union(snapshot.deleted, snapshot.gone))
 

@@ -33,7 +33,7 @@ from idlewatch.snapshot.notes import write_up
 from idlewatch.snapshot.reader import prove, shown
 from idlewatch.snapshot.scan import Scan, new_scan
 from idlewatch.snapshot.steps import Steps
-from idlewatch.snapshot.store import PART, Store, archive_name
+from idlewatch.snapshot.store import Store, archive_name
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter
 
 if TYPE_CHECKING:
@@ -198,28 +198,21 @@ class _Saving:
             stored = locked(snapshot, self._key)
             self._store.commit(stored)
         except BaseException:
-            with suppress(OSError):  # the first error says more; the next save sweeps
+            with suppress(OSError, SnapshotError):  # the first error says more; the next save sweeps
                 self._store.remove(self._id)
             raise
         return replace(snapshot, locked=stored.locked)
 
     def _written(self, found: list[Entry]) -> Snapshot:
         """Write the archive under its own name, and return its snapshot as far as it is known."""
-        path = self._store.folder / archive_name(self._id, encrypted=self._key is not None)
-        part = path.with_name(path.name + PART)
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with Sink(fd, usable_workers(), self._key) as sink:
-                self._writer = TreeWriter(self._first.root, sink, self._steps.add)
-                self._writer.saved.update({} if self._base is None else self._base.states)
-                self._passes(found)
-                sink.put(pax.END)
-                index_at = sink.finish()
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        part.rename(path)
-        self._store.sync()
+        name = archive_name(self._id, encrypted=self._key is not None)
+        expected_bytes = sum(entry.disk_bytes for entry in found)
+        with self._store.shelf.writing(name, expected_bytes) as write, Sink(write, usable_workers(), self._key) as sink:
+            self._writer = TreeWriter(self._first.root, sink, self._steps.add)
+            self._writer.saved.update({} if self._base is None else self._base.states)
+            self._passes(found)
+            sink.put(pax.END)
+            index_at = sink.finish()
         return self._snapshot(sink, index_at)
 
     def _passes(self, found: list[Entry]) -> None:
@@ -319,7 +312,8 @@ class _Saving:
             notes=loss.notes,
             locked=None if self._key is None else "",
             version=idlewatch.__version__,
-            folder=str(self._store.folder),
+            folder=self._store.shelf.where,
+            shelf=self._store.shelf,
         )
 
 

@@ -1,0 +1,282 @@
+"""
+Where the parts of a Pod's snapshots are kept, each under a name, whole or not at all.
+
+`Store` knows what a snapshot consists of. A shelf knows only how to list, read, write with a commit at the end, and
+remove. This one is a folder on the volume; `objects.py` has one in object storage.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from idlewatch.errors import Refused, SnapshotError
+from idlewatch.snapshot.amounts import amount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+PART: Final = ".part"
+_LOCK: Final = "save.lock"
+_NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
+"""What CIFS and some FUSE file systems answer to fsync of a folder."""
+_NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
+
+
+class SaveUnderWay(Refused):
+    """Another save of this Pod holds the lock; it will be over by itself."""
+
+
+class Item(NamedTuple):
+    """What lies on a shelf under a name."""
+
+    size_bytes: int
+    age_s: float
+    """Since it was written, by the clocks of both sides."""
+
+
+class Stored(Protocol):
+    """One thing that lies on a shelf, opened. Threads may read at the same time."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How long it is now."""
+        ...
+
+    def read(self, at: int, most: int) -> bytes:
+        """Return at least one byte and at most `most` from `at`; empty at the end. Raises OSError or SnapshotError."""
+        ...
+
+    def forget(self) -> None:
+        """Read what comes from where it is kept, and not from memory."""
+        ...
+
+
+class Shelf(Protocol):
+    """
+    A place for things with names. Everything raises SnapshotError or OSError where the place can't be had.
+
+    A thing is listed from its commit on, at once as a whole; until then, and where the writing failed, it is at most
+    a leftover.
+    """
+
+    @property
+    def where(self) -> str:
+        """What people call it."""
+        ...
+
+    def make(self) -> None:
+        """Get it ready to be written to."""
+        ...
+
+    def locked(self) -> AbstractContextManager[bool]:
+        """Hold the lock of saves; False where there are no locks. Raises SaveUnderWay where another save holds it."""
+        ...
+
+    def items(self) -> dict[str, Item]:
+        """Return all that is whole, by name; nothing where the place was never made."""
+        ...
+
+    def leftovers(self) -> dict[str, Item]:
+        """Return what was begun and not committed, by names that `remove` knows."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a small thing. Raises FileNotFoundError where it is not there."""
+        ...
+
+    def opened(self, name: str) -> AbstractContextManager[Stored]:
+        """Open one for reading. Raises FileNotFoundError where it is not there."""
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a small thing."""
+        ...
+
+    def writing(self, name: str, expected_bytes: int) -> AbstractContextManager[Callable[[bytes], None]]:
+        """
+        Yield what writes piece by piece; committed at the end of the block, given up where that raises.
+
+        `expected_bytes` need not be right. The bytes must stay as they are.
+        """
+        ...
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove these, in this order; what isn't there is no error."""
+        ...
+
+    def require_space(self, content_bytes: int) -> None:
+        """Raise SnapshotError where so much surely finds no room; a quota may show only while writing."""
+        ...
+
+
+class FolderShelf:
+    """A folder on a volume, closed to others. Files are written as `.part`, synced and renamed."""
+
+    def __init__(self, folder: Path, volume: Path | None = None) -> None:
+        """`volume` must be there for `make`; the folders below it are made."""
+        self.folder = folder
+        self.volume = folder if volume is None else volume
+
+    @property
+    def where(self) -> str:
+        """The path."""
+        return str(self.folder)
+
+    def make(self) -> None:
+        """Make the folders. Raises SnapshotError where the volume isn't there."""
+        if not self.volume.is_dir():
+            raise SnapshotError(f"no place to save to: {self.volume} is no folder")
+        for folder in (self.folder.parent.parent, self.folder.parent, self.folder):
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+        self.folder.chmod(0o700)
+
+    def locked(self) -> AbstractContextManager[bool]:
+        """A lock file in the folder: whoever shares the volume sees it."""
+        return locked_file(self.folder / _LOCK, self.where)
+
+    def items(self) -> dict[str, Item]:
+        """All files but parts."""
+        return {name: item for name, item in self._files() if not name.endswith(PART)}
+
+    def leftovers(self) -> dict[str, Item]:
+        """The parts."""
+        return {name: item for name, item in self._files() if name.endswith(PART)}
+
+    def _files(self) -> Iterator[tuple[str, Item]]:
+        try:
+            paths = sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SnapshotError(f"cannot read {self.folder}: {error.strerror}") from error
+        now_s = time.time()
+        for path in paths:
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                yield path.name, Item(status.st_size, now_s - status.st_mtime)
+
+    def read(self, name: str) -> bytes:
+        """The whole file."""
+        return (self.folder / name).read_bytes()
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[StoredFile]:
+        """No link is followed."""
+        fd = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            yield StoredFile(fd)
+        finally:
+            os.close(fd)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        with self.writing(name, len(content)) as write:
+            write(content)
+
+    @contextmanager
+    def writing(self, name: str, expected_bytes: int) -> Iterator[Callable[[bytes], None]]:
+        """Write a part, and rename it."""
+        del expected_bytes
+        part = self.folder / (name + PART)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            yield lambda data: _write_all(fd, data)
+            os.fsync(fd)
+            part.rename(self.folder / name)
+        except BaseException:
+            with suppress(OSError):  # the first error says more; the next save sweeps
+                part.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
+        self._sync()
+
+    def _sync(self) -> None:
+        """Make renames last."""
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+        finally:
+            os.close(fd)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files."""
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def require_space(self, content_bytes: int) -> None:
+        """Compare with what is free."""
+        status = os.statvfs(self.folder)
+        free = status.f_bavail * status.f_frsize
+        if free < content_bytes * _PACKED_SHARE:
+            raise SnapshotError(
+                f"{self.volume} has {amount(free)} free, too little for {amount(content_bytes)} that a stop would "
+                "wipe; free some space on it, lower IDLEWATCH_KEEP_SNAPSHOTS, or leave some out with IDLEWATCH_EXCLUDE"
+            )
+
+
+_PACKED_SHARE: Final = 0.6
+"""What is left of typical content (environments, weights, sources) after packing; a guess that only saves time."""
+
+
+class StoredFile:
+    """A file."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @property
+    def size_bytes(self) -> int:
+        """Its length."""
+        return os.fstat(self._fd).st_size
+
+    def read(self, at: int, most: int) -> bytes:
+        """Read some."""
+        return os.pread(self._fd, most, at)
+
+    def forget(self) -> None:
+        """Have the kernel drop its pages."""
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+@contextmanager
+def locked_file(path: Path, where: str) -> Iterator[bool]:
+    """
+    Hold the lock on a file; False where its file system has no locks.
+
+    Raises SaveUnderWay where another process holds it. The lock goes with its process, however that ends.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield _lock(fd, where)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, where: str) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SaveUnderWay(f"another save into {where} is under way; wait until it is over") from error
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
