@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-from idlewatch import restoring
+from idlewatch import restoring, timeline
 from idlewatch.assembly import Assembly, assembled, task_starter
 from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, SettingsError
@@ -72,7 +72,10 @@ def brought_back(
     within_s = here.loaded.settings.restore_within.total_seconds()
     most = format_duration(within_s)
     say(f"bringing back what the last stop wiped; the Pod's own command waits for that, {most} at most")
-    end = _ended(start_task("restore", None, clock.now_s(), restoring.SILENT_S), clock, within_s + _ENDING_S)
+    task = start_task("restore", None, clock.now_s(), restoring.SILENT_S)
+    end = _ended(task, clock, within_s + _ENDING_S)
+    for event in [one for one in task.take_events() if isinstance(one, dict)]:
+        _leave(here, str(event.get("kind")), str(event.get("text")))
     mark = restoring.mark_of(here)
     if mark and mark.became is Became.DONE and end and not end.error:
         say(mark.text)
@@ -81,8 +84,15 @@ def brought_back(
         late = "this container is being ended" if clock.ended() else "the volume does not answer"
         restoring.failed(here, str(end.error) if end and end.error else late)
         mark = restoring.mark_of(here)
-    say(f"{mark.text if mark else 'NOT brought back'}; {_GOES_ON}")
+    text = mark.text if mark else "NOT brought back"
+    _leave(here, timeline.RESTORE_FAILED, text)
+    say(f"{text}; {_GOES_ON}")
     return False
+
+
+def _leave(here: Assembly, kind: str, text: str) -> None:
+    """For the timeline of the daemon, which begins after this."""
+    timeline.leave(here.loaded.settings.state_dir, kind, text)
 
 
 def _ended(task: Task, clock: Waiting, within_s: float) -> TaskEnd | None:

@@ -253,6 +253,15 @@ def events_of(state_dir: Path, after: int = 0) -> list[dict[str, Json]]:
     return [_event(row) for row in _rows_if_any(state_dir, query, after)]
 
 
+def facts_of(state_dir: Path, kinds: Sequence[str]) -> Iterator[tuple[str, dict[str, Json]]]:
+    """Kind and facts of the events of these kinds, oldest first; empty where there are none."""
+    marks = ", ".join("?" * len(kinds))
+    query = f"SELECT kind, facts FROM events WHERE kind IN ({marks}) ORDER BY rowid"  # noqa: S608  (only marks)
+    for kind, facts in _rows_if_any(state_dir, query, *kinds):
+        with suppress(ValueError):
+            yield kind, json.loads(facts)
+
+
 def read_events(state_dir: Path) -> list[dict[str, Json]]:
     """As `events_of`. Raises StateFolderError where there is a timeline that can't be read."""
     path = state_dir / DATABASE_FILE
@@ -297,7 +306,7 @@ def newest_of(state_dir: Path) -> Kept:
     return next((Kept(*row) for row in _rows(state_dir, query)), Kept())
 
 
-def _rows(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ...]]:
+def _rows(state_dir: Path, query: str, *values: float | str) -> Iterator[tuple[Any, ...]]:
     """What others read while the daemon writes. Raises sqlite3.OperationalError where the file can't be opened."""
     path = state_dir / DATABASE_FILE
     if not path.exists():
@@ -306,7 +315,7 @@ def _rows(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ..
         yield from database.execute(query, values)
 
 
-def _rows_if_any(state_dir: Path, query: str, *values: float) -> Iterator[tuple[Any, ...]]:
+def _rows_if_any(state_dir: Path, query: str, *values: float | str) -> Iterator[tuple[Any, ...]]:
     """As `_rows`, and nothing where the file can't even be opened."""
     with suppress(sqlite3.DatabaseError):
         yield from _rows(state_dir, query, *values)

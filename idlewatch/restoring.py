@@ -26,6 +26,7 @@ from idlewatch.settings import Restore
 from idlewatch.snapshot import RestoreReport, Snapshot, read_mounts, restore, snapshots
 from idlewatch.snapshot.mounts import since_for
 from idlewatch.tasks import seldom
+from idlewatch.timeline import RESTORED
 
 MARK_FILE = "restored.json"
 BY_HAND = "`idlewatch restore` brings it back"
@@ -148,7 +149,7 @@ def bring_back(here: Assembly, progress: Callable[[Json], None]) -> Mark:
         raise
     text = "there was nothing on the volume to bring back" if report is None else _told(report)
     keep_mark(here, Became.DONE, text, report.snapshot if report else None)
-    progress({"event": {"kind": "restored", "text": text}})
+    progress({"event": {"kind": RESTORED, "text": text}})
     return mark_of(here) or Mark(container="", became=Became.DONE, text=text)
 
 

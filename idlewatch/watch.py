@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from idlewatch import holds
 from idlewatch.checkpoints import asked_of
+from idlewatch.hold_events import HoldEvents
+from idlewatch.holds import EndedHold
 from idlewatch.lock import daemon_watches, only_daemon
 from idlewatch.model import Hold, PodIdentity
 from idlewatch.moment import Moment, StopRequest
@@ -32,6 +35,8 @@ __all__ = [
     "request_file",
     "stop_request",
 ]
+
+OneHold = TypeVar("OneHold", Hold, EndedHold)
 
 log = structlog.get_logger()
 
@@ -132,17 +137,19 @@ class Moments:
         request: Callable[[float], StopRequest | None] = lambda _now_s: None,
         observing: bool = False,
         clean: Callable[[str], str] = str,
+        hold_events: HoldEvents | None = None,
     ) -> None:
         """
         `pod`: which start this is; `known` and `request` tell what is known and asked for at an instant.
 
-        `clean` takes secrets out of what people and programs have written.
+        `clean` takes secrets out of what people and programs have written; `hold_events` tells of holds that begin and
+        end.
         """
-        self._clean = clean
+        self._clean, self._hold_events = clean, hold_events
         self._state_dir, self._pod = state_dir, pod
         self._request, self._observing = request, observing
         self._hold_max_s, self._known_of = hold_max_s, known
-        self._holds: tuple[Hold, ...] = ()
+        self._holds: tuple[Hold, ...] = hold_events.known if hold_events else ()
 
     def __call__(self, now_s: float) -> Moment:
         """Return the moment of `now_s`."""
@@ -151,6 +158,9 @@ class Moments:
         for ended in found.ended:
             log.info("hold_ended", who=ended.who, why=ended.why)
         holds.remove(self._state_dir, [ended.id for ended in found.ended])
+        active = [self._cleaned(hold) for hold in found.active]
+        if self._hold_events:
+            self._hold_events.look(active, [self._cleaned(ended) for ended in found.ended], now_s)
         uptime_s, known = now_s - self._pod.started_s, self._known_of(now_s)
         price, asked = known.usd_per_hour, asked_of(self._state_dir, self._pod.boot_key)
         return Moment(
@@ -158,7 +168,7 @@ class Moments:
             uptime_s=uptime_s,
             spent_usd=uptime_s / 3600 * price if price else None,
             usd_per_hour=price,
-            holds=[replace(hold, who=self._clean(hold.who), reason=self._clean(hold.reason)) for hold in found.active],
+            holds=active,
             request=self._request(now_s),
             observing=self._observing,
             refusal=known.refusal,
@@ -168,3 +178,6 @@ class Moments:
             troubles=known.troubles,
             asked=None if asked is None else (asked.from_s, asked.until_s),
         )
+
+    def _cleaned(self, hold: OneHold) -> OneHold:
+        return replace(hold, who=self._clean(hold.who), reason=self._clean(hold.reason))

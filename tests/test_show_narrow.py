@@ -103,7 +103,7 @@ def test_every_screen_fits_a_terminal_of_60_columns(tmp_path: Path, verb: str, l
     history = History(tmp_path)
     history.judged([Span("gpu", now_s - 3000, now_s, Activity.UNKNOWN, reason=LONG)])
     history.happened("alarm", f"{LONG} and so on to the end", at_s=now_s, wall=NOW, facts={})
-    holds = [{"who": "ann", "reason": "a training that must be done by Tuesday", "until_s": now_s + 60}]
+    holds: Json = [{"who": "ann", "reason": "a training that must be done by Tuesday", "until_s": now_s + 60}]
     history.show({**STATUS, "at_s": now_s, "started_s": now_s - 4000, "holds": holds})
     history.close()
     with only_daemon(tmp_path):

@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idlewatch import assembly, losses, places, restoring
+from idlewatch import assembly, losses, places, restoring, timeline
+from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
+from idlewatch.model import Json
 from idlewatch.snapshot import Loss, Progress, Snapshot, read_mounts
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, restored_lines
-from idlewatch.verbs.words import loaded, say, size, volume
+from idlewatch.verbs.words import loaded, say, size, volume, who
 
 
 def loss(options: argparse.Namespace) -> bool:
@@ -71,8 +73,16 @@ def save(_options: argparse.Namespace) -> bool:
     with _progress_shown(), _helped(kept):
         request = assembly.with_key(here, assembly.save_request(here, kept, here.save_root))
         made = save_now(request, progress=_show_progress)
-    say([f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."])
+    told = f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
+    _leave(here, timeline.SAVED_BY_HAND, told, {"snapshot": made.id if made else None})
+    say([told])
     return True
+
+
+def _leave(here: Assembly, kind: str, text: str, facts: Mapping[str, Json]) -> None:
+    """For the daemon's timeline."""
+    facts = {**facts, "who": who()}
+    timeline.leave(here.loaded.settings.state_dir, kind, f"{text.rstrip('.')} (by {who()})", facts)
 
 
 def snapshots(options: argparse.Namespace) -> bool:
@@ -105,6 +115,8 @@ def restore(options: argparse.Namespace) -> bool:
         )
     if not (options.dry_run or options.into or options.only or report.in_the_way):
         restoring.done(here, report)
+    if not options.dry_run:
+        _leave(here, timeline.RESTORED, restored_lines(report)[0], {"snapshot": report.snapshot})
     say([json.dumps(report.as_json())] if options.json else restored_lines(report))
     return not report.in_the_way
 

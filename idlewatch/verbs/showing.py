@@ -23,7 +23,7 @@ from idlewatch.unwritten import fault_of
 from idlewatch.verbs.words import columns, loaded, say
 from idlewatch.watch import MachineClock, daemon_watches
 
-SAVED = ("save done", "saved while in use")
+SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
 """Events of saves that succeeded."""
 _LANE_S, _LANE_TITLE = 3600.0, "last hour"
 

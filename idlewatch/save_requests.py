@@ -1,0 +1,60 @@
+"""
+The request of a person to save now, `requests/save.json`: the daemon saves in a child process, and shows how far it is.
+
+It is for those who can't wait for a save themselves: the page. `idlewatch save` saves by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from idlewatch.history import write_atomically
+from idlewatch.model import Json
+from idlewatch.request_files import Asked, RequestFile, read
+
+
+def save_request_file(state_dir: Path) -> Path:
+    """Where a person's request to save lies."""
+    return state_dir / "requests" / "save.json"
+
+
+def ask_for_save(state_dir: Path, who: str, boot_key: Json, now_s: float) -> None:
+    """Place a request. Raises OSError."""
+    path = save_request_file(state_dir)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, json.dumps({"who": who, "boot_key": boot_key, "asked_s": now_s}))
+
+
+def save_asked_by(state_dir: Path, boot_key: str) -> str | None:
+    """Who asks for a save of this start; None: nobody does."""
+    try:
+        return read(save_request_file(state_dir), boot_key).who
+    except (OSError, ValueError):
+        return None
+
+
+class SaveRequests(RequestFile[Asked]):
+    """The request to save that stands, tick by tick."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        boot_key: str,
+        *,
+        began_s: float,
+        began: datetime,
+        refused: Callable[[str], object],
+    ) -> None:
+        """As `RequestFile`."""
+        super().__init__(
+            save_request_file(state_dir),
+            boot_key,
+            wants="save",
+            understood=lambda asked: asked,
+            began_s=began_s,
+            began=began,
+            refused=refused,
+        )
