@@ -2,8 +2,9 @@
 Logs: one event a line with keys, JSON unless a person looks on. Never prose, never a secret: whoever writes an event
 takes care of that, and what is known to be one is masked here once more.
 
-Events: `started`, `ended`, `decided` (whenever what is to be done or its reason changes), `tick` (each pass, at
-debug), `signal_failed` and `signal_back`, `alarm`, `outcome`, `hold_ended`, `request_refused`, `previous_stop`.
+Events: `started`, `ended`, `decided` (whenever something is to be done), `outcome` of that, `happened` (all else of the
+timeline), `tick` (each pass, at debug), `alarm`, `signal_failed` and `signal_back` (see `sight`), `hold_ended`,
+`not_written` and `written_again`, `state_folder_removed`, `errand_failed`.
 """
 
 from __future__ import annotations

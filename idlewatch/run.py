@@ -33,6 +33,7 @@ from idlewatch.record import DaemonRecord
 from idlewatch.redact import Redactor
 from idlewatch.settings import known_secrets
 from idlewatch.shutdown import ending_of
+from idlewatch.sight import SightLog
 from idlewatch.stop_requests import Requests
 from idlewatch.watch import MachineClock, Moments
 from idlewatch.winding_up import WindUp
@@ -116,18 +117,18 @@ def _daemon(
     systemd: NotifySocket,
 ) -> Daemon:
     """The daemon, with what an earlier one of this start left in the history."""
-    state = history.remembered(here.pod.boot_key, record.settings_key)
+    state, limits = history.remembered(here.pod.boot_key, record.settings_key), here.loaded.settings.limits()
     daemon = Daemon(
         clock=clock,
         signals=signals,
         actions=actions,
         record=Announced(
-            _KeptAndHeard(record, actions, known.pod_name, known.others()),
+            _KeptAndHeard(record, actions, known.pod_name, [*known.others(), SightLog(limits.blind_limit_s)]),
             systemd,
-            here.loaded.settings.interval.total_seconds(),
+            limits.interval_s,
         ),
         moment=_moments(here, clock, known, record),
-        limits=here.loaded.settings.limits(),
+        limits=limits,
         state=state,
     )
     if state:
