@@ -17,9 +17,8 @@ from idlewatch.errands import AFTER_START, ARCHIVE, DESCRIBE, HEARTBEAT, HOOKS, 
 from idlewatch.errors import ProviderRefused
 from idlewatch.gaps import gap_of
 from idlewatch.hours import parse_working_hours
-from idlewatch.learning import Learner
+from idlewatch.learning import Learner, stakes_of
 from idlewatch.model import Json
-from idlewatch.patience import Stakes, restart_usd
 from idlewatch.restoring import Became, Mark
 from idlewatch.saving_again import PeriodicSaves
 from idlewatch.settings import OnSaveFailure
@@ -42,18 +41,8 @@ def learner_of(here: Assembly, clock: MachineClock) -> Learner | None:
     if not settings.learns:
         return None
 
-    def stakes(usd_per_hour: float) -> Stakes:
-        restart = restart_usd(
-            usd_per_hour=usd_per_hour,
-            takes_s=settings.restart_takes.total_seconds(),
-            person_usd_per_hour=settings.person_usd_per_hour,
-            unlucky=settings.restart_unlucky,
-        )
-        bounds_s = settings.auto_least.total_seconds(), settings.auto_most.total_seconds()
-        return Stakes(usd_per_hour=usd_per_hour, restart_usd=restart, least_s=bounds_s[0], most_s=bounds_s[1])
-
     default_s = settings.idle_limit.total_seconds()
-    return Learner(settings.state_dir, stakes=stakes, wall=clock.wall, default_s=default_s)
+    return Learner(settings.state_dir, stakes=stakes_of(settings), wall=clock.wall, default_s=default_s)
 
 
 def saves_of(here: Assembly) -> PeriodicSaves | None:

@@ -2,7 +2,7 @@
 IDLEWATCH_IDLE_AFTER=auto in the daemon: gaps are written down as they end, and each new one gets the wait they teach.
 
 The wait is chosen once a gap, when it begins, so that a countdown never moves because the clock struck. Until the price
-is known nothing can be weighed, and IDLEWATCH_IDLE_AFTER's default holds.
+is known nothing can be weighed, and IDLEWATCH_IDLE_AFTER's default holds; that is said, too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,31 @@ from idlewatch import gaps
 from idlewatch.daemon import Tick
 from idlewatch.gaps import GAPS_FILE, GapLedger
 from idlewatch.model import Activity
-from idlewatch.patience import Gap, Patience, Stakes, patience
+from idlewatch.patience import Gap, Patience, Stakes, patience, restart_usd, without_price
+from idlewatch.settings import Settings
 
 log = structlog.get_logger()
+
+
+def stakes_of(settings: Settings) -> Callable[[float], Stakes]:
+    """What waiting and a false stop cost under these settings, for a price in dollars an hour."""
+
+    def stakes(usd_per_hour: float) -> Stakes:
+        restart = restart_usd(
+            usd_per_hour=usd_per_hour,
+            takes_s=settings.restart_takes.total_seconds(),
+            person_usd_per_hour=settings.person_usd_per_hour,
+            unlucky=settings.restart_unlucky,
+        )
+        return Stakes(
+            usd_per_hour=usd_per_hour,
+            restart_usd=restart,
+            least_s=settings.auto_least.total_seconds(),
+            most_s=settings.auto_most.total_seconds(),
+            first_s=settings.idle_limit.total_seconds(),
+        )
+
+    return stakes
 
 
 class Learner:
@@ -27,14 +49,19 @@ class Learner:
 
     def __init__(
         self,
-        state_dir: Path,
+        state_dir: Path | None,
         *,
         stakes: Callable[[float], Stakes],
         wall: Callable[[], datetime],
         default_s: float,
     ) -> None:
-        """`stakes` weighs for a price in dollars an hour; `default_s` is waited for until something is known."""
-        self._path, self._stakes, self._wall, self._default_s = state_dir / GAPS_FILE, stakes, wall, default_s
+        """
+        `stakes` weighs for a price in dollars an hour; `default_s` is waited for until that is known.
+
+        Without `state_dir` nothing is kept: in a replay.
+        """
+        self._path = state_dir / GAPS_FILE if state_dir else None
+        self._stakes, self._wall, self._default_s = stakes, wall, default_s
         self._ledger = GapLedger()
         self._gaps: list[Gap] = []
         self._chosen: Patience | None = None
@@ -60,24 +87,25 @@ class Learner:
     @property
     def wait_s(self) -> float:
         """The idle limit of the gap that began last."""
-        return self._default_s if self.chosen is None else self.chosen.wait_s
+        return self.chosen.wait_s
 
     @property
-    def chosen(self) -> Patience | None:
-        """The wait and its reason; None: the price is not known."""
+    def chosen(self) -> Patience:
+        """The wait and its reason."""
         if self._chosen is None and self._price:
             self._chosen = patience(self._gaps, self._stakes(self._price), self._wall().timestamp())
-        return self._chosen
+        return self._chosen or without_price(self._default_s)
 
     def _kept(self) -> list[Gap]:
         try:
-            return gaps.read(self._path)
+            return gaps.read(self._path) if self._path else []
         except OSError as error:
             log.warning("gaps_unread", why=error.strerror)
             return []
 
     def _keep(self) -> None:
         try:
-            gaps.keep(self._path, self._gaps)
+            if self._path:
+                gaps.keep(self._path, self._gaps)
         except OSError as error:
             log.warning("gaps_unwritten", why=error.strerror)

@@ -5,11 +5,13 @@ Waiting in an idle Pod is a ski-rental problem (Karlin et al., Algorithmica 3, 1
 Pod's price, a stop that comes before the person does costs a restart. Whoever waits exactly until the waiting has cost
 as much as a restart (the break-even) never pays more than twice what hindsight would have paid, and no fixed rule can
 promise less. Gaps are not an adversary's, though: people come back within minutes, or not before morning. So the wait
-that would have cost least over the gaps of this time of day is taken instead, but only as far as what was earned in
-earlier gaps covers its worst case. Over all gaps together the bound of twice hindsight therefore still holds.
+that would have cost least over the gaps of this time of day is taken instead, and before enough gaps are known the
+default, but only as far as what was earned in earlier gaps, and a credit of one restart, cover its worst case. Over
+all gaps together no more is paid than twice hindsight and that credit, once.
 
     gap       a stretch in which nothing used the Pod, until somebody did again
-    slack_s   twice what hindsight would have paid for all gaps so far, less what was paid; in seconds of its price
+    slack_s   the credit, and twice what hindsight would have paid for all gaps so far, less what was paid; in seconds
+              of its price
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from idlewatch.durations import format_duration
 
 ENOUGH_GAPS = 20
 ENOUGH_DAYS = 3
-"""With less history the break-even itself is waited for."""
+"""With less history nothing is learned from it."""
+CREDIT_RESTARTS = 1.0
+"""So many restarts may be lost to guesses before any were earned. On days that nothing is reported of, one was as good
+as four, and better than none."""
 SHORTEST_GAP_S = 120.0
 """A shorter pause is part of the work."""
 _DAY_S = 86400.0
@@ -53,6 +58,8 @@ class Stakes:
     least_s: float
     most_s: float
     """The bounds that the owner set."""
+    first_s: float = float("inf")
+    """What is waited for as long as too little is known, where the break-even is longer."""
 
     @property
     def break_even_s(self) -> float:
@@ -93,8 +100,8 @@ def hindsight_s(lasted_s: float, break_even_s: float) -> float:
 
 
 def slack_s(gaps: Iterable[Gap], break_even_s: float) -> float:
-    """What the bound of twice hindsight leaves over, after what was really waited."""
-    return sum(
+    """What the bound leaves over, after what was really waited."""
+    return CREDIT_RESTARTS * break_even_s + sum(
         2 * hindsight_s(gap.lasted_s, break_even_s) - cost_s(gap.lasted_s, gap.waited_s, break_even_s) for gap in gaps
     )
 
@@ -112,17 +119,26 @@ def affordable(wait_s: float, slack: float, break_even_s: float) -> bool:
 def patience(gaps: Sequence[Gap], stakes: Stakes, now_s: float) -> Patience:
     """Return how long to wait in a gap that begins at `now_s`, seconds since 1970."""
     even_s = stakes.break_even_s
-    told = f"a restart costs as much as {format_duration(even_s)} of waiting"
     counted = [gap for gap in gaps if gap.lasted_s >= SHORTEST_GAP_S]
     days = len({int(gap.began_s // _DAY_S) for gap in counted})
-    if len(counted) < ENOUGH_GAPS or days < ENOUGH_DAYS:
-        known = f"{len(counted)} gaps on {days} days are too few to learn from"
-        return Patience(wait_s=even_s, why=f"{known}; {told}, so that is waited for")
-    alike = _alike(counted, now_s)
-    best_s = _cheapest(alike, stakes)
+    learned = len(counted) >= ENOUGH_GAPS and days >= ENOUGH_DAYS
+    alike = _alike(counted, now_s) if learned else ()
+    best_s = _cheapest(alike, stakes) if learned else min(even_s, stakes.within_bounds(stakes.first_s))
     if not affordable(best_s, slack_s(counted, even_s), even_s):
-        return Patience(wait_s=even_s, why=f"guesses have cost too much lately; {told}, so that is waited for")
-    return Patience(wait_s=best_s, why=_said(alike, best_s))
+        told = f"a restart costs as much as {format_duration(even_s)} of waiting, so that is waited for"
+        return Patience(wait_s=even_s, why=f"guesses have cost too much lately; {told}")
+    return Patience(wait_s=best_s, why=_said(alike, best_s) if learned else _too_few(len(counted), days, best_s))
+
+
+def without_price(wait_s: float) -> Patience:
+    """What is waited for, and why, as long as nothing can be weighed."""
+    unknown = "the price of this Pod is not known (IDLEWATCH_USD_PER_HOUR sets it), and without it nothing is weighed"
+    return Patience(wait_s=wait_s, why=f"{unknown}; until then it is {format_duration(wait_s)}")
+
+
+def _too_few(count: int, days: int, wait_s: float) -> str:
+    known = f"{count} gap{'' if count == 1 else 's'} on {days} day{'' if days == 1 else 's'}"
+    return f"{known} are too few to learn from; until {ENOUGH_GAPS} on {ENOUGH_DAYS} it is {format_duration(wait_s)}"
 
 
 def _alike(gaps: Sequence[Gap], now_s: float) -> Sequence[Gap]:

@@ -18,6 +18,7 @@ from benchmarks.judgement.product import Product
 from benchmarks.judgement.rules import RULES, Rule
 from benchmarks.judgement.table import Row, Table, kind_lines, lines, measured
 from idlewatch.model import Signal, Surroundings
+from idlewatch.patience import CREDIT_RESTARTS
 from idlewatch.signals import SIGNALS
 
 STEP_S = 60.0
@@ -213,14 +214,16 @@ def test_other_limits_reach_the_judges() -> None:
 def test_the_learned_wait_keeps_the_bound_on_days_that_nothing_was_chosen_on(kind: str) -> None:
     told = learned(kind, used(kind, first=77, days=8), STAKES)
     assert told.gaps > 20
-    assert told.auto_s <= 2 * told.hindsight_s
+    assert told.auto_s <= 2 * told.hindsight_s + CREDIT_RESTARTS * STAKES.break_even_s
     assert told.auto_s <= 1.05 * told.even_s
     assert told.hindsight_s <= told.best_fixed_s <= told.even_s
 
 
-def test_with_too_little_history_it_is_the_break_even() -> None:
-    told = learned("few", [(1_761_955_200.0 + 3600 * place, 900.0) for place in range(10)], STAKES)
-    assert told.auto_s == told.even_s == 9000.0
+def test_with_too_little_history_it_is_the_default() -> None:
+    short = [(1_761_955_200.0 + 3600 * place, 900.0) for place in range(10)]
+    assert learned("few", short, STAKES).auto_s == learned("few", short, STAKES).fixed_s == 9000.0
+    long = learned("long", [(begins_s, 9 * HOUR_S) for begins_s, _ in short], STAKES)
+    assert long.auto_s == long.fixed_s < long.even_s
 
 
 # ---------------------------------------------------------------- words

@@ -65,10 +65,13 @@ class World:
         self.tick(5.0, Activity.ACTIVE)
 
 
-def test_without_a_price_the_default_is_waited_for(tmp_path: Path) -> None:
+def test_without_a_price_the_default_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.tick(5.0, Activity.QUIET, usd_per_hour=None)
-    assert (world.learner.chosen, world.learner.wait_s) == (None, 1800.0)
+    assert world.learner.wait_s == 1800.0
+    assert world.learner.chosen.why.startswith("the price of this Pod is not known (IDLEWATCH_USD_PER_HOUR sets it)")
+    world.tick(5.0, Activity.QUIET, usd_per_hour=2.0)
+    assert (world.learner.wait_s, world.learner.chosen.why[:6]) == (3600.0, "0 gaps")
 
 
 def test_it_learns_from_what_it_sees_and_says_so(tmp_path: Path) -> None:
@@ -77,7 +80,6 @@ def test_it_learns_from_what_it_sees_and_says_so(tmp_path: Path) -> None:
     assert world.learner.wait_s == 3600.0, "the break-even at first"
     world.live(days=4)
     assert world.learner.wait_s == pytest.approx(601.0)
-    assert world.learner.chosen is not None
     assert "you came back within 10m" in world.learner.chosen.why
 
 
@@ -133,6 +135,9 @@ def test_auto_is_a_setting_with_bounds() -> None:
     assert not loaded(IDLEWATCH_IDLE_AFTER="20m").settings.learns
     with pytest.raises(SettingsError, match="IDLEWATCH_AUTO_MOST=5m is shorter than IDLEWATCH_AUTO_LEAST=10m"):
         loaded(IDLEWATCH_AUTO_MOST="5m")
+    with pytest.raises(SettingsError, match=r"IDLEWATCH_AUTO_LEAST=8s is shorter than two looks at .*INTERVAL=5s"):
+        loaded(IDLEWATCH_IDLE_AFTER="auto", IDLEWATCH_AUTO_LEAST="8s")
+    assert not loaded(IDLEWATCH_AUTO_LEAST="8s").settings.learns, "where nothing is learned it does not matter"
     with pytest.raises(SettingsError, match="IDLEWATCH_RESTART_UNLUCKY"):
         loaded(IDLEWATCH_RESTART_UNLUCKY="150%")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlewatch.patience import (
+    CREDIT_RESTARTS,
     ENOUGH_GAPS,
     Gap,
     Patience,
@@ -18,9 +20,12 @@ from idlewatch.patience import (
     patience,
     restart_usd,
     slack_s,
+    without_price,
 )
 
 STAKES = Stakes(usd_per_hour=2.0, restart_usd=1.0, least_s=300.0, most_s=7200.0)
+BOLD = replace(STAKES, first_s=600.0)
+"""Waits less than the break-even of 30 min where it knows nothing."""
 HOUR_S, DAY_S = 3600.0, 86400.0
 
 
@@ -50,23 +55,29 @@ lengths = st.lists(
 )
 
 
-@given(lengths)
-def test_whatever_gaps_come_no_more_is_paid_than_twice_hindsight(lengths_s: list[float]) -> None:
-    gaps, _ = lived(lengths_s)
-    assert paid_s(gaps) <= 2 * best_s(gaps) + 1e-6
+def bound_s(gaps: list[Gap]) -> float:
+    return 2 * best_s(gaps) + CREDIT_RESTARTS * STAKES.break_even_s + 1e-6
 
 
-@given(st.integers(0, 10_000))
-def test_an_adversary_that_knows_the_wait_gets_no_more_either(seed: int) -> None:
+@given(lengths, st.sampled_from([STAKES, BOLD]))
+def test_whatever_gaps_come_no_more_is_paid_than_twice_hindsight_and_the_credit(
+    lengths_s: list[float], stakes: Stakes
+) -> None:
+    gaps, _ = lived(lengths_s, stakes)
+    assert paid_s(gaps) <= bound_s(gaps)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([STAKES, BOLD]), st.floats(0.0, 1.0))
+def test_an_adversary_that_knows_the_wait_gets_no_more_either(seed: int, stakes: Stakes, kindness: float) -> None:
     random, now_s = Random(seed), 100 * DAY_S
     gaps: list[Gap] = []
     for _ in range(80):
-        chosen = patience(gaps, STAKES, now_s)
-        habit = random.random() < 0.6
+        chosen = patience(gaps, stakes, now_s)
+        habit = random.random() < kindness
         lasted_s = random.uniform(150.0, 500.0) if habit else chosen.wait_s + 0.01
         gaps.append(Gap(began_s=now_s, lasted_s=lasted_s, waited_s=chosen.wait_s))
         now_s += lasted_s + HOUR_S
-    assert paid_s(gaps) <= 2 * best_s(gaps) + 1e-6
+    assert paid_s(gaps) <= bound_s(gaps)
 
 
 @given(lengths, st.floats(300.0, 1800.0), st.floats(1800.0, 20_000.0))
@@ -76,12 +87,27 @@ def test_the_owners_bounds_hold(lengths_s: list[float], least_s: float, most_s: 
     assert all(least_s <= one.wait_s <= most_s for one in asked)
 
 
-def test_with_little_history_the_break_even_is_waited_for_and_said() -> None:
-    chosen = patience([], STAKES, 0.0)
-    assert chosen.wait_s == 1800.0
-    assert chosen.why.startswith(
-        "0 gaps on 0 days are too few to learn from; a restart costs as much as 30m of waiting"
-    )
+def test_with_little_history_the_default_is_waited_for_and_said() -> None:
+    few = [Gap(began_s=100 * DAY_S, lasted_s=400.0, waited_s=600.0)]
+    chosen = patience(few, BOLD, 0.0)
+    assert chosen.wait_s == 600.0
+    assert chosen.why == "1 gap on 1 day are too few to learn from; until 20 on 3 it is 10m"
+    assert patience([], STAKES, 0.0).wait_s == 1800.0, "the break-even where that is shorter than the default"
+    assert patience([], replace(BOLD, least_s=900.0), 0.0).wait_s == 900.0, "the owner's bounds hold"
+
+
+def test_a_default_that_cost_too_much_is_given_up_for_the_break_even() -> None:
+    wrong = [Gap(began_s=100 * DAY_S + at * HOUR_S, lasted_s=601.0, waited_s=600.0) for at in range(4)]
+    asked = [patience(wrong[:count], BOLD, wrong[-1].began_s).wait_s for count in range(5)]
+    assert asked[0] == 600.0
+    assert asked[-1] == 1800.0
+
+
+def test_without_a_price_it_says_what_is_missing() -> None:
+    said = without_price(1800.0)
+    assert said.wait_s == 1800.0
+    assert "IDLEWATCH_USD_PER_HOUR" in said.why
+    assert said.why.endswith("until then it is 30m")
 
 
 def minutes_or_morning(count: int, seed: int = 1) -> list[float]:

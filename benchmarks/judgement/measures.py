@@ -27,6 +27,7 @@ STAKES = Stakes(
     ),
     least_s=600.0,
     most_s=7200.0,
+    first_s=1800.0,
 )
 
 Stopping = Callable[[Sequence[Seen], int], int | None]

@@ -137,6 +137,13 @@ def _impossible_pairs(settings: Settings) -> list[str]:
             ),
         ),
         (
+            s.learns and s.auto_least < 2 * s.interval,
+            (
+                f"IDLEWATCH_AUTO_LEAST={written(s.auto_least)} is shorter than two looks at IDLEWATCH_INTERVAL="
+                f"{written(s.interval)}: nothing could be seen to be quiet; lengthen the one or shorten the other"
+            ),
+        ),
+        (
             s.auto_most < s.auto_least,
             (
                 f"IDLEWATCH_AUTO_MOST={written(s.auto_most)} is shorter than IDLEWATCH_AUTO_LEAST="

@@ -15,7 +15,8 @@ from inspect import cleandoc
 from pydantic import SecretStr
 
 from idlewatch.durations import format_duration
-from idlewatch.patience import ENOUGH_DAYS, ENOUGH_GAPS, SHORTEST_GAP_S, Gap, Stakes, patience, restart_usd
+from idlewatch.learning import stakes_of
+from idlewatch.patience import CREDIT_RESTARTS, ENOUGH_DAYS, ENOUGH_GAPS, SHORTEST_GAP_S, Gap, Stakes, patience
 from idlewatch.settings import Settings, shown, variable
 from idlewatch.settings.files import file_variables
 
@@ -99,23 +100,25 @@ somebody did again. Waiting costs the Pod's price; a stop too early costs a rest
     even    = restart / the Pod's price, but never below AUTO_LEAST nor above AUTO_MOST
 
 Whoever waits exactly `even`, where the waiting has cost as much as a restart, never pays more than twice what somebody
-who knows the future would have paid. That is what is waited with little history, fewer than {gaps} gaps on {days} days
-(pauses below {shortest} are part of the work):
+who knows the future would have paid:
 
 | price of the Pod | a restart costs | `even` |
 | --- | --- | --- |
 {examples}
 
-With more history the wait is taken that would have cost least over the gaps that began within two and a half hours of
-this time of day (over all gaps, where fewer than ten did), but only as far as what was earned in earlier gaps pays for
-its worst case; the bound of twice hindsight holds over all of them together. For example, a Pod at $1.59 an hour that
-was left {left} times on 5 days, and whose person came back within ten minutes or so, or not before the next morning,
+With little history, fewer than {gaps} gaps on {days} days (pauses below {shortest} are part of the work), the wait
+is {first}, or `even` where that is shorter. With more it is what would have cost least over the gaps that began within
+two and a half hours of this time of day (over all gaps, where fewer than ten did). Either holds only as far as what was
+earned in earlier gaps, and a credit of {credit:.0f} restart, pay for its worst case; else `even` is waited. So over all
+gaps together no more is paid than twice hindsight and that credit, once. For example, a Pod at $1.59 an hour that was
+left {left} times on 5 days, and whose person came back within ten minutes or so, or not before the next morning,
 
 > waits {waits}: {why}
 
-The wait is chosen once a gap, when it begins, and `idlewatch status` says it with its reason. As long as the price is
-not known (RunPod's API told none and `IDLEWATCH_USD_PER_HOUR` is not set), 30m are waited for. `auto` is about idleness
-only: working hours have their own `IDLEWATCH_WORKING_IDLE_AFTER`, and everything else stays as it is.
+The wait is chosen once a gap, when it begins, and `idlewatch status` and `why` say it with its reason. As long as the
+price is not known (RunPod's API told none and `IDLEWATCH_USD_PER_HOUR` is not set), it is {first}, and that is said.
+`auto` is about idleness only: working hours have their own `IDLEWATCH_WORKING_IDLE_AFTER`, and everything else stays as
+it is.
 """
 _PRICES_USD = (0.44, 1.59, 2.69, 4.59, 31.92)
 _DAY_S = 86400.0
@@ -184,6 +187,8 @@ def _auto() -> str:
         gaps=ENOUGH_GAPS,
         days=ENOUGH_DAYS,
         shortest=format_duration(SHORTEST_GAP_S),
+        first=format_duration(Settings().idle_limit.total_seconds()),
+        credit=CREDIT_RESTARTS,
         examples="\n".join(map(_example, _PRICES_USD)),
         left=len(gaps),
         waits=format_duration(chosen.wait_s),
@@ -198,19 +203,7 @@ def _example(usd_per_hour: float) -> str:
 
 def _stakes(usd_per_hour: float) -> Stakes:
     """With the defaults of everything else."""
-    settings = Settings()
-    restart = restart_usd(
-        usd_per_hour=usd_per_hour,
-        takes_s=settings.restart_takes.total_seconds(),
-        person_usd_per_hour=settings.person_usd_per_hour,
-        unlucky=settings.restart_unlucky,
-    )
-    return Stakes(
-        usd_per_hour=usd_per_hour,
-        restart_usd=restart,
-        least_s=settings.auto_least.total_seconds(),
-        most_s=settings.auto_most.total_seconds(),
-    )
+    return stakes_of(Settings())(usd_per_hour)
 
 
 if __name__ == "__main__":
