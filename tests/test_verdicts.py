@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.model import Activity, Finding, Hold, Json
+from idlewatch.model import FIRST_READING, Activity, Finding, Hold, Json
 from idlewatch.show.why import explained
 from idlewatch.verdicts import HELD, HOLD, Span, extended, would_have_stopped_s
 from tests.test_policy import LIMITS, finding
@@ -105,6 +105,13 @@ def test_why_names_each_signal_what_keeps_the_pod_and_what_would_have_been() -> 
     assert "$2." in lines[4]
     stopped_at = datetime.fromisoformat(str(why.as_json()["keepers"][0]["without_it_stopped_at"]))  # type: ignore[index, call-overload]
     assert (WALL - stopped_at).total_seconds() == pytest.approx(2 * HOUR_S - 2100, abs=120)
+
+
+def test_why_alarms_nobody_who_asks_right_after_the_start() -> None:
+    spans = [Span(name, 0.0, 5.0, "unknown", reason=FIRST_READING) for name in ("host", "jobs")]
+    text = "\n".join(explained({**STATUS, "reason": "x"}, spans, LIMITS, 5.0, lambda: WALL).lines())
+    assert "Read once so far: host, jobs." in text
+    assert "can't be seen" not in text
 
 
 def test_why_says_so_where_nothing_keeps_the_pod() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from idlewatch.durations import format_duration
-from idlewatch.model import Activity, Json, Limits
+from idlewatch.model import FIRST_READING, Activity, Json, Limits
 from idlewatch.show.folding import Paragraph, drawn
 from idlewatch.show.status import mapping, number
 from idlewatch.verdicts import HELD, HOLD, Span, would_have_stopped_s
@@ -42,6 +42,11 @@ class Keeper:
     def is_unseen(self) -> bool:
         """Whether it keeps the Pod up because nothing is known of it."""
         return self.verdict == Activity.UNKNOWN
+
+    @property
+    def is_young(self) -> bool:
+        """Whether its next reading settles it."""
+        return self.reason == FIRST_READING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,14 @@ class Why:
         told += [Paragraph(f"Idleness is waited out for so long because {learned}.")] if learned else []
         if not self.keepers and str(self.status.get("reason")).startswith("quiet for"):
             return [*told, Paragraph("Nothing keeps this Pod up but the time that is still to pass.")]
-        return told + [_sentence(text) for keeper in self.keepers for text in self._sentences(keeper)]
+        young = [keeper.name for keeper in self.keepers if keeper.is_young]
+        told += (
+            [_sentence(f"Read once so far: {', '.join(young)}. Two readings tell; ask again in a minute.")]
+            if young
+            else []
+        )
+        seen = [keeper for keeper in self.keepers if not keeper.is_young]
+        return told + [_sentence(text) for keeper in seen for text in self._sentences(keeper)]
 
     def _signals(self) -> Mapping[str, Json]:
         return mapping(self.status.get("signals"))
