@@ -4,8 +4,8 @@ The daemon's memory of each tick: the state before it is acted on, the readings,
 `status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
 `reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `idle_after_s` (the limit that
 holds now; 0: none), `learned_why` (why it is that, null where it is not learned), `acts_at_s`, `started_s`, `troubles`
-(name -> text), `holds`, `spent_usd`, `usd_per_hour`, `previous_stop`, `save` (the newest save that somebody asked for:
-`who`, `began_s`, `state`, `progress`, `text`, `ended_s`; null: nobody has), and `signals`: name -> `activity`, `reason`,
+(name -> text), `holds`, `spent_usd`, `usd_per_hour`, `previous_stop`, `save` (the newest that was asked for: `who`,
+`began_s`, `state`, `progress`, `text`, `ended_s`; null: none was), and `signals`: name -> `activity`, `reason`,
 `bars`, `pauses`, `since_s` (since when this verdict stands), `read_s` (instant of its reading). `ended` is there and
 true once the daemon has ended by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """

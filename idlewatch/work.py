@@ -30,6 +30,7 @@ from idlewatch.sequence import EndSequence, wanted_of
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.snapshot import be_gentle
 from idlewatch.snapshot import save as save_now
+from idlewatch.snapshot.amounts import amount
 from idlewatch.tasks import Task
 from idlewatch.watch import MachineClock
 
@@ -208,7 +209,8 @@ def save_again(_request: Json, progress: Progress) -> Json:
     made = save_now(request, progress=lambda p: progress(p.as_json()))
     if made is None:
         return {"snapshot": None, "text": "nothing that a stop would wipe"}
-    return {"snapshot": made.id, "text": f"saved {made.files} files as {made.id}, {made.archive_bytes / 1e6:.1f} MB"}
+    files = "1 file" if made.files == 1 else f"{made.files} files"
+    return {"snapshot": made.id, "text": f"saved {files} as {made.id}, {amount(made.archive_bytes)}"}
 
 
 def command(request: Json, _progress: Progress) -> Json:

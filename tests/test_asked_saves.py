@@ -1,4 +1,4 @@
-"""A save that somebody asks for: begun once, shown while it runs, refused with its reason, ended by the end sequence."""
+"""A save that somebody asks for: begun once, shown while it runs, refused with a reason, ended by the end sequence."""
 
 from __future__ import annotations
 

@@ -157,6 +157,24 @@ def test_a_stop_is_confirmed_taken_back_and_carried_out(watched: Watched) -> Non
     assert watched.problems == []
 
 
+def test_a_save_is_asked_for_shown_and_listed_and_holds_stand_in_the_timeline(watched: Watched) -> None:
+    (watched.pod.disk / "root").mkdir(parents=True, exist_ok=True)
+    (watched.pod.disk / "root/notes.txt").write_text("what a stop would wipe")
+    page = watched.opened()
+    page.click("text=Keep 30 m")
+    page.click("text=Save now")
+    expect(page.locator("#save-words")).to_contain_text("asked for by the page")
+    expect(page.locator("#snapshots")).to_contain_text("brings one back")
+    assert "Not saved" not in page.inner_text("#save-words")
+    expect(page.locator("#save button")).to_be_enabled()
+    watched.shoot(page, "saved")
+    page.reload()
+    expect(page.locator("#events")).to_contain_text("saved on request")
+    expect(page.locator("#events")).to_contain_text("hold placed")
+    assert {"hold placed", "saved on request"} <= set(watched.pod.kinds())
+    assert watched.problems == []
+
+
 def test_charts_zoom_hover_and_go_back(watched: Watched) -> None:
     page = watched.opened()
     chart = page.locator("#charts .chart").first

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from idlewatch.errors import Refused
 from idlewatch.history import DATABASE_FILE, History
 from idlewatch.holds import read_holds
 from idlewatch.model import Reading
+from idlewatch.save_requests import save_request_file
 from idlewatch.verdicts import Span
 from idlewatch.watch import request_file, stop_request
 from idlewatch.web import charts, pages
@@ -391,3 +393,35 @@ def test_big_answers_are_packed(site: Site) -> None:
     plain, packed = visitor.get("/api/series"), visitor.get("/api/series", accept_encoding="gzip")
     assert packed.headers["content-encoding"] == "gzip"
     assert len(packed.body) * 3 < len(plain.body)
+
+
+def test_a_save_is_asked_of_the_daemon_and_shown(site: Site) -> None:
+    visitor = site.visitor()
+    csrf = visitor.csrf()
+    assert visitor.post("/save", {"csrf": "wrong"}).status == 403
+    assert not save_request_file(site.state_dir).exists()
+    assert visitor.post("/save", {"csrf": csrf}).said == {"said": "Asked: the daemon saves what a stop would wipe."}
+    assert visitor.get("/api/status").said["save_asked"] == "the page"
+    said = json.loads(save_request_file(site.state_dir).read_text())
+    assert said == {"who": "the page", "boot_key": BOOT_KEY, "asked_s": site.clock.now_s()}
+    running = {"who": "the page", "began_s": 1.0, "state": "running", "progress": None, "text": "", "ended_s": None}
+    show_status(site.state_dir, site.clock.now_s(), save=running)
+    assert visitor.get("/api/status").said["status"]["save"] == running
+    answer = visitor.post("/save", {"csrf": csrf})
+    assert (answer.status, answer.text) == (409, "refused: a save is under way already\n")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"mode": "observe"}, "only observes"),
+        ({"phase": "warned"}, "saves for itself"),
+        ({"ended": True}, "no daemon is running"),
+    ],
+)
+def test_a_save_that_nobody_would_make_is_refused(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
+    clock = SetClock()
+    show_status(tmp_path, clock.now_s(), **changed)
+    with pytest.raises(Refused, match=told):
+        Buttons(tmp_path, clock, 86400.0).save()
+    assert not save_request_file(tmp_path).exists()

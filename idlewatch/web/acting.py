@@ -15,8 +15,9 @@ from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
 from idlewatch.history import status_of, write_atomically
 from idlewatch.model import Cause, Clock, Json, Phase
+from idlewatch.save_requests import ask_for_save
 from idlewatch.settings import Mode
-from idlewatch.show.status import is_stale
+from idlewatch.show.status import is_stale, mapping
 from idlewatch.watch import request_file
 
 WHO = "the page"
@@ -84,6 +85,23 @@ class Buttons:
         said = self._watching()
         late = said is not None and said.get("phase") == Phase.STOPPING
         return "The request is taken back." + (" RunPod has been asked already: it may come too late." if late else "")
+
+    def save(self) -> str:
+        """Ask the daemon to save what a stop would wipe, now."""
+        said = self._watching()
+        if said is None:
+            raise Refused("no daemon is running here to save; `idlewatch save` in a terminal does without")
+        if said.get("mode") == Mode.OBSERVE:
+            raise Refused("the daemon only observes; `idlewatch save` in a terminal saves")
+        if said.get("phase") != Phase.WATCHING:
+            raise Refused("a stop is being prepared, which saves for itself")
+        if mapping(said.get("save")).get("state") == "running":
+            raise Refused("a save is under way already")
+        try:
+            ask_for_save(self._state_dir, WHO, said.get("boot_key"), self._clock.now_s())
+        except OSError as error:
+            raise Refused(f"a save can't be asked for: {error.strerror}") from error
+        return "Asked: the daemon saves what a stop would wipe."
 
     def _watching(self) -> dict[str, Json] | None:
         said = status_of(self._state_dir)

@@ -48,7 +48,13 @@ class Page:
 
     def routes(self) -> list[Route]:
         """All of them, spelt out: nothing is found by its path on a disk."""
-        acts = {"hold": self._hold, "release": self._release, "stop": self._stop, "cancel": self._cancel}
+        acts = {
+            "hold": self._hold,
+            "release": self._release,
+            "save": self._save,
+            "stop": self._stop,
+            "cancel": self._cancel,
+        }
         return [
             Route("/", self._home),
             Route("/stop", self._stop_page),
@@ -135,6 +141,10 @@ class Page:
     async def _release(self, request: Request) -> Response:
         form = await self._form(request)
         return self._said(request, self._buttons.release(form.get("id", "")))
+
+    async def _save(self, request: Request) -> Response:
+        await self._form(request)
+        return self._said(request, self._buttons.save())
 
     async def _stop(self, request: Request) -> Response:
         form = await self._form(request)

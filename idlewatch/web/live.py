@@ -11,6 +11,7 @@ from pathlib import Path
 from idlewatch import __version__, holds
 from idlewatch.history import spans_of, status_of
 from idlewatch.model import Clock, Json, Limits
+from idlewatch.save_requests import save_asked_by
 from idlewatch.show.status import is_stale, mapping, number, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.watch import request_file
@@ -35,6 +36,7 @@ _SHOWN = (
     "spent_usd",
     "usd_per_hour",
     "previous_stop",
+    "save",
     "signals",
     "interval_s",
     "at_s",
@@ -82,6 +84,7 @@ class Live:
             },
             "holds": self._holds(now_s),
             "stop_asked": self._stop_asked(said),
+            "save_asked": save_asked_by(w.state_dir, str(said.get("boot_key"))),
         }
 
     def _holds(self, now_s: float) -> list[Json]:

@@ -30,7 +30,7 @@
       return [table(["snapshot", "files", "size"], found.map((one) => [
         el("span", {}, one.id, el("span", { class: "tag" }, page.at(Date.parse(one.created_at) / 1000, true))),
         String(one.files), size(one.archive_bytes)])),
-      el("p", { class: "faint small" }, "`idlewatch restore ID` brings one back.")];
+      el("p", { class: "faint small" }, el("code", {}, "idlewatch restore ID"), " brings one back.")];
     },
   };
 

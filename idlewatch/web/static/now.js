@@ -98,6 +98,38 @@
     show("holds", ...(rows.length ? rows : [el("li", { class: "faint" }, "None.")]));
   }
 
+  const STAGES = { scan: "Looking at the disk", write: "Writing", verify: "Reading it back", commit: "Finishing" };
+
+  function saveWords(save, now) {
+    if (save.state !== "running") {
+      return (save.state === "done" ? page.sentence(save.text) : "Not saved: " + save.text) + " (" + span(now - save.ended_s) + " ago, asked for by " + save.who + ")";
+    }
+    const progress = save.progress;
+    if (!progress) return "Beginning to save…";
+    const whole = progress.total_bytes, far = page.size(progress.done_bytes) + (whole ? " of " + page.size(whole) : "");
+    const rate = progress.bytes_s ? ", " + page.size(progress.bytes_s) + "/s" : "";
+    const left = progress.left_s === null ? "" : ", " + span(progress.left_s) + " left";
+    return (STAGES[progress.stage] || progress.stage) + ": " + far + rate + left;
+  }
+
+  function drawSave(live, before) {
+    const save = live.status.save, running = save !== null && save !== undefined && save.state === "running";
+    const waiting = live.save_asked !== null;
+    document.querySelector("#save button").disabled = running || waiting || !live.running || live.status.mode === "observe";
+    document.getElementById("saving").hidden = !save && !waiting;
+    document.getElementById("save-bar").hidden = !running;
+    if (running || waiting) show("save-said");
+    if (waiting && !running) show("save-words", "Asked for; the daemon begins with its next look…");
+    else if (save) show("save-words", saveWords(save, live.now_s));
+    document.getElementById("save-words").classList.toggle("bad", Boolean(save) && save.state === "failed" && !waiting);
+    const progress = running ? save.progress : null, known = progress && progress.total_bytes && progress.stage !== "scan";
+    document.getElementById("save-bar").classList.toggle("unsure", !known);
+    document.getElementById("save-done").style.width = known ? Math.min(100, progress.done_bytes / progress.total_bytes * 100) + "%" : "";
+    const ended = before && before.status.save && before.status.save.state === "running" && !running;
+    if (ended) document.dispatchEvent(new Event("happened"));
+    if (ended && save && save.state === "done") document.querySelector("[data-measure=snapshots]").click();
+  }
+
   async function drawWhy() {
     const why = await page.ask("api/why");
     const rows = (why ? why.keepers : []).map((keeper) => {
@@ -114,10 +146,11 @@
     let everyS = 5;
     try {
       const live = await page.ask("api/status");
-      const changed = !last || last.status.phase !== live.status.phase || last.holds.length !== live.holds.length;
+      const before = last, changed = !last || last.status.phase !== live.status.phase || last.holds.length !== live.holds.length;
+      if (before && (before.holds.length !== live.holds.length || before.status.phase !== live.status.phase)) document.dispatchEvent(new Event("happened"));
       [last, heardAt] = [live, performance.now()];
-      everyS = Math.max(2, live.status.interval_s || 5);
-      drawTop(live); drawTroubles(live); drawSignals(live); drawHolds(live); drawState();
+      everyS = live.save_asked || (live.status.save || {}).state === "running" ? 2 : Math.max(2, live.status.interval_s || 5);
+      drawTop(live); drawTroubles(live); drawSignals(live); drawHolds(live); drawSave(live, before); drawState();
       if (changed || performance.now() - whyAt > 20000) { whyAt = performance.now(); await drawWhy(); }
     } catch (error) {
       show("heard", String(error.message || error));
@@ -132,9 +165,9 @@
     const button = form.querySelector("button");
     button.disabled = true;
     try {
-      page.say(await page.act(form.getAttribute("action"), new FormData(form)));
+      page.say(await page.act(form.getAttribute("action"), new FormData(form)), false, form.dataset.said);
     } catch (error) {
-      page.say(String(error.message || error), true);
+      page.say(String(error.message || error), true, form.dataset.said);
     }
     button.disabled = false;
     await look();

@@ -55,7 +55,7 @@
     const axis = { stroke: style("faint"), font: "12px " + style("sans"), grid: { stroke: style("line-soft"), width: 1 }, ticks: { show: false } };
     return {
       width, height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 22, 0, 0], // half of the last time's label stands beyond the last instant
       legend: { show: false },
       cursor: { sync: { key: SYNC.key }, drag: { x: true, y: false, setScale: false }, points: { size: 6 }, y: false },
       scales: { x: { time: true, range: [from, to] }, y: more.y },
@@ -103,7 +103,7 @@
     const box = el("div", { class: "chart" }, el("h3", {}, chart.title, el("span", { class: "unit" }, chart.unit), legend), place);
     const told = (index) => chart.lines.forEach((line, i) => {
       const value = line.values[index];
-      values[i].textContent = value === null || value === undefined ? "–" : value + (chart.unit === "%" ? " %" : "");
+      values[i].textContent = value === null || value === undefined ? "–" : page.figure(value) + (chart.unit === "%" ? " %" : "");
     });
     const newest = () => { const at = chart.lines[0].values.findLastIndex((value) => value !== null); told(at); };
     const highest = Math.max(...chart.lines.flatMap((line) => line.values.map((value) => value || 0)));
@@ -114,7 +114,7 @@
     requestAnimationFrame(() => {
       if (!place.isConnected) return;
       drawn.push(new uPlot(options(place.clientWidth, 150, timeline.from, timeline.to, {
-        y: { range: [0, chart.top || highest * 1.15 || 1] },
+        y: { range: [0, (chart.top || highest * 1.15 || 1) * 1.02] },
         series: lines,
         hooks: { setCursor: [(u) => (u.cursor.idx === null || u.cursor.idx === undefined ? newest() : told(u.cursor.idx))] },
       }), [series.at, ...chart.lines.map((line) => line.values)], place));
@@ -207,5 +207,6 @@
   addEventListener("resize", () => { if (shown && innerWidth !== width) { width = innerWidth; draw(); } });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (shown) draw(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) load(); });
+  document.addEventListener("happened", () => { if (!zoom) load(); });
   load();
 })();

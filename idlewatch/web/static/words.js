@@ -46,6 +46,15 @@ const page = {
     return amount.toFixed(1) + " TB";
   },
 
+  figure(value) {
+    const size = Math.abs(value);
+    return value.toFixed(size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : 2);
+  },
+
+  sentence(text) {
+    return text.charAt(0).toUpperCase() + text.slice(1);
+  },
+
   async ask(address) {
     const answer = await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" });
     if (answer.status === 401) throw new Error("signed out: open the link that `idlewatch web --link` prints");
@@ -60,8 +69,8 @@ const page = {
     return (await answer.json()).said;
   },
 
-  say(text, bad) {
-    const said = document.getElementById("said");
+  say(text, bad, id) {
+    const said = document.getElementById(id || "said");
     said.textContent = text;
     said.classList.toggle("bad", Boolean(bad));
   },
