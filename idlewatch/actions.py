@@ -127,12 +127,24 @@ class PodActions:
         self._events += task.take_events()
         return end
 
-    def close(self) -> None:
-        """End what is under way: a save without its manifest is none, a stop call that was made stays made."""
-        for task in [*self._ending, *([self._task[1]] if self._task else [])]:
-            task.end()
+    def ask_to_end(self, now_s: float) -> None:
+        """Ask what is under way to end, at the daemon's own end; never blocks."""
+        for task in self._under_way():
+            task.cancel(now_s, "ended with the daemon")
+
+    def close(self, within_s: float = 5.0) -> None:
+        """
+        End what is under way, each hard after `within_s` seconds.
+
+        A save without its manifest is none, a stop call that was made stays made.
+        """
+        for task in self._under_way():
+            task.end(within_s)
             self._events += task.take_events()
         self._task, self._ending = None, []
+
+    def _under_way(self) -> list[Task]:
+        return [*self._ending, *([self._task[1]] if self._task else [])]
 
     @property
     def busy(self) -> bool:
@@ -243,5 +255,8 @@ class ObservedActions:
         """Nothing happens."""
         return []
 
-    def close(self) -> None:
+    def ask_to_end(self, now_s: float) -> None:
+        """Nothing is under way."""
+
+    def close(self, within_s: float = 0.0) -> None:
         """Nothing is under way."""

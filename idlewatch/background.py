@@ -14,7 +14,7 @@ import structlog
 
 from idlewatch.errors import IdlewatchError, TaskError
 from idlewatch.model import Json
-from idlewatch.tasks import Task
+from idlewatch.tasks import Task, end_all
 
 log = structlog.get_logger()
 
@@ -88,12 +88,19 @@ class Background:
         All are asked to end at once, and what does not hear costs half of the time at the most.
         """
         ends_s = now_s() + within_s
-        under_way = [standing.task for standing in (self._standing or {}).values() if standing.task]
-        for task in under_way:
-            task.cancel(now_s(), "ended with the daemon")
+        self.ask_to_end(now_s())
+        under_way = self._under_way()
         _wait(under_way, now_s, sleep, now_s() + within_s / 2)
         last = [self._begun(errand, now_s()) for errand in self._errands.values() if errand.at_end]
         _wait([standing.task for standing in last if standing.task], now_s, sleep, ends_s)
+
+    def ask_to_end(self, now_s: float) -> None:
+        """Ask what is under way to end; never blocks. `close` waits for it."""
+        for task in self._under_way():
+            task.cancel(now_s, "ended with the daemon")
+
+    def _under_way(self) -> list[Task]:
+        return [standing.task for standing in (self._standing or {}).values() if standing.task]
 
     def _moved_on(self, errand: Errand, standing: _Standing, now_s: float) -> _Standing:
         if standing.task is None:
@@ -128,5 +135,4 @@ def _wait(tasks: Sequence[Task], now_s: Callable[[], float], sleep: Callable[[fl
     """Until all have ended; those that have not in time are ended hard."""
     while now_s() < ends_s and not all([task.poll(now_s()) for task in tasks]):  # noqa: C419  (poll each of them)
         sleep(0.05)
-    for task in tasks:
-        task.end(0.0)
+    end_all(tasks)

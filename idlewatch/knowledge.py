@@ -113,10 +113,18 @@ class Knowledge:
         """What is to be said of the saves while in use, once."""
         return self.saves.told() if self.saves else []
 
-    def close(self) -> None:
-        """End what is under way."""
+    def ask_to_end(self, now_s: float) -> None:
+        """Ask what is under way to end; never blocks."""
+        self._background.ask_to_end(now_s)
         if self.saves:
-            self.saves.close()
+            self.saves.ask_to_end(now_s)
+
+    def close(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
+        """End what is under way, and do what is to be done at the end; for `within_s` seconds at the most."""
+        ends_s = now_s() + within_s
+        if self.saves:
+            self.saves.close(within_s / 2)
+        self._background.close(now_s, sleep, max(0.0, ends_s - now_s()))
 
     def _teach(self) -> None:
         """Hand over what the volume knows of earlier gaps, once."""

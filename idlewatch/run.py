@@ -63,6 +63,14 @@ class TellingActions(Actions, Protocol):
         """Have people told that the daemon ends."""
         ...
 
+    def ask_to_end(self, now_s: float) -> None:
+        """Ask what is under way to end; never blocks."""
+        ...
+
+    def close(self, within_s: float = 5.0) -> None:
+        """End what is under way, hard after `within_s` seconds."""
+        ...
+
     def finish(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
         """Wait for what is still being told, for `within_s` seconds at the most."""
         ...
@@ -101,9 +109,9 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
         systemd = NotifySocket(here.loaded.sources[0].variables)
         daemon = _daemon(here, clock, watched, acting, record, history, known, systemd)
         _run_to_its_end(daemon, clock)
+        asked_s = clock.now_s()
         systemd.stopping()
-        known.close()
-        WindUp(here, clock, daemon, record, background, acting).run(ending_of(clock.sender))
+        WindUp(here, clock, daemon, record, known, acting).run(ending_of(clock.sender), asked_s)
 
 
 def _daemon(

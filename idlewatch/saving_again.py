@@ -50,10 +50,15 @@ class PeriodicSaves:
         told, self._events = self._events, []
         return told
 
-    def close(self) -> None:
-        """A save without its manifest is none."""
+    def ask_to_end(self, now_s: float) -> None:
+        """Ask a save that is under way to end; never blocks."""
         if self._task:
-            self._task.end()
+            self._task.cancel(now_s, "ended with the daemon")
+
+    def close(self, within_s: float = 5.0) -> None:
+        """End it, hard after `within_s` seconds: a save without its manifest is none."""
+        if self._task:
+            self._task.end(within_s)
 
     def _begin(self, now_s: float) -> None:
         self._used = False

@@ -65,6 +65,7 @@ class Task:
         self._silent_limit_s = silent_limit_s
         self._heard_s = now_s
         self._ending_s: float | None = None
+        self._hard_s: float | None = None
         self._ended_because = ""
         self._buffer = b""
         self._end: TaskEnd | None = None
@@ -120,12 +121,18 @@ class Task:
         if self._process.poll() is None and within_s:
             self._send(signal.SIGTERM)
         if not _gone(self._process, within_s):
-            self._send(signal.SIGKILL)
-            _gone(self._process, _HARD_S)
+            _gone(self._process, max(0.0, self.end_hard() + _HARD_S - time.monotonic()))
         if not _is_closed(self._process):
             self._listen(self._heard_s)
             self._end = self._end or TaskEnd(error=TaskError(self._ended_because or "ended with the daemon"))
             self._close()
+
+    def end_hard(self) -> float:
+        """Have it ended hard, without waiting; return when that was first done (`time.monotonic()`)."""
+        if self._hard_s is None and self._process.poll() is None:
+            self._send(signal.SIGKILL)
+            self._hard_s = time.monotonic()
+        return self._hard_s or time.monotonic()
 
     def _send(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -174,6 +181,14 @@ class Task:
         words = _available(_pipe(self._process.stderr)).decode(errors="replace").strip().splitlines()
         said = f": {_shown(words[-1])}" if words else ""
         return f"ended without an answer, exit status {self._process.returncode}{said}"
+
+
+def end_all(tasks: Sequence[Task]) -> None:
+    """End them now, all at once. Blocks for a moment at most, however many wait for a disk that does not answer."""
+    for task in tasks:
+        task.end_hard()
+    for task in tasks:
+        task.end(0.0)
 
 
 def _shown(text: str) -> str:

@@ -30,6 +30,9 @@ class FakeTask(Task):
     def poll(self, now_s: float) -> TaskEnd | None:
         return self.end_now
 
+    def end_hard(self) -> float:
+        return 0.0
+
     def end(self, within_s: float = 0.0) -> None:
         self.ended = True
 

@@ -74,7 +74,9 @@ class Running:
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Running]:
     found = Running(tmp_path)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a shell can't trap what nohup(1) had ignored
     yield found
+    signal.signal(signal.SIGHUP, before)
     if found.process:
         with found.process as process:
             process.terminate()

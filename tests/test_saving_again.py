@@ -27,7 +27,7 @@ class FakeTask:
     def cancel(self, _now_s: float, _because: str) -> None:
         self.cancelled = True
 
-    def end(self) -> None:
+    def end(self, _within_s: float) -> None:
         self.ended = True
 
 

@@ -93,7 +93,7 @@ class Channel:
     def end(self) -> None:
         """End what is under way."""
         if self._task:
-            self._task.end(0.5)
+            self._task.end(0.0)  # it was waited for before
         self._task = None
 
     def _leave_out(self, waiting: _Waiting) -> None:
