@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.mounts import Mount
 
 
+_FORMAT: Final = 0o170000
+"""The bits of a mode that tell the kind of an entry; see inode(7)."""
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOTHING: Final[frozenset[str]] = frozenset()
 _NOTED: Final = "the names of the image were noted"
 _NOT_KNOWN: Final = "what had been deleted before is not known"
 
@@ -86,6 +90,15 @@ class Scan:
     sockets: list[str] = field(default_factory=list)
     _inodes: set[tuple[int, int, bool]] = field(default_factory=set)
     _driver_files: frozenset[str] | None = None
+    _apart: dict[str, set[str]] = field(init=False, repr=False)
+    """Folder to the names in it that are mount points or our own."""
+
+    def __post_init__(self) -> None:
+        """Sort what must not be touched by the folder it lies in: one look a folder instead of two a file."""
+        self._apart = {}
+        for path in self.mount_points | self.skipped:
+            folder, _, name = path.rpartition("/")
+            self._apart.setdefault(folder, set()).add(name)
 
     def entries(self, pause: Callable[[], None] = lambda: None) -> Iterator[Entry]:
         """
@@ -100,52 +113,66 @@ class Scan:
                 yield folder.entry
             pause()
             try:
-                listing = os.scandir(f"{self.root}/{folder.path}")
+                fd = os.open(f"{self.root}/{folder.path}", _FOLDER)
             except OSError as error:
                 self._unreadable(folder.path, folder.rule, error)
                 continue
-            present: dict[str, str | None] = {}
-            with listing:
-                yield from self._folder(listing, folder, stack, present)
-            if self.image is not None and (folder.entry is not None or not folder.path):
+            compared = self.image is not None and (folder.entry is not None or not folder.path)
+            present: dict[str, str | None] | None = {} if compared else None
+            try:
+                yield from self._folder(fd, folder, stack, present)
+            finally:
+                os.close(fd)
+            if self.image is not None and present is not None:
                 self._find_deleted(self.image, folder.path, present)
 
     def _folder(
-        self,
-        listing: Iterator[os.DirEntry[str]],
-        folder: _Pending,
-        stack: list[_Pending],
-        present: dict[str, str | None],
+        self, fd: int, folder: _Pending, stack: list[_Pending], present: dict[str, str | None] | None
     ) -> Iterator[Entry]:
+        """Go through an open folder: what has not changed, mostly all, must cost little more than its status."""
         since_ns = self.since_ns if self.since_ns is not None and not folder.whole else -(1 << 63)
-        prefix, outer = folder.path + "/" if folder.path else "", folder.rule
-        for item in listing:
-            path = prefix + item.name
-            present[item.name] = None
-            if self._elsewhere(path):
-                continue
-            try:
-                status = item.stat(follow_symlinks=False)
-            except OSError as error:
-                self._unreadable(path, outer, error)
-                continue
-            kind = present[item.name] = KINDS[stat.S_IFMT(status.st_mode)]
-            old = status.st_ctime_ns < since_ns
-            if old and kind != FOLDER:
-                continue
-            rule = outer or self.excludes.rule(path, item.name, kind, status.st_size)
-            if old:
-                stack.append(_Pending(path, rule, None))
-                continue
-            if kind == SYMLINK and rule is None and self._is_driver_link(path):
-                rule = "links to the driver's files"
-            entry = Entry(path, kind, status.st_size, self._weigh(status, rule), status.st_ctime_ns)
-            if rule is not None:
-                self._leave_out(entry, rule, inside=outer is not None)
-            if kind == FOLDER:
-                stack.append(self._walk_into(entry, rule, status))
-            elif rule is None:
-                yield entry
+        apart = self._apart.get(folder.path, _NOTHING)
+        with os.scandir(fd) as listing:
+            for item in listing:
+                name = item.name
+                if present is not None:
+                    present[name] = None
+                if name in apart:
+                    self._pass_by(_joined(folder.path, name))
+                    continue
+                try:
+                    status = item.stat(follow_symlinks=False)
+                except OSError as error:
+                    self._unreadable(_joined(folder.path, name), folder.rule, error)
+                    continue
+                kind = KINDS[status.st_mode & _FORMAT]
+                if present is not None:
+                    present[name] = kind
+                if status.st_ctime_ns < since_ns:
+                    if kind == FOLDER:
+                        stack.append(self._unchanged(folder, name))
+                elif (entry := self._changed(folder, name, kind, status, stack)) is not None:
+                    yield entry
+
+    def _unchanged(self, above: _Pending, name: str) -> _Pending:
+        """Return a folder that has not changed itself: what lies below it may have."""
+        path = _joined(above.path, name)
+        return _Pending(path, above.rule or self.excludes.rule(path, name, FOLDER, 0), None)
+
+    def _changed(
+        self, above: _Pending, name: str, kind: str, status: os.stat_result, stack: list[_Pending]
+    ) -> Entry | None:
+        """Return what has changed, but what a rule leaves out; a folder is put on the stack instead."""
+        path = _joined(above.path, name)
+        rule = above.rule or self.excludes.rule(path, name, kind, status.st_size)
+        if kind == SYMLINK and rule is None and self._is_driver_link(path):
+            rule = "links to the driver's files"
+        entry = Entry(path, kind, status.st_size, self._weigh(status, rule), status.st_ctime_ns)
+        if rule is not None:
+            self._leave_out(entry, rule, inside=above.rule is not None)
+        if kind == FOLDER:
+            stack.append(self._walk_into(entry, rule, status))
+        return entry if rule is None and kind != FOLDER else None
 
     def _walk_into(self, entry: Entry, rule: str | None, status: os.stat_result) -> _Pending:
         if rule is not None or self.image is None:
@@ -172,12 +199,10 @@ class Scan:
         if rule is None and (not vanished or not path):
             self.errors[path] = error.strerror or str(error)
 
-    def _elsewhere(self, path: str) -> bool:
-        """Tell whether it lies on another file system, before it is touched: a dead network volume never answers."""
+    def _pass_by(self, path: str) -> None:
+        """Note another file system before it is touched: a dead network volume never answers."""
         if path in self.mount_points:
             self.mounts.append(path)
-            return True
-        return path in self.skipped
 
     def _leave_out(self, entry: Entry, rule: str, *, inside: bool) -> None:
         amount = self.excluded.setdefault(rule, Amount())
@@ -213,6 +238,10 @@ class Scan:
 
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def _lexical_target(link: Path) -> str:
