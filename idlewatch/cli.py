@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fitting(added)
     settings = _add(added, "settings", "showing.settings", "every setting, its value and where it came from", json=True)
     settings.set_defaults(strict=True)
+    settings.add_argument("--changed", action="store_true", help="only what was set, one line each")
     _add(added, "demo", "saving.demo", "the whole path on a simulated Pod: no GPU, no account")
     verbs = {name: verb.get_default("summary") for name, verb in added.choices.items()}
     parser.set_defaults(verbs=verbs, parsers=added.choices)

@@ -30,6 +30,17 @@ def test_settings_shows_every_setting_and_where_it_came_from(
     assert "sekret" not in capsys.readouterr().out
 
 
+def test_settings_shows_on_demand_only_what_was_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("IDLEWATCH_WARN_FOR", "3m")
+    assert main(["settings", "--changed"]) == 0
+    assert capsys.readouterr().out == (
+        f"IDLEWATCH_WARN_FOR=3m  (environment)\nIDLEWATCH_STATE_DIR={tmp_path}  (environment)\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [

@@ -100,10 +100,18 @@ def settings(options: argparse.Namespace) -> bool:
     """`idlewatch settings`."""
     told = loaded()
     rows = {
-        variable(field): {"value": told.shown(field), "from": told.origins[field]} for field in Settings.model_fields
+        variable(field): {"value": told.shown(field), "from": told.origins[field]}
+        for field in Settings.model_fields
+        if not options.changed or told.origins[field] != "default"
     }
     if options.json:
         say([json.dumps(rows, indent=2)])
+        return True
+    if options.changed:
+        say(
+            [f"{name}={row['value']}  ({row['from']})" for name, row in rows.items()]
+            or ["Nothing was set: every setting has its default."]
+        )
         return True
     for field, described in Settings.model_fields.items():
         row = rows[variable(field)]
