@@ -69,6 +69,7 @@ def _serve(told: Loaded, host: str, port: int, url: str) -> None:
     import uvicorn
 
     from idlewatch.web.app import page_app
+    from idlewatch.web.connections import impatient
     from idlewatch.web.live import Watched
 
     settings = told.settings
@@ -82,7 +83,8 @@ def _serve(told: Loaded, host: str, port: int, url: str) -> None:
         os.nice(_NICE)
         say([f"Serving the page at {url}; `idlewatch web --link` prints the link to sign in. Ctrl-C ends it."])
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(uvicorn.Config(page_app(watched), **_SERVED)).run(sockets=[bound])
+            config = uvicorn.Config(page_app(watched), http=impatient(), **_SERVED)
+            uvicorn.Server(config).run(sockets=[bound])
 
 
 def _bound(host: str, port: int) -> socket.socket:
