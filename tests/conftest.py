@@ -1,4 +1,4 @@
-"""What every test can rely on: no variable of the machine's own Pod reaches it, and no property has a deadline."""
+"""What every test can rely on: no variable of the machine or of a shell reaches it, and no property has a deadline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from hypothesis import settings
 
 settings.register_profile("shared", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("shared")
+
+_OF_A_SHELL = ("PYTHON", "LC_", "XDG_", "SSH_", "TMUX", "VSCODE_")
+"""A build has none of these: without them a test does at a desk what it does there."""
+_OF_A_SHELL_TOO = {"SHELL", "TERM", "LANG", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "EDITOR", "DISPLAY"}
+for _name in list(os.environ):
+    if _name in _OF_A_SHELL_TOO or _name.startswith(_OF_A_SHELL):
+        del os.environ[_name]
 
 
 @pytest.fixture(autouse=True)

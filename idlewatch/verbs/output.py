@@ -45,7 +45,7 @@ def guarded() -> Iterator[None]:
     finally:
         with suppress(OutputError):
             sys.stdout.flush()
-        sys.stderr.flush()
+        _flushed_or_let_go(sys.stderr)
         sys.stdout, sys.stderr = before
 
 
@@ -83,21 +83,21 @@ class _Guarded:
     """A text stream whose failures are told to `failed`; all else is as it was."""
 
     def __init__(self, stream: TextIO, failed: Callable[[OSError], None]) -> None:
-        self._stream, self._failed = stream, failed
+        self.unguarded, self._failed = stream, failed
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.unguarded, name)
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            return self.unguarded.write(text)
         except OSError as error:
             self._failed(error)
         return len(text)
 
     def flush(self) -> None:
         try:
-            self._stream.flush()
+            self.unguarded.flush()
         except OSError as error:
             self._failed(error)
 
@@ -108,6 +108,13 @@ def _told_apart(error: OSError) -> None:
 
 def _unheard(_error: OSError) -> None:
     """Nobody hears it."""
+
+
+def _flushed_or_let_go(stream: TextIO) -> None:
+    try:
+        getattr(stream, "unguarded", stream).flush()
+    except OSError:
+        _let_go(stream)
 
 
 def _let_go(stream: TextIO) -> None:

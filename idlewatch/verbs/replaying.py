@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -14,11 +15,13 @@ from idlewatch import assembly, logs
 from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
-from idlewatch.model import Json, Signal
+from idlewatch.holds import read_holds
+from idlewatch.model import Hold, Json, Signal
+from idlewatch.redact import Redactor
 from idlewatch.replay import Factories, read_story, recorder
 from idlewatch.replay.comparison import Compared, outcome, total
 from idlewatch.replay.story import Story, foreign_variables
-from idlewatch.settings import settings_record
+from idlewatch.settings import known_secrets, settings_record
 from idlewatch.show.replayed import Replayed, as_json, table
 from idlewatch.signals import SIGNALS
 from idlewatch.verbs.faults import meaning
@@ -107,6 +110,7 @@ def record(options: argparse.Namespace) -> bool:
     file = _new_file(options.file)
     clock.end_on_shutdown_request()
     say([f"Recording {', '.join(signal.name for signal in signals)} into {options.file}; Ctrl-C ends it."])
+    sys.stdout.flush()
     with file:
         seen = _recorded(file, here, signals, clock, options)
     say([f"{seen.readings} readings in {format_duration(seen.lasted_s)}. What would have come of them says:"])
@@ -121,9 +125,20 @@ def _recorded(
     for_s = float("inf") if options.for_s is None else options.for_s
     try:
         into = recorder.Recorder(file, _head(here), packed=options.file.endswith(".gz"))
-        return recorder.record(into, signals, clock, interval_s, for_s)
+        return recorder.record(into, signals, clock, interval_s, for_s, _holds(here))
     except OSError as error:
         raise IdlewatchError(f"the recording can't be written: {meaning(error, options.file)}") from error
+
+
+def _holds(here: Assembly) -> Callable[[float], Sequence[Hold]]:
+    """The holds of an instant as a daemon here would know them, without secrets; nothing is taken away."""
+    settings, clean = here.loaded.settings, Redactor(known_secrets(here.loaded.sources)).clean
+
+    def holds(now_s: float) -> Sequence[Hold]:
+        found = read_holds(settings.state_dir, now_s, hold_max_s=settings.hold_max.total_seconds())
+        return [replace(hold, who=clean(hold.who), reason=clean(hold.reason)) for hold in found.active]
+
+    return holds
 
 
 def _new_file(name: str) -> BinaryIO:
