@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.cli import _parser, main
+from idlewatch.arguments import parser_of_all
+from idlewatch.cli import main
 from idlewatch.login import SCRIPT
 from idlewatch.settings import Settings, variable
 
@@ -66,7 +67,7 @@ def test_a_wrong_setting_exits_2_naming_the_variable_and_the_remedy(
 
 
 def test_every_verb_leads_to_a_function_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    parsers = next(action for action in _parser()._actions if isinstance(action.choices, dict)).choices
+    parsers = next(action for action in parser_of_all()._actions if isinstance(action.choices, dict)).choices
     assert isinstance(parsers, dict)
     targets = {name: parser.get_default("target") for name, parser in parsers.items()}
     for name, target in targets.items():

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from idlewatch import hold
-from idlewatch.cli import _GROUPS, _outcome, _parser, main
+from idlewatch.arguments import GROUPS, parser_of_all
+from idlewatch.cli import _outcome, main
 from idlewatch.history import status_of
 from idlewatch.settings import environment_with
 from idlewatch.verbs import output
@@ -192,10 +193,10 @@ def test_the_help_lists_every_verb_once_in_its_group_and_nothing_else(capsys: py
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     lines = capsys.readouterr().out.splitlines()
-    verbs = _parser().get_default("verbs")
+    verbs = parser_of_all().get_default("verbs")
     assert [name for name in verbs if len([line for line in lines if line.startswith(f"  {name} ")]) != 1] == []
     assert not any("_task" in line for line in lines)
-    assert [name for group in _GROUPS.values() for name in group if name not in verbs] == []
+    assert [name for group in GROUPS.values() for name in group if name not in verbs] == []
     assert lines[4].startswith("Every day:")
     assert [line.split()[0] for line in lines[5:10]] == ["run", "status", "why", "hold", "stop"]
 

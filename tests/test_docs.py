@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from idlewatch import cli, policy
+from idlewatch import arguments, policy
 from idlewatch.durations import written_duration
 from idlewatch.errors import SettingsError
 from idlewatch.gpu.judge import GROWTH_MIB
@@ -53,7 +53,7 @@ def text_of(name: str) -> str:
 
 # ---------------------------------------------------------------- commands
 
-VERBS = set(cli._parser().get_default("verbs"))
+VERBS = set(arguments.parser_of_all().get_default("verbs"))
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
 _PARTS = re.compile(r"\s(?:&&|\|\||[;|&])(?:\s|$)|\s#.*$|;\s")
@@ -98,7 +98,7 @@ def parsed(words: list[str]) -> str | None:
     given = [_EXAMPLES.get(word, word) for word in words]
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         try:
-            cli._parsed(given)
+            arguments.parsed(given)
         except SystemExit as ended:
             return said.getvalue() if ended.code else None
     return None
