@@ -18,6 +18,7 @@ from idlewatch.history import History
 from idlewatch.model import Action, Activity, Finding, Hold, Json, Reading, Signal, Surroundings
 from idlewatch.replay import BadFile, Life, Lived, Story, read_story, relive
 from idlewatch.replay.facts import Pen, with_likes
+from idlewatch.replay.life import HELD
 from idlewatch.replay.recorder import Recorder, new_file, record
 from idlewatch.replay.stretches import pieces, written_out
 from idlewatch.replay.tape import together
@@ -654,6 +655,25 @@ def test_what_is_recorded_is_whole_lines_at_any_time_and_can_be_replayed(tmp_pat
     story = read_story(path, ("host",))
     assert story.title == "recording of a machine that is no Pod"
     assert after(relived(story), Action.WARN) == pytest.approx([30.2], abs=0.2)
+
+
+def test_what_is_held_while_it_is_recorded_is_held_again(tmp_path: Path) -> None:
+    path, lunch = tmp_path / "x.jsonl", Hold(id="1", who="sam", reason="lunch", until_s=0.0)
+
+    def holds(now_s: float) -> list[Hold]:
+        return [lunch] if 100 <= now_s - BOOT < 200 or 300 <= now_s - BOOT < 310 else []
+
+    with new_file(path) as file:
+        head: dict[str, Json] = {"pod_id": None, "started_s": BOOT, "settings": {}}
+        record(Recorder(file, head, packed=False), [Seeing(path)], Ticking(100), 5.0, HOUR, holds)
+    story = read_story(path, ("host",))
+    assert [(since_s - BOOT, round(hold.until_s - BOOT, 1)) for since_s, hold in story.life.holds] == [
+        (100, 195.0),
+        (300, 305.0),
+    ]
+    held = [look for look in relived(story).looks if look.pod == HELD]
+    assert [look.at_s - BOOT for look in held] == [*range(100, 200, 5), 300, 305]
+    assert {look.decisive for look in held} == {"hold: sam: lunch"}
 
 
 def test_a_recording_ends_with_a_shutdown_request_and_is_never_overwritten(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from idlewatch import recording
 from idlewatch.daemon import Daemon, Tick
 from idlewatch.gpu.reader import Taken
 from idlewatch.history import History
-from idlewatch.model import Action, Json
+from idlewatch.model import Action, Hold, Json
 from idlewatch.moment import Moment
 from idlewatch.replay import Lived, read_story
 from idlewatch.replay.life import Witness
@@ -24,9 +24,12 @@ from tests.test_signal_host import OWN, V2_MOUNT, Machine
 
 INTERVAL_S = 15.0
 SETTINGS = {"IDLEWATCH_INTERVAL": "15s", "IDLEWATCH_IDLE_AFTER": "20m", "RUNPOD_GPU_COUNT": "1"}
-LASTS_S = 5400.0
+LASTS_S = 5700.0
 WORKS, COMPILES, LOST = (0.0, 900.0), (2250.0, 2700.0), (3000.0, 3240.0)
 """The GPU works; then the CPU does, within the warning; then the GPU can't be read for a while."""
+HELD_BY = Hold(id="1", who="sam", reason="eats: lunch", until_s=4810.0)
+HELD_FROM_S = 4210.0
+"""Held while the second warning's time runs: called off, and warned again at its end."""
 
 
 def within(at_s: float, span: tuple[float, float]) -> bool:
@@ -82,6 +85,12 @@ class Kept:
     def tick(self, report: Tick) -> None:
         self.history.saw(report.readings, self.clock.wall())
         self.witness.tick(report)
+        self.history.judged(self.witness.told().spans)
+
+
+def moment(now_s: float) -> Moment:
+    held = HELD_FROM_S <= now_s < HELD_BY.until_s
+    return Moment(now_s=now_s, uptime_s=now_s, holds=(HELD_BY,) if held else ())
 
 
 def lived_live(folder: Path) -> tuple[Lived, Path]:
@@ -93,7 +102,7 @@ def lived_live(folder: Path) -> tuple[Lived, Path]:
         signals=[GpuSignal(reader=pod, gpu_count=1), pod.machine.signal()],
         actions=Rehearsed(),
         record=record,
-        moment=lambda now_s: Moment(now_s=now_s, uptime_s=now_s),
+        moment=moment,
         limits=limits,
     )
     daemon.run(until=lambda: pod.now_s() > LASTS_S or bool(record.witness.lived.when(Action.STOP)))
@@ -118,10 +127,13 @@ def test_a_replay_of_what_a_daemon_saw_gives_its_verdicts_tick_by_tick(tmp_path:
         Action.WARN,
         Action.CANCEL,
         Action.WARN,
+        Action.CANCEL,
+        Action.WARN,
         Action.SAVE,
         Action.STOP,
     ]
     assert {look.verdicts["gpu"] for look in live.looks} == {"active", "quiet", "unknown"}
+    assert {look.at_s for look in live.looks if "sam" in look.decisive} == set(range(4215, 4810, 15))
     assert [one for one in told(again) if one[0] <= stop_s] == list(told(live))
     assert again.alarms == live.alarms
     assert [(at_s, str(one)) for at_s, one in again.decisions if at_s <= stop_s] == [

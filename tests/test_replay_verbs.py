@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
+from idlewatch import hold
 from idlewatch.cli import main
 from idlewatch.errors import Refused, SettingsError
 from idlewatch.replay import expected, facts, scenario, stretches
@@ -223,6 +224,17 @@ def recorder(path: Path, *more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_who_holds_this_machine_is_recorded_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    (tmp_path / "s").mkdir(mode=0o700)
+    hold.place("lunch", who="sam", state_dir=tmp_path / "s")
+    child = recorder(path, "--for", "0.5s")
+    assert child.communicate(timeout=60)[1] == ""
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["verdict"]["reason"] for line in told if "verdict" in line} == {"sam: lunch"}
+    assert len(list((tmp_path / "s" / "holds").iterdir())) == 1, "it only looks"
 
 
 def test_this_machine_is_recorded_for_a_while(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from idlewatch.daemon import Tick
 from idlewatch.model import Action, Activity, Decision, Finding, Hold, Reading
-from idlewatch.verdicts import Span, extended
+from idlewatch.verdicts import Span, extended, longest_gap_s
 
 IN_USE, HELD, UNKNOWN, IDLE = "active", "held", "unknown", "idle"
 """What a Pod is at one tick: the strongest of what its signals and holds say."""
@@ -80,7 +80,7 @@ class Witness:
     def __init__(self, interval_s: float) -> None:
         """`interval_s`: between two ticks; a much longer gap is in no span."""
         self.lived = Lived()
-        self._longest_gap_s = 3 * interval_s + 5.0
+        self._longest_gap_s = longest_gap_s(interval_s)
         self._kept: dict[tuple[str, float], Span] = {}
         self._standing: dict[str, Span] = {}
 

@@ -56,7 +56,7 @@ def read_recording(path: Path, signals: Sequence[str]) -> Story:
             watched_from_s=from_s,
             ends_s=seen.ends_s + _AFTER_S,
             readings=_Readings(path, from_s),
-            holds=seen.holds,
+            holds=sorted(seen.held.items(), key=lambda one: one[0]),
             asleep=[gap for gap in seen.gaps if gap[0] >= from_s],
             began_at=seen.began_at,
         ),
@@ -75,7 +75,8 @@ class _Seen:
     began_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     names: set[str] = field(default_factory=set)
     gaps: list[tuple[float, float]] = field(default_factory=list)
-    holds: list[tuple[float, Hold]] = field(default_factory=list)
+    held: dict[float, Hold] = field(default_factory=dict)
+    """By the beginning: of two lines with the same one the span became longer."""
     notes: list[str] = field(default_factory=list)
 
     def take(self, said: Mapping[str, Any]) -> None:
@@ -98,8 +99,8 @@ class _Seen:
     def _held(self, span: Mapping[str, Any]) -> None:
         who, _, reason = str(span["reason"]).partition(": ")
         until_s = float(span["to_s"]) + _AFTER_S
-        hold = Hold(id=f"recorded {len(self.holds)}", who=who, reason=reason, until_s=until_s)
-        self.holds.append((float(span["from_s"]), hold))
+        from_s = float(span["from_s"])
+        self.held[from_s] = Hold(id=f"recorded {from_s:g}", who=who, reason=reason, until_s=until_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 """
-Writes a recording while it sees: every reading of this machine. It judges nothing and acts on nothing.
+Writes a recording while it sees: every reading of this machine, and who holds it. It judges nothing and does nothing.
 
 Each tick's lines are written in one call (packed: as a gzip member of their own), so that the file is whole lines at
 any time, also after a sudden end.
@@ -10,16 +10,17 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from idlewatch.daemon import read
 from idlewatch.history import reading_to_json
-from idlewatch.model import Json, Reading, Signal
+from idlewatch.model import Hold, Json, Reading, Signal
 from idlewatch.recording import FORMAT
+from idlewatch.verdicts import Span, extended, longest_gap_s
 
 
 class Clock(Protocol):
@@ -63,6 +64,7 @@ class Recorder:
         """`head` as `recording` documents it; `packed`: gzip."""
         self._file, self._packed = file, packed
         self._newest: dict[str, float] = {}
+        self._held: dict[str, Span] = {}
         self.readings = 0
         self._append([{"recording": FORMAT, "whole": True, **head}])
 
@@ -73,6 +75,11 @@ class Recorder:
         self.readings += len(fresh)
         self._append([{"reading": reading_to_json(one), "at": wall.isoformat()} for one in fresh])
 
+    def held(self, holds: Sequence[Hold], now_s: float, interval_s: float) -> None:
+        """Keep who holds it now: the span of the holds, longer by this look."""
+        self._held = extended(self._held, (), holds, now_s, longest_gap_s=longest_gap_s(interval_s))
+        self._append([{"verdict": asdict(span)} for span in self._held.values()])
+
     def _append(self, lines: Sequence[Mapping[str, Json]]) -> None:
         text = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
         if text:
@@ -80,13 +87,25 @@ class Recorder:
             self._file.flush()
 
 
-def record(recorder: Recorder, signals: Sequence[Signal], clock: Clock, interval_s: float, for_s: float) -> Seen:
-    """Read every signal once an interval, for `for_s` or until a shutdown request; then end them. Raises OSError."""
+def record(
+    recorder: Recorder,
+    signals: Sequence[Signal],
+    clock: Clock,
+    interval_s: float,
+    for_s: float,
+    holds: Callable[[float], Sequence[Hold]] = lambda _now_s: (),
+) -> Seen:
+    """
+    Read every signal once an interval, for `for_s` or until a shutdown request; then end them. Raises OSError.
+
+    `holds` tells those of an instant.
+    """
     began_s = clock.now_s()
     try:
         while not clock.ended() and clock.now_s() - began_s <= for_s:
             now_s = clock.now_s()
             recorder.saw([read(signal, now_s) for signal in signals], clock.wall())
+            recorder.held(holds(now_s), now_s, interval_s)
             clock.sleep(max(0.0, now_s + interval_s - clock.now_s()))
     finally:
         for signal in signals:
