@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,12 +23,10 @@ from idlewatch.snapshot.mounts import (
     points_below,
     since_for,
 )
-from idlewatch.snapshot.scan import new_scan
+from idlewatch.snapshot.scan import Entry, new_scan
 from tests.snapshot_trees import write
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from idlewatch.snapshot import Loss
 
 S = 1_000_000_000
@@ -248,3 +247,44 @@ def test_a_scan_can_be_ended(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     with pytest.raises(KeyError):
         measure_loss(tmp_path, pause=ended)
+
+
+def test_a_folder_that_became_a_symlink_meanwhile_is_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "root" / "d" / "inside", "x"), write(tmp_path / "elsewhere" / "outside", "x")
+    scan = new_scan(tmp_path / "root", since_ns=None, mounts=())
+    entries = scan.entries()
+    assert next(entries).path == "d"
+    (tmp_path / "root" / "d").rename(tmp_path / "moved")
+    (tmp_path / "root" / "d").symlink_to(tmp_path / "elsewhere")
+    assert list(entries) == []
+    assert scan.errors == {}
+
+
+def test_a_scan_that_is_given_up_closes_its_folder(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / "root" / f"{number}", "x")
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only counted
+    entries = new_scan(tmp_path / "root", since_ns=None, mounts=()).entries()
+    next(entries)
+    entries.close()  # type: ignore[attr-defined]  # a generator
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - only counted
+
+
+def test_mount_points_and_our_own_lie_at_any_depth(tmp_path: Path) -> None:
+    for name in ("a/mnt/x", "a/b/mnt/x", "mnt/x", "a/own/x", "a/stays"):
+        write(tmp_path / name, "x")
+    mounts = tuple(mount(f"{tmp_path}/{point}") for point in ("mnt", "a/b/mnt"))
+    loss = loss_of(tmp_path, mounts=mounts, skip=(tmp_path / "a" / "own",))
+    assert names(loss) == {"a/mnt/x", "a/stays"}
+    assert loss.mounts == (f"{tmp_path}/a/b/mnt", f"{tmp_path}/mnt")
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(-5, 40)), max_size=60))
+def test_the_newest_and_the_largest_of_any_entries_are_shown(facts: list[tuple[int, int]]) -> None:
+    entries = [Entry(f"d/{n:02}", "file", size, size, ctime) for n, (size, ctime) in enumerate(facts)]
+    loss = summarize(new_scan(Path("/nowhere"), since_ns=None, mounts=()), entries)
+    newest = sorted(entries, key=lambda one: (one.ctime_ns, one), reverse=True)[:20]
+    largest = sorted(entries, key=lambda one: (one.disk_bytes, one), reverse=True)[:20]
+    assert [path for path, _, _ in loss.newest] == [f"/nowhere/{one.path}" for one in newest]
+    assert [path for path, _, _ in loss.largest] == [f"/nowhere/{one.path}" for one in largest]
+    assert loss.total_bytes == sum(size for size, _ in facts)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _DIST_INFO: Final = re.compile(r"((?:site|dist)-packages)/([^/]+)-([^/-]+)\.(?:dist-info/METADATA|egg-info/PKG-INFO)")
 _CONDA: Final = re.compile(r"/conda-meta/([^/]+)-([^/-]+)-[^/-]+\.json")
 _HUB: Final = re.compile(r"(.*/huggingface/hub/)(models|datasets|spaces)--([^/]+)/")
+_HOMES: Final = ("root/", "home/")
 _DOTFILE: Final = re.compile(r"(root|home/[^/]+)/(\.[^/]+)")
 _HUB_FOLDERS: Final = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
 _LAST_LETTERS: Final = frozenset("AOtbn")
@@ -101,14 +102,15 @@ class Sorting:
 
     def add(self, entry: Entry) -> None:
         """Take one entry; a name is looked at closer only where its end says so."""
-        path = entry.path
-        if entry.kind == FOLDER:
+        path, kind, _, _, _ = entry
+        if kind == FOLDER:
             if path.endswith("/.git") or path == ".git":
                 self._repositories.add(path.rpartition("/")[0])
             return
         if path[-1] in _LAST_LETTERS:
             self._by_name(entry, path)
-        self._by_folder(entry)
+        if "--" in path or path.startswith(_HOMES):
+            self._by_folder(entry)
 
     def _by_name(self, entry: Entry, path: str) -> None:
         if path.endswith(("/METADATA", "/PKG-INFO")):

@@ -60,13 +60,11 @@ class Excludes:
             return "/" + path
         if self._pattern is not None and (fits := self._pattern.match(path)) is not None and fits.lastindex:
             return "/" + self.patterns[fits.lastindex - 1]
+        if kind == FILE:
+            return _PID_FILES if size <= _PID_FILE_BYTES and name.endswith(".pid") else None
         if kind == FOLDER:
             return next((cache for cache in self.caches if path == cache or path.endswith("/" + cache)), None)
-        if kind == SOCKET:
-            return _SOCKETS
-        if kind == FILE and size <= _PID_FILE_BYTES and name.endswith(".pid"):
-            return _PID_FILES
-        return None
+        return _SOCKETS if kind == SOCKET else None
 
 
 def excludes_of(*, leave_out: Iterable[str] = (), keep: Iterable[str] = ()) -> Excludes:

@@ -144,29 +144,36 @@ class _Tally:
         self._share = [0, 0]
         self.newest: list[tuple[int, Entry]] = []
         self.largest: list[tuple[int, Entry]] = []
+        self._new_from = self._large_from = -(1 << 63)
 
     def add(self, entry: Entry) -> None:
-        if entry.kind == FOLDER:
+        """Count one entry; most are neither among the newest nor among the largest, and cost no call."""
+        path, kind, _, disk_bytes, ctime_ns = entry
+        if kind == FOLDER:
             self.folders += 1
             return
         self.files += 1
-        self.total_bytes += entry.disk_bytes
-        above = entry.path.rpartition("/")[0]
+        self.total_bytes += disk_bytes
+        above = path.rpartition("/")[0]
         if above != self._above:
             self._above, folder = above, "/".join(above.split("/", 2)[:2])
             self._share = self.by_folder.setdefault(folder, [0, 0])
         share = self._share
-        share[0] += entry.disk_bytes
+        share[0] += disk_bytes
         share[1] += 1
-        _keep_top(self.newest, (entry.ctime_ns, entry))
-        _keep_top(self.largest, (entry.disk_bytes, entry))
+        if ctime_ns >= self._new_from:
+            self._new_from = _keep_top(self.newest, (ctime_ns, entry))
+        if disk_bytes >= self._large_from:
+            self._large_from = _keep_top(self.largest, (disk_bytes, entry))
 
 
-def _keep_top(top: list[tuple[int, Entry]], item: tuple[int, Entry]) -> None:
+def _keep_top(top: list[tuple[int, Entry]], item: tuple[int, Entry]) -> int:
+    """Keep the item if it is one of the greatest, and return what the next one must have at least."""
     if len(top) < _SHOWN:
         heapq.heappush(top, item)
     elif item > top[0]:
         heapq.heapreplace(top, item)
+    return top[0][0] if len(top) == _SHOWN else -(1 << 63)
 
 
 def _heaviest(scan: Scan, by_folder: dict[str, list[int]]) -> tuple[tuple[str, int, int], ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from idlewatch.snapshot.excludes import Excludes
 from idlewatch.snapshot.image import LATE_S, kind_of, sign, size_of
-from idlewatch.snapshot.kinds import FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
+from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SOCKET, SPARSE_FROM_BYTES, SYMLINK, is_sparse
 from idlewatch.snapshot.mounts import points_below, root_mount
 
 if TYPE_CHECKING:
@@ -163,16 +163,18 @@ class Scan:
         self, above: _Pending, name: str, kind: str, status: os.stat_result, stack: list[_Pending]
     ) -> Entry | None:
         """Return what has changed, but what a rule leaves out; a folder is put on the stack instead."""
-        path = _joined(above.path, name)
-        rule = above.rule or self.excludes.rule(path, name, kind, status.st_size)
+        path, size = f"{above.path}/{name}" if above.path else name, status.st_size
+        rule = above.rule or self.excludes.rule(path, name, kind, size)
         if kind == SYMLINK and rule is None and self._is_driver_link(path):
             rule = "links to the driver's files"
-        entry = Entry(path, kind, status.st_size, self._weigh(status, rule), status.st_ctime_ns)
+        plain = kind == FILE and size < SPARSE_FROM_BYTES and status.st_nlink == 1
+        entry = Entry(path, kind, size, size if plain else self._weigh(status, rule), status.st_ctime_ns)
         if rule is not None:
             self._leave_out(entry, rule, inside=above.rule is not None)
         if kind == FOLDER:
             stack.append(self._walk_into(entry, rule, status))
-        return entry if rule is None and kind != FOLDER else None
+            return None
+        return entry if rule is None else None
 
     def _walk_into(self, entry: Entry, rule: str | None, status: os.stat_result) -> _Pending:
         if rule is not None or self.image is None:
@@ -213,12 +215,14 @@ class Scan:
 
     def _weigh(self, status: os.stat_result, rule: str | None) -> int:
         """Return the bytes on disk; an inode weighs once, and once more where a package cache shares it."""
-        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):
+            return 0
+        if status.st_nlink > 1:
             inode = (status.st_dev, status.st_ino, rule is not None)
             if inode in self._inodes:
                 return 0
             self._inodes.add(inode)
-        return min(status.st_size, status.st_blocks * 512) if is_sparse(status) else _plain_bytes(status)
+        return status.st_blocks * 512 if is_sparse(status) else status.st_size
 
     def _is_driver_link(self, path: str) -> bool:
         """
@@ -250,10 +254,6 @@ def _lexical_target(link: Path) -> str:
         return os.path.normpath(link.parent / link.readlink())
     except OSError:
         return ""
-
-
-def _plain_bytes(status: os.stat_result) -> int:
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def new_scan(
