@@ -2,7 +2,8 @@
 What a Pod's snapshots consist of: `ID.tar.zst`, `ID.txt` for people, and `ID.json`, which makes it count. Beside them
 lie the names of the images that they were saved over, `image-FINGERPRINT.names`.
 
-They lie in `VOLUME/.idlewatch/POD_ID/snapshots/`, or below that name in object storage (`shelf.py`, `objects.py`).
+They lie in `VOLUME/.idlewatch/POD_ID/snapshots/`, or in object storage below `URL/POD_ID/` (`shelf.py`,
+`object_shelf.py`).
 Each is written whole or not at all; the manifest last. So whatever a crash leaves behind, what is listed is whole. The
 rest is removed by the next save, which alone holds the lock.
 """
@@ -13,12 +14,14 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from idlewatch.errors import IdlewatchError, SnapshotError
 from idlewatch.snapshot.age import Key, seal, unseal
 from idlewatch.snapshot.image import image_bytes, image_of
 from idlewatch.snapshot.manifest import Snapshot, from_manifest, to_manifest
+from idlewatch.snapshot.object_shelf import object_shelf
+from idlewatch.snapshot.objects import Objects
 from idlewatch.snapshot.shelf import FolderShelf, SaveUnderWay, Shelf
 
 if TYPE_CHECKING:
@@ -36,16 +39,18 @@ SEALED: Final = ".age"
 _IMAGE: Final = ("image-", ".names")
 _POD_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _UNLOCKED_LEFTOVER_S: Final = 24 * 3600.0
+Place: TypeAlias = Path | Objects
+"""Where all Pods' snapshots go: a volume, or an address in object storage."""
 
 
 class Store:
     """The snapshots of one Pod in one place."""
 
-    def __init__(self, place: Path, pod_id: str) -> None:
-        """`place`: the volume. Raises SnapshotError for a Pod id that can't be the name of a folder."""
+    def __init__(self, place: Place, pod_id: str) -> None:
+        """Raises SnapshotError for a Pod id that can't be the name of a folder."""
         if not _POD_ID.fullmatch(pod_id):
             raise SnapshotError("no Pod id, or one that can't be the name of a folder: nowhere to keep a snapshot")
-        self.shelf: Shelf = FolderShelf(place / ".idlewatch" / pod_id / "snapshots", place)
+        self.shelf: Shelf = _shelf(place, pod_id)
 
     def make(self) -> None:
         """Get the place ready. Raises SnapshotError where it isn't there or can't be written."""
@@ -153,6 +158,12 @@ class Store:
             snapshot.id, encrypted=snapshot.locked is not None
         )
         return snapshot if fits and archive is not None and archive.size_bytes == snapshot.archive_bytes else None
+
+
+def _shelf(place: Place, pod_id: str) -> Shelf:
+    if isinstance(place, Objects):
+        return object_shelf(place, pod_id)
+    return FolderShelf(place / ".idlewatch" / pod_id / "snapshots", place)
 
 
 def archive_name(snapshot_id: str, *, encrypted: bool) -> str:
