@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from idlewatch import assembly, restoring
+from idlewatch.asked_saves import AskedSaves
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background
 from idlewatch.daemon import Record
@@ -20,6 +21,7 @@ from idlewatch.hours import parse_working_hours
 from idlewatch.learning import Learner, stakes_of
 from idlewatch.model import Json
 from idlewatch.restoring import Became, Mark
+from idlewatch.save_requests import SaveRequests
 from idlewatch.saving_again import PeriodicSaves
 from idlewatch.settings import OnSaveFailure
 from idlewatch.watch import Known, MachineClock
@@ -53,6 +55,15 @@ def saves_of(here: Assembly) -> PeriodicSaves | None:
     return PeriodicSaves(assembly.task_starter(), every_s)
 
 
+def asked_saves_of(here: Assembly, clock: MachineClock, refused: Callable[[str], object]) -> AskedSaves:
+    """The saves that somebody asks for; `refused` is told of a request that does not count."""
+    plan = assembly.save_plan(here)
+    impossible = plan.impossible or plan.needless if here.acts else "idlewatch only observes here"
+    state_dir, key = here.loaded.settings.state_dir, here.pod.boot_key
+    request = SaveRequests(state_dir, key, began_s=clock.now_s(), began=clock.wall(), refused=refused)
+    return AskedSaves(assembly.task_starter(), request, impossible=impossible)
+
+
 class Knowledge:
     """What is known of this Pod from its provider, its owner and its last stop, as `watch.Moments` asks for it."""
 
@@ -71,6 +82,7 @@ class Knowledge:
         """Troubles of the daemon's own: its state folder, its ways to tell people."""
         self.learner: Learner | None = None
         self.saves: PeriodicSaves | None = None
+        self.asked_saves: AskedSaves | None = None
         self._taught = False
         self._mark_of: Callable[[], Mark | None] = lambda: restoring.mark_of(here)
         self._mark: Mark | None = None
@@ -107,23 +119,30 @@ class Knowledge:
 
     def others(self) -> list[Record]:
         """Who wants to see each tick beside the record."""
-        return [one for one in (self.learner, self.saves) if one]
+        return [one for one in (self.learner, self.saves, self.asked_saves) if one]
 
     def told(self) -> list[Json]:
         """What is to be said of the saves while in use, once."""
-        return self.saves.told() if self.saves else []
+        return [event for saves in self._all_saves() for event in saves.told()]
+
+    def asked_save(self) -> Json:
+        """The newest save that somebody asked for, for `status.json`."""
+        return self.asked_saves.now() if self.asked_saves else None
+
+    def _all_saves(self) -> list[PeriodicSaves | AskedSaves]:
+        return [saves for saves in (self.saves, self.asked_saves) if saves]
 
     def ask_to_end(self, now_s: float) -> None:
         """Ask what is under way to end; never blocks."""
         self._background.ask_to_end(now_s)
-        if self.saves:
-            self.saves.ask_to_end(now_s)
+        for saves in self._all_saves():
+            saves.ask_to_end(now_s)
 
     def close(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
         """End what is under way, and do what is to be done at the end; for `within_s` seconds at the most."""
         ends_s = now_s() + within_s
-        if self.saves:
-            self.saves.close(within_s / 2)
+        for saves in self._all_saves():
+            saves.close(max(0.0, min(within_s / 2, ends_s - now_s())))
         self._background.close(now_s, sleep, max(0.0, ends_s - now_s()))
 
     def _teach(self) -> None:

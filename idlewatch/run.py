@@ -17,16 +17,17 @@ from typing import Protocol
 
 import structlog
 
-from idlewatch import assembly, log_writer, login, restoring
+from idlewatch import assembly, log_writer, login, restoring, timeline
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background
 from idlewatch.daemon import Actions, Daemon, Record, Tick
 from idlewatch.errands import errands
 from idlewatch.errors import Refused
 from idlewatch.history import History
+from idlewatch.hold_events import HoldEvents, standing_in
 from idlewatch.host.announced import Announced
 from idlewatch.host.notify_socket import NotifySocket
-from idlewatch.knowledge import Knowledge, learner_of, saves_of
+from idlewatch.knowledge import Knowledge, asked_saves_of, learner_of, saves_of
 from idlewatch.lock import KeptFolder
 from idlewatch.model import Json, Signal
 from idlewatch.record import DaemonRecord
@@ -99,10 +100,12 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
             here.loaded,
             here.pod,
             known.previous_stop,
-            told=lambda: [*acting.told(), *background.told(), *known.told()],
+            told=lambda: [*acting.told(), *background.told(), *known.told(), *timeline.taken(state_dir)],
             made_again=folder.made_again,
+            asked_save=known.asked_save,
         )
         known.learner, known.saves = learner_of(here, clock), saves_of(here)
+        known.asked_saves = asked_saves_of(here, clock, lambda text: record.happened("request refused", text))
         known.found_here = lambda: {**record.troubles(), **acting.troubles()}
         _show_at_login(here)
         log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
@@ -189,6 +192,7 @@ def _moments(here: Assembly, clock: MachineClock, known: Knowledge, record: Daem
         request=requests.standing,
         observing=not here.acts,
         clean=Redactor(known_secrets(here.loaded.sources)).clean,
+        hold_events=HoldEvents(record.happened, clock.wall, standing_in(settings.state_dir)),
     )
 
 

@@ -12,12 +12,18 @@ import pytest
 
 from idlewatch.asked_saves import AskedSaves
 from idlewatch.daemon import Tick
+from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.errors import SnapshotError, TaskError
+from idlewatch.hold import place
 from idlewatch.model import Action, Decision, Json, Phase
 from idlewatch.moment import Moment
 from idlewatch.remembered import started
 from idlewatch.save_requests import SaveRequests, ask_for_save, save_asked_by, save_request_file
+from idlewatch.show.status import mapping
 from idlewatch.tasks import Task, TaskEnd
+from idlewatch.timeline import RESTORED, leave
+from idlewatch.watch import MachineClock
+from tests.whole_path import POD_ID, simulated
 
 BEGAN_S, KEY = 1000.0, "pod1@1"
 PROGRESS: Json = {"stage": "write", "done_bytes": 5, "total_bytes": 10}
@@ -193,3 +199,21 @@ def test_at_the_daemons_end_it_is_asked_and_then_ended(tmp_path: Path) -> None:
     world.saves.ask_to_end(world.now_s)
     world.saves.close(1.0)
     assert (world.begun[0].cancelled, world.begun[0].ended) == (True, True)
+
+
+@pytest.mark.slow
+def test_a_real_daemon_saves_on_request_and_goes_on_watching(tmp_path: Path) -> None:
+    with simulated(tmp_path, LoopbackPod(pod_id=POD_ID)) as pod:
+        pod.settings = {"IDLEWATCH_IDLE_AFTER": "1h"}
+        (pod.disk / "root").mkdir(parents=True, exist_ok=True)
+        (pod.disk / "root/notes.txt").write_text("what a stop would wipe")
+        pod.start()
+        pod.until(lambda: bool(pod.status()))
+        ask_for_save(pod.state_dir, "ann", pod.status()["boot_key"], MachineClock().now_s())
+        pod.until(lambda: "saved on request" in pod.kinds())
+        pod.until(lambda: mapping(pod.status()["save"]).get("state") == "done")
+        assert pod.phase() == "watching"
+        assert str(mapping(pod.status()["save"])["text"]).startswith("saved ")
+        leave(pod.state_dir, RESTORED, "brought back 3 files")
+        place("an upload", for_s=60.0, who="ann", state_dir=pod.state_dir)
+        pod.until(lambda: {"restored", "hold placed"} <= set(pod.kinds()))

@@ -11,6 +11,7 @@ import pytest
 from idlewatch.cli import main
 from idlewatch.snapshot import RestoreReport, snapshots
 from idlewatch.snapshot.mounts import Mount
+from idlewatch.timeline import taken
 from idlewatch.verbs import saving
 from idlewatch.verbs.restored import restored_lines
 
@@ -56,6 +57,17 @@ def test_files_that_are_newer_are_named_and_how_to_have_them(disk: Path, capsys:
     assert main(["restore", "--overwrite"]) == 0
     assert "left as they are" not in capsys.readouterr().out
     assert (disk / "root/11.txt").read_text() == "old"
+
+
+def test_saves_and_restores_are_left_for_the_timeline_of_the_daemon_but_dry_runs(disk: Path) -> None:
+    write(disk / "root/a", "work")
+    assert main(["save"]) == 0
+    assert main(["restore", "--dry-run"]) == 0
+    assert main(["restore"]) == 0
+    left = [event for event in taken(disk.parent / "state") if isinstance(event, dict)]
+    assert [event["kind"] for event in left] == ["saved by hand", "restored"]
+    assert str(left[0]["text"]).startswith("Saved as ")
+    assert "Brought back" in str(left[1]["text"])
 
 
 def test_what_stands_in_the_way_makes_it_a_failure(disk: Path, capsys: Said) -> None:
