@@ -23,7 +23,7 @@ def test_settings_shows_every_setting_and_where_it_came_from(
     monkeypatch.setenv("IDLEWATCH_RUNPOD_API_KEY", "rpa_sekret")
     assert main(["settings", "--json"]) == 0
     out = capsys.readouterr().out
-    said = json.loads(out)
+    said = json.loads(out)["settings"]
     assert set(said) == {variable(field) for field in Settings.model_fields}
     assert said["IDLEWATCH_IDLE_AFTER"] == {"value": "1h30m", "from": "environment"}
     assert "sekret" not in out

@@ -65,9 +65,8 @@ class Why:
         return self.at + timedelta(seconds=at_s - self.now_s)
 
     def as_json(self) -> dict[str, Json]:
-        """For programs: format 1."""
+        """For programs."""
         return {
-            "format": 1,
             "at": self.at.isoformat(),
             "phase": self.status.get("phase"),
             "reason": self.status.get("reason"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from idlewatch.verbs.daemon import in_vain
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.held import Held, no_hold, run_held
 from idlewatch.verbs.stopping import ask_for_stop, require_daemon
-from idlewatch.verbs.words import loaded, say, warn, who
+from idlewatch.verbs.words import loaded, say, say_json, warn, who
 from idlewatch.watch import MachineClock
 
 
@@ -98,7 +97,8 @@ def holds(options: argparse.Namespace) -> bool:
         {"id": h.id, "who": h.who, "reason": reason, "left_s": h.until_s - now_s, "pid": h.pid} for h, reason in shown
     ]
     if options.json:
-        say([json.dumps(rows)])
+        unreadable: list[Json] = [{"file": bad.name, "reason": bad.reason} for bad in found.unreadable]
+        say_json({"holds": rows, "unreadable": unreadable})
         return True
     lines = [
         f"{h.id}  {h.who}  {format_duration(h.until_s - now_s)} left  {reason or 'no reason given'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,29 +13,32 @@ from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
 from idlewatch.model import Json
-from idlewatch.snapshot import Loss, Progress, Snapshot, read_mounts
+from idlewatch.snapshot import Loss, Place, Progress, Snapshot, read_mounts
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, restored_lines
-from idlewatch.verbs.words import loaded, say, size, volume, who
+from idlewatch.verbs.words import loaded, place, say, say_json, size, who
 
 
 def loss(options: argparse.Namespace) -> bool:
     """`idlewatch loss`."""
     here = assembly.assembled(loaded())
     if here.save_root is None:
-        say([json.dumps({"nothing": True}) if options.json else "Nothing: this machine keeps its disk over a stop."])
+        if options.json:
+            say_json({"nothing": True})
+        else:
+            say(["Nothing: this machine keeps its disk over a stop."])
         return True
     found = losses.measured(here)
     if options.json:
-        say([json.dumps(found.as_json())])
+        say_json(found.as_json())
         return True
     if found.nothing:
         say(["A stop now would wipe nothing."])
         return True
-    where = f"saved to {here.volume} first" if here.volume else f"NOT saved: {here.no_volume_because}"
+    where = f"saved to {here.place} first" if here.place else f"NOT saved: {here.no_volume_because}"
     say([f"A stop now would wipe {size(found.total_bytes)} in {found.files} files; {where}."])
     say([f"  {size(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])
     say(_contents(found))
@@ -67,11 +69,11 @@ def save(_options: argparse.Namespace) -> bool:
     here = assembly.assembled(loaded())
     if here.save_root is None:
         raise Refused("this machine keeps its disk over a stop; there is nothing to save")
-    kept = volume(here)
-    if away := places.leads_away(kept, read_mounts()):
+    kept = place(here)
+    if isinstance(kept, Path) and (away := places.leads_away(kept, read_mounts())):
         raise Refused(away)
     with _progress_shown(), _helped(kept):
-        request = assembly.with_key(here, assembly.save_request(here, kept, here.save_root))
+        request = assembly.with_key(here, assembly.save_request(here, here.save_root))
         made = save_now(request, progress=_show_progress)
     told = f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
     _leave(here, timeline.SAVED_BY_HAND, told, {"snapshot": made.id if made else None})
@@ -88,19 +90,19 @@ def _leave(here: Assembly, kind: str, text: str, facts: Mapping[str, Json]) -> N
 def snapshots(options: argparse.Namespace) -> bool:
     """`idlewatch snapshots`."""
     here = assembly.assembled(loaded())
-    found = listed(volume(here), here.pod_name)
+    found = listed(place(here), here.pod_name)
     if options.json:
-        say([json.dumps([one.as_json() for one in found])])
+        say_json({"snapshots": [one.as_json() for one in found]})
     else:
         rows = [f"{one.id}  {one.created_at:.19}  {size(one.archive_bytes):>9}  {one.files} files" for one in found]
-        say(rows or [f"no snapshot of {here.pod_name} on {here.volume}"])
+        say(rows or [f"no snapshot of {here.pod_name} on {here.place}"])
     return True
 
 
 def restore(options: argparse.Namespace) -> bool:
     """`idlewatch restore`: done where everything that was asked for is back, but for what is newer here."""
     here = assembly.assembled(loaded())
-    snapshot = _chosen(volume(here), here.pod_name, options.id)
+    snapshot = _chosen(place(here), here.pod_name, options.id)
     target = _target(options.into, here.save_root or Path(snapshot.root))
     with _progress_shown(), _helped(target):
         report = bring_back(
@@ -117,7 +119,10 @@ def restore(options: argparse.Namespace) -> bool:
         restoring.done(here, report)
     if not options.dry_run:
         _leave(here, timeline.RESTORED, restored_lines(report)[0], {"snapshot": report.snapshot})
-    say([json.dumps(report.as_json())] if options.json else restored_lines(report))
+    if options.json:
+        say_json(report.as_json())
+    else:
+        say(restored_lines(report))
     return not report.in_the_way
 
 
@@ -130,7 +135,7 @@ def _below(wanted: Sequence[str], root: Path) -> list[str] | None:
     return [str(path.relative_to(root)) for path in found] or None
 
 
-def _chosen(kept: Path, pod_name: str, wanted: str | None) -> Snapshot:
+def _chosen(kept: Place, pod_name: str, wanted: str | None) -> Snapshot:
     """Raises SnapshotError where none fits, or more than one, with the way out."""
     found = listed(kept, pod_name)
     if not found:
@@ -156,12 +161,12 @@ def _target(told: str | None, usual: Path) -> Path:
 
 
 @contextmanager
-def _helped(folder: Path) -> Iterator[None]:
+def _helped(folder: Place) -> Iterator[None]:
     """Say what helps where `folder` had no room for what the block writes, or was closed to it."""
     try:
         yield
     except SnapshotError as error:
-        help_ = remedy(error.__cause__, folder)
+        help_ = remedy(error.__cause__, folder) if isinstance(folder, Path) else None
         if help_:
             raise SnapshotError(f"{error}; {help_}") from error
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from idlewatch.show.lanes import LANE_MOST, lanes, pod_lane
 from idlewatch.show.status import is_stale, not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.unwritten import fault_of
-from idlewatch.verbs.words import columns, loaded, say
+from idlewatch.verbs.words import columns, loaded, say, say_json
 from idlewatch.watch import MachineClock, daemon_watches
 
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
@@ -55,7 +54,7 @@ def _status(state_dir: Path, *, as_json: bool) -> bool:
     wide = min(COLUMNS, columns() or COLUMNS)
     running = lives and said is not None and not is_stale(said, now_s)
     if as_json:
-        say([json.dumps({**(said or {}), "running": running})])
+        say_json({**(said or {}), "running": running})
     elif said is None:
         say(not_shown("nothing yet", fault, wide))
     else:
@@ -82,7 +81,7 @@ def history(options: argparse.Namespace) -> bool:
     """`idlewatch history`. Raises StateFolderError where it can't be read."""
     events = read_events(loaded().settings.state_dir)
     if options.json:
-        say([json.dumps(events)])
+        say_json({"events": [*events]})
     else:
         clock, state_dir = MachineClock(), loaded().settings.state_dir
         now_s, hours, wide = clock.now_s(), options.hours, columns()
@@ -99,13 +98,13 @@ def _told(event: Mapping[str, Json]) -> Paragraph:
 def settings(options: argparse.Namespace) -> bool:
     """`idlewatch settings`."""
     told = loaded()
-    rows = {
+    rows: dict[str, dict[str, Json]] = {
         variable(field): {"value": told.shown(field), "from": told.origins[field]}
         for field in Settings.model_fields
         if not options.changed or told.origins[field] != "default"
     }
     if options.json:
-        say([json.dumps(rows, indent=2)])
+        say_json({"settings": {**rows}})
         return True
     if options.changed:
         say(
@@ -134,5 +133,8 @@ def why(options: argparse.Namespace) -> bool:
         raise Refused("no daemon watches here, so nothing decides; `idlewatch status` says more")
     spans = spans_of(told.settings.state_dir, since_s=now_s - LOOK_BACK_S)
     found = explained(said, spans, told.settings.limits(), now_s, clock.wall)
-    say([json.dumps(found.as_json())] if options.json else found.lines(columns()))
+    if options.json:
+        say_json(found.as_json())
+    else:
+        say(found.lines(columns()))
     return True

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
+from idlewatch.model import Json
 from idlewatch.settings import Loaded, load, pod_sources, verb_sources
+from idlewatch.snapshot import Place
 from idlewatch.verbs.faults import person
 
 
@@ -32,6 +34,15 @@ def say(lines: Iterable[str]) -> None:
     """Print lines."""
     for line in lines:
         sys.stdout.write(f"{line}\n")
+
+
+JSON_FORMAT = 1
+"""Of what `--json` prints, see docs/json.md: a key may come to it; none goes or changes without a new number."""
+
+
+def say_json(told: Mapping[str, Json]) -> None:
+    """Print one JSON object on one line, with its format's number."""
+    say([json.dumps({"format": JSON_FORMAT, **told})])
 
 
 def columns() -> int | None:
@@ -67,8 +78,12 @@ def who() -> str:
     return f"{name} ({where})"
 
 
-def volume(here: Assembly) -> Path:
-    """The volume. Raises Refused where there is none."""
+def place(here: Assembly) -> Place:
+    """Where snapshots go. Raises Refused where there is no such place, or it can't be opened from here."""
+    if here.objects is not None:
+        if why := here.objects.missing():
+            raise Refused(f"{why}; run this as root, who sees the Pod's variables")
+        return here.objects
     if here.volume is None:
         raise Refused(here.no_volume_because)
     if not here.volume.is_dir():

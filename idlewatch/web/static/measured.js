@@ -25,7 +25,7 @@
       }
       return parts;
     },
-    snapshots(found) {
+    snapshots({ snapshots: found }) {
       if (!found.length) return [el("p", {}, "There is none yet.")];
       return [table(["snapshot", "files", "size"], found.map((one) => [
         el("span", {}, one.id, el("span", { class: "tag" }, page.at(Date.parse(one.created_at) / 1000, true))),
