@@ -28,12 +28,13 @@ from idlewatch.notify.addresses import Address, addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.words import PodNow, Words
 from idlewatch.redact import Redactor
-from idlewatch.settings import Loaded, Mode, OnSaveFailure, known_secrets
+from idlewatch.settings import VOLUME, Loaded, Mode, OnSaveFailure, known_secrets
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
 from idlewatch.signals.redacted import RedactedSignal
 from idlewatch.signals.servers import ServersSignal
-from idlewatch.snapshot import SaveRequest, read_mounts, require_library
+from idlewatch.snapshot import Objects, Place, SaveRequest, read_mounts, require_library
+from idlewatch.snapshot.objects import VARIABLES
 from idlewatch.storage import while_stopped
 from idlewatch.tasks import Task
 from idlewatch.web import keep_link, served_at
@@ -49,12 +50,19 @@ class Assembly:
     pod: PodIdentity
     volume: Path | None
     save_root: Path | None
+    objects: Objects | None = None
+    """Where snapshots go instead of the volume."""
     no_volume_because: str = "no volume is mounted: a stop would lose everything on this Pod's disk"
 
     @property
     def pod_name(self) -> str:
         """The name under which this Pod's things lie on the volume."""
         return pod.folder_name(self.pod.pod_id)
+
+    @property
+    def place(self) -> Place | None:
+        """Where snapshots go; None: nowhere."""
+        return self.objects or self.volume
 
     @property
     def acts(self) -> bool:
@@ -66,13 +74,23 @@ def assembled(loaded: Loaded) -> Assembly:
     """Look where we are."""
     mounts, settings = read_mounts(), loaded.settings
     this = pod.identity(loaded.sources)
-    named = loaded.pod_variable(pod.POD_ID) is not None
+    named, objects = loaded.pod_variable(pod.POD_ID) is not None, _objects(loaded)
     root = places.save_root(settings.save_root, mounts, in_pod=named)
     kept = places.volume(settings.volume, mounts)
     if kept and root == Path("/") and not places.survives(kept, mounts):
         why = f"IDLEWATCH_VOLUME={kept} lies on the disk that a stop wipes; name a folder on a mounted volume"
-        return Assembly(loaded=loaded, pod=this, volume=None, save_root=root, no_volume_because=why)
-    return Assembly(loaded=loaded, pod=this, volume=kept, save_root=root)
+        return Assembly(loaded=loaded, pod=this, volume=None, save_root=root, objects=objects, no_volume_because=why)
+    return Assembly(loaded=loaded, pod=this, volume=kept, save_root=root, objects=objects)
+
+
+def _objects(loaded: Loaded) -> Objects | None:
+    """Object storage, with as much of its keys as this process can see."""
+    url = loaded.settings.save_to
+    if url == VOLUME:
+        return None
+    told = {name: loaded.pod_variable(name) for name in VARIABLES[url.partition(":")[0]]}
+    options = {name: found[0] for name, found in told.items() if found}
+    return Objects(url=url, options=options, lock=loaded.settings.state_dir / "save.lock")
 
 
 def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None) -> list[Signal]:
@@ -178,16 +196,17 @@ def save_plan(here: Assembly) -> SavePlan:
     """What a save has to do here."""
     if here.save_root is None:
         return SavePlan(needless="this machine keeps its disk over a stop; nothing to save")
-    if here.volume is None:
+    if here.place is None:
         return SavePlan(impossible=here.no_volume_because)
-    return SavePlan(request=save_request(here, here.volume, here.save_root).as_json())
+    return SavePlan(request=save_request(here, here.save_root).as_json())
 
 
-def save_request(here: Assembly, volume: Path, root: Path) -> SaveRequest:
+def save_request(here: Assembly, root: Path) -> SaveRequest:
     """The save of this Pod."""
     settings = here.loaded.settings
     return SaveRequest(
-        volume=volume,
+        volume=here.volume,
+        objects=here.objects,
         pod_id=here.pod_name,
         boot_key=here.pod.boot_key,
         root=root,
@@ -203,13 +222,17 @@ def save_request(here: Assembly, volume: Path, root: Path) -> SaveRequest:
 def with_key(here: Assembly, request: SaveRequest) -> SaveRequest:
     """The request as it is carried out here. Raises Refused where a key is set that this shell does not know."""
     loaded = here.loaded
+    if request.objects is not None and (here.objects is None or here.objects.url != request.objects.url):
+        raise Refused(f"{request.objects} is not where IDLEWATCH_SAVE_TO leads here")
+    if here.objects is not None and (why := here.objects.missing()):
+        raise Refused(why)
     key = loaded.settings.key()
     if key is None and loaded.origins["snapshot_key"] != "default":
         raise Refused(
             "snapshots are encrypted here, and this shell does not know the key; run this as root, or set "
             "IDLEWATCH_SNAPSHOT_KEY"
         )
-    return replace(request, key=key)
+    return replace(request, key=key, objects=here.objects if request.objects else None)
 
 
 def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:
@@ -227,6 +250,8 @@ def actions(here: Assembly) -> PodActions | ObservedActions:
 
 def _require_library(here: Assembly) -> None:
     """At the start, not at the first save. Raises SettingsError."""
+    if here.objects is not None and (why := here.objects.missing()):
+        raise SettingsError([f"IDLEWATCH_SAVE_TO: {why}"])
     if here.loaded.settings.snapshot_key is not None:
         try:
             require_library()
@@ -296,7 +321,7 @@ def words(here: Assembly, wall: Callable[[], datetime]) -> Words:
     plan, settings = save_plan(here), here.loaded.settings
     return Words(
         pod_id=here.pod.pod_id,
-        saved_to=str(here.volume) if plan.request is not None else None,
+        saved_to=str(here.place) if plan.request is not None else None,
         lost=plan.impossible,
         storage=storage(here),
         stops_unsaved=settings.on_save_failure is OnSaveFailure.STOP,
@@ -334,7 +359,7 @@ def task_starter(
 def started_text(here: Assembly) -> str:
     """What the daemon will do here, in one sentence."""
     settings, plan = here.loaded.settings, save_plan(here)
-    saved = plan.needless or plan.impossible or f"saves {here.save_root} to {here.volume} first"
+    saved = plan.needless or plan.impossible or f"saves {here.save_root} to {here.place} first"
     after = f"after {format_duration(settings.idle_limit.total_seconds())} of quiet" if settings.idle_limit else "never"
     quiet = "after a learned time of quiet" if settings.learns else after
     return f"{settings.mode.value}: {quiet}; {saved}"

@@ -81,7 +81,7 @@ def brought_back(
         say(mark.text)
         return True
     if not mark or mark.became is not Became.FAILED:
-        late = "this container is being ended" if clock.ended() else "the volume does not answer"
+        late = "this container is being ended" if clock.ended() else f"{here.objects or 'the volume'} does not answer"
         restoring.failed(here, str(end.error) if end and end.error else late)
         mark = restoring.mark_of(here)
     text = mark.text if mark else "NOT brought back"

@@ -32,9 +32,10 @@ def errands(here: Assembly, refusal: str | None, *, restores: bool = False) -> l
     needed.append(Errand(name=HOOKS, every_s=_HOOKS_EVERY_S))
     if here.acts:
         needed.append(Errand(name=AFTER_START, after=RESTORE))
+    if here.place:
+        needed.append(Errand(name=LOOK_BACK))
     if here.volume:
-        archive = Errand(name=ARCHIVE, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True)
-        needed += [Errand(name=LOOK_BACK), archive]
+        needed.append(Errand(name=ARCHIVE, first_after_s=_ARCHIVE_EVERY_S, every_s=_ARCHIVE_EVERY_S, at_end=True))
     return needed + (_signs_of_life(here) if here.acts else [])
 
 

@@ -50,7 +50,7 @@ def learner_of(here: Assembly, clock: MachineClock) -> Learner | None:
 def saves_of(here: Assembly) -> PeriodicSaves | None:
     """The saves while the Pod is in use; None where none are wanted, or there is nothing to save or nowhere to."""
     every_s = here.loaded.settings.save_every.total_seconds()
-    if not every_s or not here.acts or here.save_root is None or here.volume is None:
+    if not every_s or not here.acts or here.save_root is None or here.place is None:
         return None
     return PeriodicSaves(assembly.task_starter(), every_s)
 

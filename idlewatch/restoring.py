@@ -93,7 +93,7 @@ def why_not(here: Assembly, now_s: float, wall: datetime, *, in_front: bool) -> 
         return "IDLEWATCH_RESTORE is not auto"
     if not here.acts:
         return "idlewatch only observes"
-    if here.save_root is None or here.volume is None:
+    if here.save_root is None or here.place is None:
         return "a stop wipes nothing here, or there is no volume"
     if mark_of(here):
         return "this container was given its files already"
@@ -109,16 +109,16 @@ def why_not(here: Assembly, now_s: float, wall: datetime, *, in_front: bool) -> 
 
 
 def newest(here: Assembly) -> Snapshot | None:
-    """The newest snapshot of this Pod, where another container left it; None: there is none. Touches the volume."""
-    if here.volume is None:
+    """The newest snapshot of this Pod, where another container left it; None: there is none. Touches where it lies."""
+    if here.place is None:
         return None
-    found = snapshots(here.volume, here.pod_name)
+    found = snapshots(here.place, here.pod_name)
     return found[0] if found and not _is_own(found[0], here) else None
 
 
 def offer(here: Assembly, told: Json = None) -> str | None:
     """
-    What can be brought back and how, for people; None: nothing, or it was not wanted. Touches the volume.
+    What can be brought back and how, for people; None: nothing, or it was not wanted. Touches where it lies.
 
     `told`: the snapshot that the note of the last stop names already.
     """
@@ -128,7 +128,7 @@ def offer(here: Assembly, told: Json = None) -> str | None:
         found = newest(here)
         if found and found.id != told:
             amount = f"{_files(found.files)}, {found.archive_bytes / 1e6:.1f} MB"
-            return f"a saved copy of {found.created_at:.16} lies on the volume ({amount}): {BY_HAND}"
+            return f"a saved copy of {found.created_at:.16} lies {_where(here)} ({amount}): {BY_HAND}"
     return None
 
 
@@ -147,7 +147,7 @@ def bring_back(here: Assembly, progress: Callable[[Json], None]) -> Mark:
         late = f" within {within_s:.0f} s" if time.monotonic() >= ends_s else ""
         failed(here, f"{error}{late}")
         raise
-    text = "there was nothing on the volume to bring back" if report is None else _told(report)
+    text = f"there was nothing {_where(here)} to bring back" if report is None else _told(report)
     keep_mark(here, Became.DONE, text, report.snapshot if report else None)
     progress({"event": {"kind": RESTORED, "text": text}})
     return mark_of(here) or Mark(container="", became=Became.DONE, text=text)
@@ -188,6 +188,10 @@ def _told(report: RestoreReport) -> str:
     beside = ", ".join(f"{many} {what}" for what, many in left.items() if many)
     more = f"; left out: {beside} (`idlewatch restore` names them)" if beside else ""
     return f"brought back {_files(report.files)} ({report.disk_bytes / 1e6:.1f} MB) of {report.snapshot}{more}"
+
+
+def _where(here: Assembly) -> str:
+    return f"in {here.objects}" if here.objects else "on the volume"
 
 
 def _files(many: int) -> str:

@@ -151,9 +151,7 @@ class EndSequence:
 
     def _changed_since(self, made: Made) -> bool:
         request = self._request()
-        loss = measure_loss(
-            request.root, skip=(*request.skip, request.volume), since_ns=made.ended_ns, excludes=request.excludes
-        )
+        loss = measure_loss(request.root, skip=request.left, since_ns=made.ended_ns, excludes=request.excludes)
         return loss.total_bytes >= _ENOUGH_BYTES
 
     # ---------------------------------------------------------------- programs
@@ -236,7 +234,7 @@ class EndSequence:
         if self._wanted.save is None:
             raise SnapshotError("not a request for a save")
         request = SaveRequest.from_json(self._wanted.save)
-        away = places.leads_away(request.volume, read_mounts())
+        away = None if request.objects or not request.volume else places.leads_away(request.volume, read_mounts())
         if away:
             raise SnapshotError(away)
         return with_key(self._here, request)
@@ -281,7 +279,7 @@ def _saved_in_turn(request: SaveRequest, progress: Progress, within_s: float = _
     while True:
         began_s = time.monotonic()
         try:
-            if began_s >= give_up_s or not is_busy(request.volume, request.pod_id):
+            if began_s >= give_up_s or not is_busy(request.place, request.pod_id):
                 return began_s, save_now(request, progress=lambda p: progress(p.as_json()))
         except SaveUnderWay:
             if began_s >= give_up_s:

@@ -202,10 +202,10 @@ def note_image(_request: Json, _progress: Progress) -> Json:
 def save_again(_request: Json, progress: Progress) -> Json:
     """Save while the Pod is in use: no hook runs and nobody is asked for anything. What changes meanwhile is left."""
     here = _here()
-    if here.save_root is None or here.volume is None:
+    if here.save_root is None or here.place is None:
         raise TaskError(here.no_volume_because)
     be_gentle()
-    request = assembly.with_key(here, assembly.save_request(here, here.volume, here.save_root))
+    request = assembly.with_key(here, assembly.save_request(here, here.save_root))
     made = save_now(request, progress=lambda p: progress(p.as_json()))
     if made is None:
         return {"snapshot": None, "text": "nothing that a stop would wipe"}

@@ -15,6 +15,7 @@ from obstore.store import LocalStore, MemoryStore
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.object_shelf import ObjectShelf
 from idlewatch.snapshot.objects import Objects
+from idlewatch.snapshot.pieces import things
 from idlewatch.snapshot.shelf import FolderShelf, SaveUnderWay, Shelf
 from tests.loopback_s3 import BUCKET, KEY_ID, SECRET, LoopbackS3, loopback_s3
 
@@ -297,3 +298,8 @@ def test_memory_stays_bounded_however_long_the_stream_is(s3: LoopbackS3) -> None
 def test_a_folder_is_named_where_it_is_no_volume(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="is no folder"):
         FolderShelf(tmp_path / "missing/a/b/c", tmp_path / "missing").make()
+
+
+@pytest.mark.parametrize("names", [["x.00000"], ["x.00001.last"], ["x.00000", "x.00002.last", "x.00005"]])
+def test_a_thing_whose_pieces_do_not_fit_together_is_none(names: list[str]) -> None:
+    assert things((name, 5, 0.0) for name in names)["x"].parts is None

@@ -15,6 +15,7 @@ from idlewatch.show.status import mapping, number
 _SAY = Lines(Group.SAVED)
 PACKED_SHARE = 0.6
 """What is left of typical content after packing: what a save reckons with before it begins."""
+_REMOVE = "run it as root, or remove what is broken"
 _NETWORK = ("fuse", "mfs", "nfs", "ceph", "lustre", "9p")
 _MOUNT_ONE = (
     "add a volume to this Pod (RunPod's console, Edit Pod) or name a mounted one in IDLEWATCH_VOLUME; "
@@ -27,6 +28,8 @@ def saved_lines(here: Here, volume: Seen, loss: Seen, api: Seen) -> Iterator[Lin
     said = volume.said
     if said.get("needless"):
         yield _SAY.ok("volume", "this machine keeps its disk over a stop: nothing has to be saved")
+    elif said.get("objects"):
+        yield from _objects(volume, loss)
     elif volume.hung:
         remedy = "see with `timeout 10 ls` whether it answers; if it does not, restart the Pod or ask RunPod"
         yield _SAY.broken(
@@ -57,6 +60,34 @@ def _without_volume(here: Here, said: Mapping[str, Json], loss: Seen, told: Json
     return _SAY.broken("volume", f"{text}; so this Pod is kept up, idle or not", remedy)
 
 
+def _objects(seen: Seen, loss: Seen) -> Iterator[Line]:
+    where, failed = seen.said.get("objects"), seen.missing or seen.said.get("snapshots_error")
+    if failed:
+        remedy = "see IDLEWATCH_SAVE_TO, its keys (docs/snapshots.md), and whether this Pod reaches it"
+        yield _SAY.broken("objects", f"{where} can't be read, so this Pod is kept up, idle or not: {failed}", remedy)
+        return
+    yield _SAY.ok("objects", f"snapshots go to {where}, which answers (a drill writes there)")
+    yield _upload(loss)
+    yield _snapshots(seen.said)
+
+
+def _upload(loss: Seen) -> Line:
+    if "bytes" not in loss.said:
+        why = f"could not be measured: {loss.missing}" if loss.missing else "was not measured: nothing is stopped here"
+        return _SAY.ok("upload", f"what a stop would wipe {why}")
+    text = f"a stop would wipe {_wiped(loss)}, uploaded first and read back"
+    if unreadable := _unreadable(loss):
+        return _SAY.broken("upload", f"{text}; {unreadable}", _REMOVE)
+    return _SAY.ok("upload", text)
+
+
+def _unreadable(loss: Seen) -> str | None:
+    """What can't be read, in words; None: nothing."""
+    many, listed = int(number(loss.said.get("unreadable"))), loss.said.get("errors")
+    first = listed[0] if isinstance(listed, list) and listed else ""
+    return f"{many} can't be read, which makes a save fail: {first}" if many else None
+
+
 def _volume(said: Mapping[str, Json], *, network: bool) -> Iterator[Line]:
     where, point, kind = said.get("volume"), said.get("point"), str(said.get("fs_type"))
     if not said.get("there"):
@@ -83,16 +114,12 @@ def _room(said: Mapping[str, Json], loss: Seen) -> Line:
         return _SAY.warning("room", text, "`idlewatch loss` measures it without a deadline")
     wiped = number(loss.said.get("bytes"))
     text = f"a stop would wipe {_wiped(loss)}; {_size(free)} free on the volume"
-    unreadable = int(number(loss.said.get("unreadable")))
     if free < wiped * PACKED_SHARE:
         return _SAY.broken(
             "room", f"{text}: too little", "make room on the volume, or make it larger in RunPod's console"
         )
-    if unreadable:
-        listed = loss.said.get("errors")
-        first = listed[0] if isinstance(listed, list) and listed else ""
-        text = f"{text}; {unreadable} can't be read, which makes a save fail: {first}"
-        return _SAY.broken("room", text, "run it as root, or remove what is broken")
+    if unreadable := _unreadable(loss):
+        return _SAY.broken("room", f"{text}; {unreadable}", _REMOVE)
     if free < wiped:
         return _SAY.warning("room", f"{text}: enough only if it packs well", "make room on the volume")
     return _SAY.ok("room", text + ("" if free < 1e14 else " (the whole cluster's: your quota does not show)"))

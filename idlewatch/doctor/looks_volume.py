@@ -23,7 +23,7 @@ from idlewatch.model import Json
 from idlewatch.places import VOLUME_MOUNTS
 from idlewatch.pod_hooks import hook_folder
 from idlewatch.settings import load, pod_sources
-from idlewatch.snapshot import be_gentle, read_mounts, snapshots
+from idlewatch.snapshot import Place, be_gentle, read_mounts, snapshots
 from idlewatch.snapshot.mounts import Mount
 
 REHEARSED = "drill-note.json"
@@ -36,26 +36,29 @@ def volume(_request: Json, progress: Callable[[Json], None]) -> Json:
     """
     Return where a save would go.
 
-    `needless`: this machine keeps its disk · `volume` or `why_none` · `folders`: what looks like a volume and is only
-    a folder · `point`, `fs_type`, `read_only`, `writable` (by the access bits; a drill writes), `free_bytes`,
-    `total_bytes` · `snapshots`, `newest`, `newest_at` · `note` of the last stop, `drill` of the last drill ·
-    `hooks` that run at the end, `hooks_refused` that lie there and would not, `hooks_missing`: of those the required.
+    `needless`: this machine keeps its disk · `objects`: the address in object storage, where one is set · `volume` or
+    `why_none` · `folders`: what looks like a volume and is only a folder · `point`, `fs_type`, `read_only`, `writable`
+    (by the access bits; a drill writes), `free_bytes`, `total_bytes` · `snapshots`, `newest`, `newest_at` · `note` of
+    the last stop, `drill` of the last drill · `hooks` that run at the end, `hooks_refused` that lie there and would
+    not, `hooks_missing`: of those the required.
     """
     mounts = read_mounts()
     progress({"at": "looking at what is mounted"})
     here = assembly.assembled(load(pod_sources()))
     said: dict[str, Json] = {
         "needless": here.save_root is None,
+        "objects": None if here.objects is None else here.objects.url,
         "volume": str(here.volume) if here.volume else None,
         "why_none": None if here.volume else here.no_volume_because,
         "folders": [point for point in VOLUME_MOUNTS if here.volume is None and Path(point).is_dir()],
     }
-    if here.volume is None:
+    if here.place is None:
         return said | _hooks(here)
-    progress({**said, "at": f"looking at {here.volume}"})
-    said |= _room(here.volume, mounts)
-    progress({**said, "at": f"reading {here.volume}"})
-    return said | _kept(here, here.volume) | _hooks(here)
+    if here.volume is not None:
+        progress({**said, "at": f"looking at {here.volume}"})
+        said |= _room(here.volume, mounts)
+    progress({**said, "at": f"reading {here.place}"})
+    return said | _kept(here, here.place) | _hooks(here)
 
 
 def _hooks(here: Assembly) -> dict[str, Json]:
@@ -85,17 +88,17 @@ def _room(folder: Path, mounts: Sequence[Mount]) -> dict[str, Json]:
     }
 
 
-def _kept(here: Assembly, folder: Path) -> dict[str, Json]:
+def _kept(here: Assembly, place: Place) -> dict[str, Json]:
     try:
-        listed = snapshots(folder, here.pod_name)
+        listed = snapshots(place, here.pod_name)
     except IdlewatchError as error:
         return {"snapshots_error": str(error), "snapshots": 0}
     return {
         "snapshots": len(listed),
         "newest": listed[0].id if listed else None,
         "newest_at": listed[0].created_at if listed else None,
-        "note": notes.stop_note(folder, here.pod_name),
-        "drill": drilled.on_volume(folder, here.pod_name),
+        "note": notes.stop_note(here.volume, here.pod_name) if here.volume else None,
+        "drill": drilled.on_volume(here.volume, here.pod_name) if here.volume else None,
     }
 
 

@@ -7,7 +7,7 @@ process's own environment, then in PID 1's, then in the file that RunPod's start
 Nothing else in idlewatch touches the environment, and in here only `sources` does.
 """
 
-from idlewatch.settings.fields import PREFIX, Mode, OnSaveFailure, Restore, Settings, secret_variables, variable
+from idlewatch.settings.fields import PREFIX, VOLUME, Mode, OnSaveFailure, Restore, Settings, secret_variables, variable
 from idlewatch.settings.kept import SETTINGS_FILE, daemon_source, settings_record, verb_sources
 from idlewatch.settings.kinds import Address, shown, written
 from idlewatch.settings.loading import Loaded, load
@@ -23,6 +23,7 @@ from idlewatch.settings.sources import (
 __all__ = [
     "PREFIX",
     "SETTINGS_FILE",
+    "VOLUME",
     "Address",
     "Loaded",
     "Mode",

@@ -20,6 +20,7 @@ from idlewatch.settings.kinds import (
     Address,
     ApiAddress,
     AutoPath,
+    BoolOrAuto,
     Duration,
     DurationOrAuto,
     HttpAddress,
@@ -30,9 +31,11 @@ from idlewatch.settings.kinds import (
 )
 from idlewatch.snapshot.age import Key
 from idlewatch.snapshot.excludes import Excludes, excludes_of
+from idlewatch.snapshot.objects import object_address
 
 PREFIX = "IDLEWATCH_"
 IDLE_AFTER = timedelta(minutes=30)
+VOLUME = "volume"
 
 
 def _working_hours(value: str) -> str:
@@ -65,6 +68,10 @@ def _snapshot_key(value: SecretStr | None) -> SecretStr | None:
 def _servers(value: tuple[str, ...]) -> tuple[str, ...]:
     named_servers(value)
     return value
+
+
+def _save_to(value: str) -> str:
+    return value if value == VOLUME else object_address(value)
 
 
 class Mode(StrEnum):
@@ -169,13 +176,17 @@ class Settings(BaseSettings):
     save_max_bytes: Size = 0
     """A loss above this fails the save, which then names the most; `0`: no limit. `50GB`"""
     keep_bytes: Size = 0
-    """How much this Pod's snapshots may weigh on the volume together, the newest stays anyway; `0`: no limit."""
-    encrypt: bool = False
-    """Insist that snapshots are encrypted: without IDLEWATCH_SNAPSHOT_KEY the daemon does not start."""
+    """How much this Pod's snapshots may weigh together, the newest stays anyway; `0`: no limit."""
+    save_to: Annotated[str, AfterValidator(_save_to)] = VOLUME
+    """Where snapshots go: the `volume`, or object storage instead: `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/…`,
+    with its keys in the usual variables; docs/snapshots.md has them."""
+    encrypt: BoolOrAuto = "auto"
+    """`true` insists that snapshots are encrypted: without IDLEWATCH_SNAPSHOT_KEY the daemon does not start. `auto`
+    insists on that in object storage only, `false` nowhere."""
     snapshot_key: Annotated[SecretStr | None, AfterValidator(_snapshot_key)] = None
     """A key of `age-keygen`; with it snapshots are encrypted. Keep it elsewhere: without it nothing comes back."""
     keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 3
-    """How many snapshots of this Pod to keep on the volume; older ones go after a newer one is proven."""
+    """How many snapshots of this Pod to keep; older ones go after a newer one is proven."""
     restore: Restore = Restore.ASK
     """After a start: `ask` says at the next login and in `status` what can be had back; `auto` brings it back, where
     `idlewatch exec` is the container's command before its own begins; `off` does neither."""
@@ -237,6 +248,11 @@ class Settings(BaseSettings):
     def excludes(self) -> Excludes:
         """What a save leaves out."""
         return excludes_of(leave_out=self.exclude, keep=self.include)
+
+    @property
+    def insists_on_key(self) -> bool:
+        """Whether nothing may be saved in plain."""
+        return self.encrypt is True or (self.encrypt == AUTO and self.save_to != VOLUME)
 
     @property
     def learns(self) -> bool:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from idlewatch.errors import SettingsError, SnapshotError
-from idlewatch.settings.fields import secret_variables
-from idlewatch.settings.sources import Source
+from idlewatch.settings.fields import secret_variables, variable
+from idlewatch.settings.sources import Source, first
 from idlewatch.snapshot.mounts import Mount, read_mounts
+from idlewatch.snapshot.objects import SECRETS
 
 SUFFIX = "_FILE"
 _MOST_BYTES = 64 * 1024
@@ -40,12 +41,15 @@ def file_variables() -> frozenset[str]:
 def with_files(sources: Sequence[Source]) -> WithFiles:
     """Read the files that are named; a variable that is set goes before its file in the same source."""
     problems: list[str] = []
-    return WithFiles(sources=tuple(_with_files(source, problems) for source in sources), problems=tuple(problems))
+    names = [*sorted(secret_variables()), *(SECRETS if first(sources, variable("save_to")) else ())]
+    return WithFiles(
+        sources=tuple(_with_files(source, names, problems) for source in sources), problems=tuple(problems)
+    )
 
 
-def _with_files(source: Source, problems: list[str]) -> Source:
+def _with_files(source: Source, names: Sequence[str], problems: list[str]) -> Source:
     variables, unread = dict(source.variables), set(source.withheld)
-    for name in sorted(secret_variables()):
+    for name in names:
         path = variables.get(f"{name}{SUFFIX}")
         if path and variables.get(name):
             del variables[f"{name}{SUFFIX}"]

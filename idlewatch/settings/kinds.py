@@ -22,6 +22,16 @@ def _duration_or_auto(value: object) -> object:
     return value if value == AUTO else _duration(value)
 
 
+def _bool_or_auto(value: object) -> object:
+    """Raises ValueError in words: of a union each member would complain by itself."""
+    if isinstance(value, bool) or value == AUTO:
+        return value
+    word = str(value).strip().lower()
+    if word not in _BOOLS:
+        raise ValueError("write true, false or auto")
+    return _BOOLS[word]
+
+
 def _share(value: object) -> object:
     """`5%` is 0.05."""
     return float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else value
@@ -97,6 +107,8 @@ def _without_secret(value: str) -> str:
 
 
 AUTO = "auto"
+_BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+BoolOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(_bool_or_auto)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """`0` means off."""
 DurationOrAuto = Annotated[timedelta | Literal["auto"], BeforeValidator(_duration_or_auto)]

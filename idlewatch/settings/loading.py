@@ -76,14 +76,22 @@ def load(sources: Sequence[Source], *, unknown_names_ok: bool = False) -> Loaded
     except ValidationError as error:
         raise SettingsError(problems + [_sentence(problem) for problem in error.errors()]) from None
     problems += _impossible_pairs(settings)
-    if settings.encrypt and origins["snapshot_key"] == "default":
-        problems.append(
-            "IDLEWATCH_ENCRYPT=true needs IDLEWATCH_SNAPSHOT_KEY, and it is not set; make one with `age-keygen` and "
-            "keep a copy elsewhere"
-        )
+    if settings.insists_on_key and origins["snapshot_key"] == "default":
+        problems.append(_no_key(settings))
     if problems:
         raise SettingsError(problems)
     return Loaded(settings=settings, origins=origins, sources=tuple(sources), warnings=tuple(unknown))
+
+
+def _no_key(settings: Settings) -> str:
+    why, otherwise = "IDLEWATCH_ENCRYPT=true", ""
+    if settings.encrypt is not True:
+        why = f"IDLEWATCH_SAVE_TO={settings.save_to}, where snapshots are encrypted,"
+        otherwise = ", or set IDLEWATCH_ENCRYPT=false, and they are saved in plain"
+    return (
+        f"{why} needs IDLEWATCH_SNAPSHOT_KEY, and it is not set; make one with `age-keygen` and keep a copy "
+        f"elsewhere{otherwise}"
+    )
 
 
 def _origin(sources: Sequence[Source], name: str) -> str:

@@ -50,6 +50,7 @@ GROUPS: dict[str, Sequence[str]] = {
     ),
     "Saving": (
         "volume",
+        "save_to",
         "save_root",
         "on_save_failure",
         "exclude",

@@ -1,9 +1,9 @@
 """
 What a stop would destroy, saving it, bringing it back.
 
-`measure_loss` tells what is at stake, `save` writes it to the volume and proves it, `snapshots` and `find` list what
-counts as saved, `verify` proves one again and `restore` brings it back. All of them block and are meant for a child
-process or the command line. Importing this is light: zstd is loaded where bytes are packed.
+`measure_loss` tells what is at stake, `save` writes it to the volume or to object storage and proves it, `snapshots`
+and `find` list what counts as saved, `verify` proves one again and `restore` brings it back. All of them block and are
+meant for a child process or the command line. Importing this is light: zstd is loaded where bytes are packed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from idlewatch.snapshot.image import known_image, note_image
 from idlewatch.snapshot.loss import Loss, measure_loss
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import container_birth_ns, read_mounts
+from idlewatch.snapshot.objects import Objects
 from idlewatch.snapshot.reader import prove
 from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.request import SaveRequest
@@ -24,16 +25,17 @@ from idlewatch.snapshot.restore import restore
 from idlewatch.snapshot.save import save
 from idlewatch.snapshot.shelf import SaveUnderWay
 from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps
-from idlewatch.snapshot.store import Store, chain
+from idlewatch.snapshot.store import Place, Store, chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = [
     "Excludes",
     "Key",
     "Loss",
+    "Objects",
+    "Place",
     "Progress",
     "RestoreReport",
     "SaveCancelled",
@@ -58,26 +60,26 @@ __all__ = [
 ]
 
 
-def snapshots(volume: Path, pod_id: str) -> list[Snapshot]:
-    """Return the whole snapshots of a Pod, the newest first. Raises SnapshotError where the volume can't be read."""
-    return Store(volume, pod_id).snapshots()
+def snapshots(place: Place, pod_id: str) -> list[Snapshot]:
+    """Return the whole snapshots of a Pod, the newest first. Raises SnapshotError where the place can't be read."""
+    return Store(place, pod_id).snapshots()
 
 
-def is_busy(volume: Path, pod_id: str) -> bool:
+def is_busy(place: Place, pod_id: str) -> bool:
     """Tell whether a save of a Pod is under way."""
-    return Store(volume, pod_id).is_busy()
+    return Store(place, pod_id).is_busy()
 
 
-def find(volume: Path, pod_id: str, snapshot_id: str | None = None) -> Snapshot:
+def find(place: Place, pod_id: str, snapshot_id: str | None = None) -> Snapshot:
     """Return one by its id or the beginning of it, without an id the newest. Raises SnapshotError."""
-    listed = snapshots(volume, pod_id)
+    listed = snapshots(place, pod_id)
     if snapshot_id is None and listed:
         return listed[0]
     fitting = [snapshot for snapshot in listed if snapshot_id is not None and snapshot.id.startswith(snapshot_id)]
     if len(fitting) == 1:
         return fitting[0]
     which = "none" if not fitting else f"{len(fitting)} of them"
-    raise SnapshotError(f"{snapshot_id or 'the newest snapshot'} of Pod {pod_id} on {volume}: {which} found")
+    raise SnapshotError(f"{snapshot_id or 'the newest snapshot'} of Pod {pod_id} on {place}: {which} found")
 
 
 def verify(

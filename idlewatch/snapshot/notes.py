@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot.dpkg import versions
+from idlewatch.snapshot.object_shelf import ObjectShelf
 from idlewatch.snapshot.reader import shown
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def write_up(snapshot: Snapshot, *, root: str, sites: Sequence[str], live: bool)
 def _how_to(snapshot: Snapshot) -> str:
     base = [snapshot.archive.replace(snapshot.id, snapshot.base)] if snapshot.base else []
     unpack = "age -d -i KEY_FILE {} | zstd -dc" if snapshot.locked is not None else "zstd -dc {}"
+    if isinstance(snapshot.shelf, ObjectShelf):  # one object, or many
+        unpack = "cat {}* | " + unpack.replace("{} ", "").replace(" {}", "")
     options = "-p --xattrs --xattrs-include='*' --numeric-owner -C DIR"
     lines = [
         f"Snapshot {snapshot.id} of {snapshot.pod_id}, begun {snapshot.began_at}, idlewatch {snapshot.version}",

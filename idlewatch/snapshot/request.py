@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.age import Key
 from idlewatch.snapshot.excludes import Excludes
+from idlewatch.snapshot.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 class SaveRequest:
     """What to save, and where to."""
 
-    volume: Path
-    """Folder on the storage that survives a stop."""
     pod_id: str
     boot_key: str
+    volume: Path | None = None
+    """Folder on the storage that survives a stop."""
+    objects: Objects | None = None
+    """Where it goes instead of the volume. Its secrets are never part of the JSON, see `key`."""
     root: Path = Path("/")
     skip: tuple[Path, ...] = ()
-    """idlewatch's state folder; the volume is always left out."""
+    """idlewatch's state folder; the volume is always left out, see `left`."""
     since_ns: int | None = None
     """Wall clock nanoseconds; None: the birth of this container where `root` is `/`, else everything counts."""
     keep: int = 3
@@ -45,13 +48,27 @@ class SaveRequest:
     key: Key | None = None
     """Encrypts what is saved. Never part of the JSON: whoever carries the request out gets it by a way of its own."""
 
+    @property
+    def place(self) -> Path | Objects:
+        """Where it goes. Raises SnapshotError where nothing is named."""
+        place = self.objects or self.volume
+        if place is None:
+            raise SnapshotError("not a request for a save: it names no place")
+        return place
+
+    @property
+    def left(self) -> tuple[Path, ...]:
+        """What lies below the root and is none of the loss."""
+        return self.skip if self.volume is None else (*self.skip, self.volume)
+
     def as_json(self) -> dict[str, Json]:
         """Return it as JSON values."""
         skip: list[Json] = [str(path) for path in self.skip]
         trees: list[Json] = [*sorted(self.excludes.trees)]
         caches: list[Json] = [*self.excludes.caches]
         return {
-            "volume": str(self.volume),
+            "volume": None if self.volume is None else str(self.volume),
+            "objects": None if self.objects is None else self.objects.url,
             "pod_id": self.pod_id,
             "boot_key": self.boot_key,
             "root": str(self.root),
@@ -83,10 +100,15 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _path(value: Any) -> Path | None:
+    return None if value is None else Path(value)
+
+
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
-    "volume": Path,
+    "volume": _path,
+    "objects": lambda url: None if url is None else Objects(url=url),
     "root": Path,
-    "state_dir": lambda path: None if path is None else Path(path),
+    "state_dir": _path,
     "skip": lambda paths: tuple(Path(path) for path in paths),
     "excludes": lambda raw: Excludes(
         trees=frozenset(raw["trees"]), caches=tuple(raw["caches"]), patterns=tuple(raw.get("patterns", ()))

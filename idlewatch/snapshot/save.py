@@ -80,7 +80,7 @@ def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
         return None
     _refuse_unreadable(dict(loss.errors))
     _refuse_too_big(loss, request.max_bytes)
-    store = Store(request.volume, request.pod_id)
+    store = Store(request.place, request.pod_id)
     store.make()
     with store.locked() as locked:
         store.sweep(locked=locked)
@@ -127,13 +127,12 @@ class _Origin:
     def scan(self) -> Scan:
         """Return a fresh scan; the volume itself is never part of what is saved."""
         request = self.request
-        skip = (*request.skip, request.volume)
         return new_scan(
             request.root,
             since_ns=self.since_ns,
             mounts=self.mounts,
             excludes=request.excludes,
-            skip=skip,
+            skip=request.left,
             image=self.image,
         )
 
