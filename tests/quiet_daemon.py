@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from idlewatch import assembly, logs, run
@@ -42,7 +43,7 @@ class Nobody:
 
 def main(signals: Callable[[Assembly], list[Signal]]) -> None:
     """Watch with these signals until told to end."""
-    logs.set_up()
+    logs.set_up(least=logging.INFO)
     here = assembly.assembled(load(pod_sources()))
     with only_daemon(here.loaded.settings.state_dir):
         run.watch(here, signals=signals(here), actions=assembly.pod_actions(here, Nobody(), None))

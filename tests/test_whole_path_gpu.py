@@ -3,16 +3,14 @@ The whole path on a Pod with GPUs: a real daemon, its reader with the real pynvm
 idle, to work in bursts, to hang, to crash, to lie, or not to be there.
 
 What takes long runs side by side: `long_runs` begins with the first test and is looked at in the last ones, and all
-faults of NVML happen at once, each in a Pod of its own, beside a sound one that shows what becomes of an idle Pod.
+faults of NVML (`gpu_faults`) happen at once in several Pods.
 """
 
 from __future__ import annotations
 
-import ctypes
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,25 +18,13 @@ import pytest
 from idlewatch.history import events_of
 from idlewatch.show.status import number
 from idlewatch.snapshot import snapshots
-from tests.gpu_pods import (
-    FAST,
-    HURRIED,
-    IDLE_AFTER_S,
-    IMPATIENT,
-    SLOW,
-    VERB,
-    WARN_FOR_S,
-    GpuPod,
-    gpu_of,
-    gpu_pod,
-    screen_of,
-)
-from tests.nvml_stub import ALL, NvmlScript, build, now_s
+from tests.gpu_faults import FAULTS, Told, a_library_is_here, all_live, faulty_pods, table
+from tests.gpu_pods import HURRIED, SLOW, VERB, GpuPod, gpu_pod, screen_of
+from tests.nvml_stub import ALL, build, now_s
 from tests.whole_path import POD_ID, comes, proven
 
-LOST, NOT_SUPPORTED, UNKNOWN_ERROR = 15, 3, 999
-LONG_S = 5 * (IDLE_AFTER_S + WARN_FOR_S)
 PATIENCE_S = 60.0
+ALL_WITHIN_S = 150.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -59,7 +45,7 @@ def pod(tmp_path: Path, library: Path) -> Iterator[GpuPod]:
 
 @dataclass(frozen=True)
 class LongRuns:
-    """One GPU of 1 or of 4 that works 0.2 s in 20 s, a GPU that never does, and the verb `run` on an idle GPU."""
+    """One GPU of 1 or of 4 that works 0.2 s in 12 s, a GPU that never does, and the verb `run` on an idle GPU."""
 
     alone: GpuPod
     last_of_four: GpuPod
@@ -68,7 +54,7 @@ class LongRuns:
     began_s: float
 
 
-BURST_EVERY_S, BURST_IDLE_AFTER_S = 20.0, 22.0
+BURST_EVERY_S, BURST_IDLE_AFTER_S = 12.0, 13.5
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,232 +85,127 @@ def long_runs(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Iterat
 # ---------------------------------------------------------------- NVML breaks
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """What happens to NVML, and what people are then told: the first words must come, the others may."""
-
-    happens: Callable[[NvmlScript], object]
-    words: tuple[str, ...]
-    gpus: int = 1
-    command: tuple[str, ...] = FAST
-    at_once: bool = False
-    """From the start; else while the GPU works."""
-    library: str = "stub"
-    """`stub`, `none` or `damaged`."""
-
-
-OPENS_ANEW = (
-    "a GPU could not be read; the GPU reader opens NVML anew",
-    "NVML was just opened: readings count in",
-)
-"""A reader that could read nothing for a while starts again, in case a fresh one can."""
-STARVED = ("GPU reader hung: no line for",)
-"""On a machine that others keep busy any reader may be late."""
-NOT_FOUND = ("NVML can't be opened: NVML Shared Library Not Found", "GPU reader is starting: no line yet")
-
-
-def lost(script: NvmlScript) -> None:
-    for call in ("util_samples", "util"):
-        script.error(call, LOST, 1)
-
-
-def impossible(script: NvmlScript) -> None:
-    script.samples(0, [(1.0, 255), (2.0, 255)])
-    script.instant(0, 255)
-
-
-def not_supported(script: NvmlScript) -> None:
-    for call in ("util_samples", "util"):
-        script.error(call, NOT_SUPPORTED)
-
-
-FAULTS: Mapping[str, Fault] = {
-    "a call that never returns": Fault(
-        happens=lambda script: script.stall("count", 600),
-        words=("GPU reader hung: no line for", "GPU reader hung and was ended (SIGTERM)"),
-        command=HURRIED,
-    ),
-    "an opening that never returns": Fault(
-        happens=lambda script: script.stall("init", 600),
-        words=("GPU reader hung", "GPU reader is starting: no line yet"),
-        command=IMPATIENT,
-        at_once=True,
-    ),
-    "a crash": Fault(happens=lambda script: script.segv("util_samples"), words=("GPU reader crashed: SIGSEGV",)),
-    "a crash at the opening": Fault(
-        happens=lambda script: script.segv("init"),
-        words=("GPU reader crashed: SIGSEGV", "GPU reader is starting: no line yet"),
-        at_once=True,
-    ),
-    "an exit": Fault(happens=lambda script: script.exit("mem2", 77), words=("GPU reader ended: exit code 77",)),
-    "an unknown error in every call": Fault(
-        happens=lambda script: script.error("*", UNKNOWN_ERROR),
-        words=("GPUs can't be counted: Unknown Error", "NVML can't be opened: Unknown Error", *OPENS_ANEW),
-    ),
-    "one lost GPU of two": Fault(happens=lost, words=("gpu1 utilization: GPU is lost", *OPENS_ANEW), gpus=2),
-    "fewer GPUs than at the start": Fault(happens=lambda script: script.count(1), words=("1 of 2 GPUs found",), gpus=2),
-    "impossible values": Fault(happens=impossible, words=("gpu0 utilization: reads 255 %", *OPENS_ANEW)),
-    "no utilization": Fault(
-        happens=not_supported, words=("gpu0 utilization can't be read: not supported or not permitted here",)
-    ),
-    "no library": Fault(happens=lambda _: None, words=NOT_FOUND, at_once=True, library="none"),
-    "a damaged library": Fault(happens=lambda _: None, words=NOT_FOUND, at_once=True, library="damaged"),
-}
-
-
 @dataclass
-class Faulty:
-    """A Pod with one fault, and what was shown of it."""
+class Story:
+    """One Pod that lives beside others; what is wrong with it fails its own test."""
 
-    fault: Fault
+    lives: Callable[[GpuPod], Iterator[None]]
     pod: GpuPod
-    worked: bool = False
-    since_s: float = 0.0
-    """The newest tick at which the GPUs were not unknown: a poll from before the fault may come late."""
-    ticked_s: float = 0.0
-    reasons: set[str] = field(default_factory=set)
-    screen: str = ""
+    over: bool = False
+    error: AssertionError | None = None
 
-    def seen_at_work(self) -> bool:
-        """Whether the GPU was ever shown as active, or can't be."""
-        self.worked = self.worked or self.pod.activity() == "active"
-        return self.worked or self.fault.at_once
+    def told(self) -> Iterator[None]:
+        """Live it."""
+        try:
+            yield from self.lives(self.pod)
+            self.over = True
+        except AssertionError as error:
+            self.error = error
 
-    def breaks(self) -> None:
-        if not self.fault.at_once:
-            self.fault.happens(self.pod.script)
-        self.pod.script.rests(0)
-        self.since_s = self.pod.at_s()
-
-    def told_for_long(self) -> bool:
-        """Note what is shown now; whether the fault is told and the daemon has ticked on for long since."""
-        status = self.pod.place.status()
-        gpu, at_s = gpu_of(status), number(status.get("at_s"))
-        if gpu.get("activity") != "unknown" or not self.since_s:
-            self.since_s, self.reasons = at_s, set()
-            return False
-        self.reasons.add(str(gpu.get("reason")))
-        self.screen, self.ticked_s = screen_of(status), at_s - self.since_s
-        return self.ticked_s >= LONG_S and self.told()
-
-    def told(self) -> bool:
-        return any(self.fault.words[0] in reason for reason in self.reasons)
-
-    def wrong(self) -> list[str]:
-        """What is not as it must be; ends the daemon."""
-        words, place = (*self.fault.words, *STARVED), self.pod.place
-        strange = [reason for reason in self.reasons if not any(known in reason for known in words)]
-        facts = {
-            "was not first seen at work": self.seen_at_work(),
-            f"was told as {self.reasons}": self.told() and not strange,
-            f"has the screen {self.screen}": re.search(r"^  gpu +unknown  ", self.screen, re.MULTILINE) is not None,
-            f"ticked on for {self.ticked_s} s": self.ticked_s >= LONG_S,
-            f"did {place.kinds()}": set(place.kinds()) <= {"shutdown"},
-            "was stopped": not place.stopped(),
-            f"ended {(end := self.pod.ended())}": end == (0, []),
-        }
-        return [text for text, right in facts.items() if not right]
+    def right(self) -> None:
+        """Fail where it was not as it should."""
+        if self.error:
+            raise self.error
+        assert self.over, f"it did not come to its end: {self.pod.place.status()} {self.pod.place.kinds()}"
 
 
-def pods_with_faults(stack: ExitStack, folder: Path, stub: Path) -> dict[str, Faulty]:
-    made = {}
-    for number_, (name, fault) in enumerate(FAULTS.items()):
-        if fault.library == "none" and a_library_is_here():
-            continue
-        library = library_of(fault, stub, folder)
-        pod = gpu_pod(folder / f"fault{number_}", library, gpus=fault.gpus, command=fault.command)
-        made[name] = Faulty(fault, stack.enter_context(pod))
-    return made
+def until(so: Callable[[], bool]) -> Iterator[None]:
+    while not so():
+        yield
 
 
-def library_of(fault: Fault, stub: Path, folder: Path) -> Path:
-    if fault.library == "stub":
-        return stub
-    own = folder / fault.library
-    own.mkdir()
-    if fault.library == "damaged":
-        (own / "libnvidia-ml.so.1").write_bytes(b"")
-    return own
+def sound(pod: GpuPod) -> Iterator[None]:
+    """What becomes of a Pod whose GPU rests, beside those that have a fault."""
+    pod.script.works(0)
+    pod.place.start()
+    yield from until(lambda: pod.activity() == "active")
+    pod.script.rests(0)
+    yield from until(pod.place.stopped)
 
 
-def a_library_is_here() -> bool:
-    try:
-        ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def all_come(pods: Iterable[Faulty], so: Callable[[Faulty], bool]) -> None:
-    """Wait until each is so, or its daemon is dead; what did not come is found later, Pod by Pod."""
-    each = list(pods)
-    comes(lambda: all([so(one) or not one.pod.place.lives() for one in each]), PATIENCE_S)  # noqa: C419  (ask all)
-
-
-def test_an_nvml_that_breaks_is_said_and_never_stops_the_pod(tmp_path: Path, library: Path) -> None:
-    with ExitStack() as stack:
-        sound = stack.enter_context(gpu_pod(tmp_path / "sound", library))
-        faulty = pods_with_faults(stack, tmp_path, library)
-        start_at_work(sound, faulty.values())
-        all_come(faulty.values(), Faulty.seen_at_work)
-        sound.place.until(lambda: sound.activity() == "active")
-        for one in faulty.values():
-            one.breaks()
-        sound.script.rests(0)
-        all_come(faulty.values(), Faulty.told_for_long)
-        sound.place.until(sound.place.stopped)
-        for one in faulty.values():
-            one.pod.ask_to_end()
-        wrong = [f"{name} {what}" for name, one in faulty.items() for what in one.wrong()]
-        assert not wrong, "\n".join(wrong)
-
-
-def start_at_work(sound: GpuPod, faulty: Iterable[Faulty]) -> None:
-    """Start every Pod with its first GPU at work, and what is broken at once broken."""
-    for one in faulty:
-        if one.fault.at_once:
-            one.fault.happens(one.pod.script)
-    for pod in (sound, *(one.pod for one in faulty)):
-        pod.script.works(0)
-        pod.place.start()
-
-
-def test_a_stall_that_ends_is_sat_out_by_the_same_reader(pod: GpuPod) -> None:
+def sat_out(pod: GpuPod) -> Iterator[None]:
     """45 s in a Pod, where a silence of 15 s is a hang and the reader is granted 60 s more; here a twentieth."""
     pod.script.works(0)
     pod.place.start()
-    pod.place.until(lambda: pod.activity() == "active")
+    yield from until(lambda: pod.activity() == "active")
     before = pod.readers()
     pod.script.stall("count", 2.5)
-    pod.place.until(lambda: pod.activity() == "unknown" and "GPU reader hung: no line for" in pod.reason())
+    yield from until(lambda: pod.activity() == "unknown" and "GPU reader hung: no line for" in pod.reason())
     pod.script.stall("count", 0)
-    pod.place.until(lambda: pod.activity() == "active")
+    yield from until(lambda: pod.activity() == "active")
     assert (pod.readers(), pod.place.kinds()) == (before, [])
     pod.script.rests(0)
-    pod.place.until(pod.place.stopped)
+    yield from until(pod.place.stopped)
 
 
-def test_a_hang_in_the_warning_halts_the_countdown_and_then_cancels_it(pod: GpuPod) -> None:
+def halted(pod: GpuPod) -> Iterator[None]:
     pod.place.command = HURRIED
     pod.place.settings |= {"IDLEWATCH_WARN_FOR": "5s", "IDLEWATCH_BLIND_LIMIT": "8s"}
     pod.script.works(0)
     pod.place.start()
-    pod.place.until(lambda: pod.activity() == "active")
+    yield from until(lambda: pod.activity() == "active")
     pod.script.rests(0)
-    pod.place.until(lambda: pod.place.phase() == "warned")
+    yield from until(lambda: pod.place.phase() == "warned")
     save_due_s = number(pod.place.status().get("acts_at_s"))
     pod.script.stall("count", 600)
-    pod.place.until(lambda: "cancel" in pod.place.kinds())
+    yield from until(lambda: "cancel" in pod.place.kinds())
     warned, cancelled = events_of(pod.place.state_dir)
     assert (warned["kind"], cancelled["kind"]) == ("warn", "cancel")
     assert number(cancelled["at_s"]) > save_due_s
     assert "gpu unknown: GPU reader hung" in str(cancelled["text"])
     pod.script.reset()
     pod.script.works(0)
-    pod.place.until(lambda: pod.activity() == "active")
+    yield from until(lambda: pod.activity() == "active")
     pod.script.rests(0)
-    pod.place.until(pod.place.stopped)
+    yield from until(pod.place.stopped)
     assert pod.place.kinds()[2:6] == ["warn", "save", "save done", "stop"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Pods whose NVML breaks, what was told of every fault, and what was wrong with that."""
+
+    stories: Mapping[str, Story]
+    told: list[Told]
+    wrong: list[str]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Iterator[Broken]:
+    """All of it side by side."""
+    folder = tmp_path_factory.mktemp("broken")
+    with ExitStack() as stack:
+        stories = {
+            lives.__name__: Story(lives, stack.enter_context(gpu_pod(folder / lives.__name__, library)))
+            for lives in (sound, sat_out, halted)
+        }
+        pods = faulty_pods(stack, folder, library)
+        comes(all_live([one.told() for one in stories.values()] + [pod.lives() for pod in pods]), ALL_WITHIN_S)
+        for pod in pods:
+            pod.ask_to_end()
+        for pod in pods:
+            pod.end()
+        yield Broken(stories, [told for pod in pods for told in pod.told], [line for pod in pods for line in pod.wrong])
+
+
+def test_an_nvml_that_breaks_is_said_and_never_stops_the_pod(broken: Broken) -> None:
+    broken.stories["sound"].right()
+    assert not broken.wrong, "\n".join(broken.wrong)
+
+
+def test_the_table_of_gpu_faults(broken: Broken) -> None:
+    """What `pytest -rP -k table_of_gpu_faults` shows."""
+    print("\n".join(["", *table(broken.told)]))  # noqa: T201
+    here = {name for name in FAULTS if FAULTS[name].library is not None or not a_library_is_here()}
+    assert here <= {told.fault for told in broken.told}
+
+
+def test_a_stall_that_ends_is_sat_out_by_the_same_reader(broken: Broken) -> None:
+    broken.stories["sat_out"].right()
+
+
+def test_a_hang_in_the_warning_halts_the_countdown_and_then_cancels_it(broken: Broken) -> None:
+    broken.stories["halted"].right()
 
 
 # ---------------------------------------------------------------- NVML is well
@@ -342,7 +223,7 @@ def test_an_idle_gpu_pod_is_saved_and_stopped(pod: GpuPod) -> None:
     assert pod.ended() == (0, [])
 
 
-def test_a_gpu_that_works_a_fifth_of_a_second_in_twenty_is_in_use(long_runs: LongRuns) -> None:
+def test_a_gpu_that_works_a_fifth_of_a_second_in_twelve_is_in_use(long_runs: LongRuns) -> None:
     long_runs.never.place.until(long_runs.never.place.stopped, PATIENCE_S)
     for bursts in (long_runs.alone, long_runs.last_of_four):
         long_ago_s = long_runs.began_s + 12 + 2.2 * BURST_IDLE_AFTER_S

@@ -28,10 +28,10 @@ from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.gpu_proof import LOOK_AFTER_S, OpenFiles
 from idlewatch.verdicts import Span, extended
 from tests.fakes import FastClock, Rehearsed, quiet
+from tests.gpu_faults import FAULTS
 from tests.gpu_polls import failed, gpu, poll
 from tests.test_gpu_proof import Proc
 from tests.test_policy import LIMITS
-from tests.test_whole_path_gpu import FAULTS
 
 WALL = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 INTERVAL_S = 15.0
@@ -70,8 +70,8 @@ def impossible(now_s: float) -> Taken:
     return Taken(polls=(poll(now_s, failed(error="utilization: reads 255 %")),))
 
 
-def not_supported(now_s: float) -> Taken:
-    return Taken(polls=(poll(now_s, gpu(**BLIND, not_readable={"utilization": "Not Supported"})),))
+def unreadable(words: str) -> Takes:
+    return lambda now_s: Taken(polls=(poll(now_s, gpu(**BLIND, not_readable={"utilization": words})),))
 
 
 def uncounted(now_s: float) -> Taken:
@@ -108,12 +108,19 @@ TOLD: Mapping[str, Fault] = {
     "one lost GPU of two": Fault(lost(15, "GPU is lost"), "gpu1 utilization: GPU is lost (it has fallen off", gpus=2),
     "fewer GPUs than at the start": Fault(fewer, "only 1 of 2 GPUs found", gpus=2),
     "impossible values": Fault(impossible, "gpu0 utilization: reads 255 %"),
-    "no utilization": Fault(not_supported, "gpu0 utilization can't be read: not supported or not permitted here"),
+    "no utilization": Fault(
+        unreadable("Not Supported"),
+        "gpu0 utilization can't be read: not supported or not permitted here (Not Supported)",
+    ),
+    "no permission": Fault(
+        unreadable(explained(4, "Insufficient Permissions")),
+        "not supported or not permitted here (Insufficient Permissions (this container may not ask for it))",
+    ),
     "no library": Fault(opening(12, "NVML Shared Library Not Found"), "has no libnvidia-ml.so.1", OF_NVML),
     "a damaged library": Fault(opening(12, "NVML Shared Library Not Found"), "Library Not Found", OF_NVML),
     "a GPU taken from the container": Fault(opening(999, "Unknown Error"), "a new start mends that", OF_NVML),
     "a driver changed under the Pod": Fault(
-        opening(18, "Driver/library version mismatch"), "a new start of the Pod mends that", OF_NVML
+        opening(18, "RM has detected an NVML/RM version mismatch."), "a new start of the Pod mends that", OF_NVML
     ),
     "a GPU that must be reset": Fault(lost(16, "GPU requires reset"), "until the machine's owner resets it", gpus=2),
     "a MIG GPU that tells nothing": Fault(
@@ -250,6 +257,16 @@ def test_a_gpu_that_is_open_in_a_program_is_named_with_it(tmp_path: Path) -> Non
     proc.process(812, "python3", "/dev/nvidia0")
     told = "\n".join(lived(TOLD["a crash"], LOOK_AFTER_S / 60 + 5, proc.root).why().lines())
     assert "a GPU is open in python3 (pid 812): it may be at work" in told
+
+
+def test_the_documentation_says_what_is_said_of_each_fault_and_of_no_other() -> None:
+    text = (Path(__file__).parent.parent / "docs/signals.md").read_text().partition("| what happened |")[2]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.partition("\n\n")[0].splitlines()]
+    told = {name: words.strip("*").split(" … ") for name, words, _ in rows[2:]}
+    assert {*told} >= {*FAULTS}
+    for name, words in told.items():
+        kept = "\n".join(lived(TOLD[name], 20).why().lines())
+        assert all(word in kept for word in words), (name, words, kept)
 
 
 def test_what_is_seen_has_no_such_lines() -> None:

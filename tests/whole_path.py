@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,8 @@ class Place:
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
     """Variables beside the usual ones, or instead of them."""
+    log: Path | None = None
+    """Where the daemons' log goes; else to the test's own stderr."""
 
     @property
     def disk(self) -> Path:
@@ -72,7 +75,10 @@ class Place:
             **self.settings,
         }
         environment = environment_with({**variables, "PYTHONPATH": str(Path(__file__).parent.parent)})
-        daemon = subprocess.Popen([sys.executable, *self.command], env=environment, start_new_session=True)
+        with self.log.open("ab") if self.log else contextlib.nullcontext() as log:
+            daemon = subprocess.Popen(
+                [sys.executable, *self.command], env=environment, stderr=log, start_new_session=True
+            )
         self.daemons.append(daemon)
         return daemon
 
@@ -85,6 +91,11 @@ class Place:
 
     def stopped(self) -> bool:
         return self.api.pods[POD_ID].status == "EXITED"
+
+    def logged(self) -> list[dict[str, Json]]:
+        """The lines of the daemons' log, as far as each is whole."""
+        lines = self.log.read_text().splitlines(keepends=True) if self.log and self.log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
     def kinds(self) -> list[str]:
         return [str(event["kind"]) for event in events_of(self.state_dir)]

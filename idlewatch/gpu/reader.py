@@ -64,7 +64,8 @@ class GpuReader:
 
     `argv` is the child's command (`gpm` has no part in it then); `gpm` asks MIG instances how busy they are;
     `grace_s` lies between two steps of ending it, longer than the 45 s that a call to a GPU with a dead firmware
-    takes; `start_s` is granted for opening NVML, which wakes every GPU.
+    takes; `start_s` is granted for opening NVML, which wakes every GPU; `rest_s` is the longest wait before a reader
+    that ended is replaced.
     """
 
     def __init__(
@@ -75,13 +76,14 @@ class GpuReader:
         gpm: bool = False,
         grace_s: float = 60.0,
         start_s: float = 30.0,
+        rest_s: float = BACKOFF_AT_MOST_S,
     ) -> None:
         # -P: a pynvml.py in the folder that the daemon was started from must not be taken for the real one.
         own = ours("idlewatch.gpu.child", str(poll_s), *(["--gpm"] if gpm else []))
         self._argv = list(argv or own)
         self._silent_s = SILENT_PERIODS * poll_s
         self._grace_s = grace_s
-        self._start_s = start_s
+        self._start_s, self._rest_s = start_s, rest_s
         self._child: _Running | None = None
         self._starts_s = 0.0
         self._delay_s = 1.0
@@ -208,7 +210,7 @@ class GpuReader:
     def _rest(self, why: str, now_s: float) -> None:
         self._why = why
         self._starts_s = now_s + self._delay_s
-        self._delay_s = min(self._delay_s * 2, BACKOFF_AT_MOST_S)
+        self._delay_s = min(self._delay_s * 2, self._rest_s)
 
     def _resting(self, now_s: float) -> str:
         return f"{self._why}; starts again in {max(self._starts_s - now_s, 0.0):.0f} s"

@@ -23,7 +23,7 @@ MEANINGS = {
     NO_PERMISSION: "this container may not ask for it",
     DRIVER_NOT_LOADED: "no NVIDIA driver is loaded on this machine",
     TIMEOUT: "the driver gave up waiting for the GPU",
-    LIBRARY_NOT_FOUND: "this container has no libnvidia-ml.so.1",
+    LIBRARY_NOT_FOUND: "this container has no libnvidia-ml.so.1 that can be loaded",
     FUNCTION_NOT_FOUND: "the driver's library is too old for it",
     GPU_IS_LOST: "it has fallen off the bus; only the machine's owner can bring it back",
     RESET_REQUIRED: "nothing runs on it until the machine's owner resets it",
