@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import Progress, SaveCancelled, Snapshot, pax, restore, snapshots, verify
 from idlewatch.snapshot.store import Store
+from idlewatch.snapshot.writer import index_line
 from tests.snapshot_trees import POD, hostile_tree, made_snapshot, saved, state, write
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def file(path: str, **fields: object) -> pax.Member:
 
 def link(path: str, target: str, kind: str = "symlink") -> pax.Member:
     return pax.Member(path=path, kind=kind, target=target)
+
+
+def digest_of(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
 
 
 def folder(path: str) -> pax.Member:
@@ -330,6 +335,37 @@ def test_what_does_not_match_its_checksum_afterwards_is_told(tmp_path: Path) -> 
 
     with pytest.raises(SnapshotError, match="not as saved: b;"):
         restore(snapshot, target, progress=rot)
+
+
+@pytest.mark.parametrize("size", [0, 10, 300_000])
+def test_what_was_written_wrong_is_told_however_large(tmp_path: Path, size: int) -> None:
+    """The index knows another content than the archive: no disk does that, but to a restore it looks the same."""
+    (target := tmp_path / "target").mkdir()
+    wrong = f'"{blake2b(b"other", digest_size=16).hexdigest()}"'
+    lines = [
+        f'["bad","file",{size},0,{wrong},null]'.encode(),
+        index_line(file("good", size=1), digest_of(b"x")).strip(),
+    ]
+    made = made_snapshot(tmp_path / "volume", [(file("bad"), bytes(size)), (file("good"), b"x")], lines=lines)
+    with pytest.raises(SnapshotError, match="not as saved: bad;"):
+        restore(made, target)
+    assert (target / "good").read_bytes() == b"x"
+
+
+def test_what_was_replaced_by_its_like_before_the_end_is_read_again(tmp_path: Path) -> None:
+    """Another inode with the same bytes is right; one with other bytes is not, whatever its size and time."""
+    for name in ("same", "other"):
+        write(tmp_path / "root" / name, "saved", OLD_NS)
+    snapshot = saved(tmp_path / "root", tmp_path / "volume")
+    (target := tmp_path / "target").mkdir()
+
+    def replace(progress: Progress) -> None:
+        if progress.stage == "compare":
+            for name, content in (("same", "saved"), ("other", "wrong")):
+                write(target / "new", content, OLD_NS).rename(target / name)
+
+    with pytest.raises(SnapshotError, match="not as saved: other;"):
+        restore(snapshot, target, progress=replace)
 
 
 def test_only_what_is_asked_for_comes_back(tmp_path: Path) -> None:

@@ -114,16 +114,15 @@ class Restoring:
         if not names:
             return
         first, same = names[0]
+        written = Written(first, step.digest, segments if member.sparse else member.size)
         if same:
             self._report.unchanged += 1
             self._dress(first, member)
         elif _is_key_list(first) and self._merge(first, member, pieces):
             return
-        elif len(names) == 1 and member.size <= SMALL_BYTES and not member.sparse:
-            self._write_small(first, member, pieces)
         else:
-            self._write(first, member, segments, pieces)
-        self._files.append(Written(first, step.digest, segments if member.sparse else member.size))
+            self._write(written, member, pieces, alone=len(names) == 1)
+        self._files.append(written)
         self._link(first, [path for path, _ in names[1:]])
 
     def _writable(self, paths: list[str], member: Member, same: Callable[[str], bool]) -> list[tuple[str, bool]]:
@@ -165,26 +164,27 @@ class Restoring:
         self._steps.add(member.size)
         return digest_in(self._target, path, segments) == digest
 
-    def _write_small(self, path: str, member: Member, pieces: Iterator[memoryview]) -> None:
+    def _write(self, written: Written, member: Member, pieces: Iterator[memoryview], *, alone: bool) -> None:
         self._report.files += 1
-        self._report.disk_bytes += member.size
-        if not self._report.dry_run:
-            self._crew.write(NewFile(path, member, b"".join(pieces)), self._report)
-
-    def _write(self, path: str, member: Member, segments: list[tuple[int, int]], pieces: Iterator[memoryview]) -> None:
-        self._report.files += 1
-        self._report.disk_bytes += sum(length for _, length in segments)
+        self._report.disk_bytes += written.disk_bytes
         if self._report.dry_run:
             return
-        with self._target.made(path):
-            fd = self._target.create(path)
+        if alone and member.size <= SMALL_BYTES and not member.sparse:
+            self._crew.write(NewFile(written, member, b"".join(pieces)), self._report)
+        else:
+            self._write_here(written, member, pieces)
+            self._crew.read_back(written)
+
+    def _write_here(self, written: Written, member: Member, pieces: Iterator[memoryview]) -> None:
+        with self._target.made(written.path):
+            fd = self._target.create(written.path)
             try:
-                _fill(fd, segments, pieces)
+                _fill(fd, written.segments, pieces)
                 if member.sparse:
                     os.ftruncate(fd, member.size)
             finally:
                 os.close(fd)
-            self._dress(path, member, new=True)
+            self._dress(written.path, member, new=True)
 
     def _link(self, first: str, others: list[str]) -> None:
         for path in others:

@@ -28,7 +28,7 @@ _TEMPORARY: Final = ".idlewatch-restoring"
 TEMPORARIES: Final = (_TEMPORARY, *(f"{_TEMPORARY}-{number}" for number in range(1, MOST_THREADS + 1)))
 _T = TypeVar("_T")
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class InTheWayError(Exception):
