@@ -14,7 +14,7 @@ test: $(VENV)/.ready
 
 # Needs root and Debian: it installs the real programs that its tests talk to. One at a time: they look at the whole machine.
 test-system: $(VENV)/.ready
-	apt-get install --yes --no-install-recommends openssh-server openssh-client rsync tmux prometheus docker.io debootstrap systemd-container chromium npm age restic
+	apt-get install --yes --no-install-recommends openssh-server openssh-client rsync tmux prometheus prometheus-pushgateway docker.io debootstrap systemd-container chromium npm age restic
 	$(BIN)/pytest -m system
 	IDLEWATCH_TEST_SEEDS=10000 $(BIN)/pytest -n 2 tests/test_schedules.py
 

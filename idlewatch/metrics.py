@@ -52,10 +52,14 @@ def registry(status: Mapping[str, Json] | None, now_s: float) -> CollectorRegist
 
 
 def push(status: Mapping[str, Json] | None, now_s: float, gateway: str, pod: str) -> None:
-    """Replace what a Pushgateway holds of this Pod. Raises IdlewatchError where it does not take it."""
+    """
+    Replace what a Pushgateway holds of this Pod. Raises IdlewatchError where it does not take it.
+
+    The Pod is the `instance`, as where it is scraped: rules and dashboard then tell Pods apart either way.
+    """
     try:
         _client().push_to_gateway(
-            gateway, job=JOB, grouping_key={"pod": pod}, registry=registry(status, now_s), timeout=PUSH_WITHIN_S
+            gateway, job=JOB, grouping_key={"instance": pod}, registry=registry(status, now_s), timeout=PUSH_WITHIN_S
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error

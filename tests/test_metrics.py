@@ -115,7 +115,7 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 def test_a_push_replaces_the_pods_group(gateway: tuple[str, list[tuple[str, bytes]]]) -> None:
     address, got = gateway
     metrics.push(STATUS, 1002.0, address, "abc")
-    assert got[0][0] == "/metrics/job/idlewatch/pod/abc"
+    assert got[0][0] == "/metrics/job/idlewatch/instance/abc"
     assert b"idlewatch_up 1.0" in got[0][1]
 
 
