@@ -30,9 +30,7 @@ from idlewatch.notify.words import PodNow, Words
 from idlewatch.redact import Redactor
 from idlewatch.settings import VOLUME, Loaded, Mode, OnSaveFailure, known_secrets
 from idlewatch.signals import SIGNALS
-from idlewatch.signals.host import HostSignal
 from idlewatch.signals.redacted import RedactedSignal
-from idlewatch.signals.servers import ServersSignal
 from idlewatch.snapshot import Objects, Place, SaveRequest, read_mounts, require_library
 from idlewatch.snapshot.objects import VARIABLES
 from idlewatch.storage import while_stopped
@@ -95,6 +93,8 @@ def _objects(loaded: Loaded) -> Objects | None:
 
 def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None) -> list[Signal]:
     """The signals to watch. Raises SettingsError for a name that is none, or that nothing is set for."""
+    from idlewatch.signals.making import tie
+
     settings = here.loaded.settings
     auto = settings.signals == ("auto",)
     asked = tuple(SIGNALS) if auto else settings.signals
@@ -107,9 +107,7 @@ def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None
     unset = [name for name, signal in made.items() if signal is None and not auto]
     if unset:
         raise SettingsError([f"IDLEWATCH_SIGNALS names {unset[0]}, but IDLEWATCH_{unset[0].upper()} is not set"])
-    host, servers = made.get("host"), made.get("servers")
-    if isinstance(host, HostSignal) and isinstance(servers, ServersSignal):
-        host.spinning = lambda: servers.known_server_pids
+    tie(made)
     own = [_own_signal(name, pod) for name in settings.extra_signals]
     return _without_secrets(here, [signal for signal in made.values() if signal], own)
 

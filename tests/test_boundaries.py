@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from idlewatch.signals import SIGNALS
+from idlewatch.signals.making import MAKERS
 
 PACKAGE = Path(__file__).parent.parent / "idlewatch"
 PURE = {
@@ -63,3 +68,14 @@ def test_edges_never_import_each_other() -> None:
 
 def test_the_kernel_reader_knows_no_signal() -> None:
     assert all(ours(path) <= {"kernel", "errors"} for path in (PACKAGE / "kernel").glob("*.py"))
+
+
+def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_person_needs() -> None:
+    """A Pod's life has a dozen of them, each beside the user's work."""
+    heavy = ("httpx", "psutil", "pynvml", "pydantic_settings", "idlewatch.signals.making", "idlewatch.gpu")
+    code = f"import sys, idlewatch.work; print(*({set(heavy)} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_every_signal_that_is_named_can_be_made() -> None:
+    assert list(MAKERS) == list(SIGNALS)

@@ -368,5 +368,5 @@ def test_a_folder_that_was_laid_half_is_done_anew(tmp_path: Path) -> None:
 
 def test_what_idlewatch_s_extras_need_comes_along_where_it_is_there_and_other_packages_extras_do_not() -> None:
     found = tree.distributions()
-    assert {"idlewatch", "pydantic-settings", "starlette", "uvicorn", "h11"} <= set(found)
+    assert {"idlewatch", "pydantic", "starlette", "uvicorn", "h11"} <= set(found)
     assert not {"uvloop", "watchfiles", "email-validator"} & set(found)

@@ -7,8 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, get_args
 
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from idlewatch.hours import parse_working_hours
 from idlewatch.model import Limits
@@ -96,10 +95,15 @@ class Restore(StrEnum):
     AUTO = "auto"
 
 
-class Settings(BaseSettings):
-    """Every `IDLEWATCH_` variable; the text under each field is its documentation everywhere."""
+class Settings(BaseModel):
+    """
+    Every `IDLEWATCH_` variable; the text under each field is its documentation everywhere.
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    A plain model, handed what `load` found: in a Pod the variables lie in three places, and each must be told by its
+    name. pydantic-settings would look in one of them, and its import is a fifth of a process's start.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
     mode: Mode = Mode.STOP
     """`stop` acts; `observe` decides and records, but warns nobody, saves nothing and stops nothing; on the volume it
@@ -227,19 +231,6 @@ class Settings(BaseSettings):
     """REST v2 base address, for tests and proxies."""
     runpod_graphql_url: ApiAddress = "https://api.runpod.io/graphql"
     """GraphQL address, likewise."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` found: in a Pod the variables lie in three places, and each must be told by its name."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
 
     def key(self) -> Key | None:
         """The key of encrypted snapshots, as far as it is known here."""
