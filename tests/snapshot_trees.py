@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idlewatch.snapshot import SaveRequest, Snapshot, pax, save
-from idlewatch.snapshot.codec import Sink
+from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.store import Store
 from idlewatch.snapshot.writer import FILE_DIGEST_BYTES, TICK_NS, index_line
 

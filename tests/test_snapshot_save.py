@@ -29,7 +29,7 @@ from idlewatch.snapshot import (
     verify,
 )
 from idlewatch.snapshot.amounts import amount
-from idlewatch.snapshot.codec import Sink
+from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.store import Store
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter
 from tests.snapshot_trees import POD, hostile_tree, request, saved, state, write

@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.codec import index_lines
 from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.locked import unlocked
 from idlewatch.snapshot.packed import opened
+from idlewatch.snapshot.source import index_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

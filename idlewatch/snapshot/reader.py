@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
-from idlewatch.snapshot.codec import Source, file_digest, index_lines
 from idlewatch.snapshot.kinds import FILE
 from idlewatch.snapshot.packed import another, opened
+from idlewatch.snapshot.source import Source, file_digest, index_lines
 from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
 
 if TYPE_CHECKING:

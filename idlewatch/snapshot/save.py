@@ -21,7 +21,7 @@ import idlewatch
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.amounts import amount
-from idlewatch.snapshot.codec import Sink, usable_workers
+from idlewatch.snapshot.codec import usable_workers
 from idlewatch.snapshot.differential import Base, fitting_base, is_worth_it, read_base
 from idlewatch.snapshot.image import known_image
 from idlewatch.snapshot.kinds import FOLDER
@@ -32,6 +32,7 @@ from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
 from idlewatch.snapshot.notes import write_up
 from idlewatch.snapshot.reader import prove, shown
 from idlewatch.snapshot.scan import Scan, new_scan
+from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.steps import Steps
 from idlewatch.snapshot.store import Store, archive_name
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter

@@ -17,11 +17,14 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot import pax
-from idlewatch.snapshot.codec import CHUNK_BYTES, Bytes, Sink
+from idlewatch.snapshot.codec import CHUNK_BYTES
 from idlewatch.snapshot.kinds import FIFO, FILE, FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from idlewatch.snapshot.codec import Bytes
+    from idlewatch.snapshot.sink import Sink
 
 FILE_DIGEST_BYTES: Final = 16
 TICK_NS: Final = 20_000_000
