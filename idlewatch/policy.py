@@ -37,10 +37,12 @@ from idlewatch import clock as idle_clock
 from idlewatch import troubles as trouble
 from idlewatch.asked_work import ASKED_TAIL_S, without_asked
 from idlewatch.ceilings import Forced
+from idlewatch.clock import IdleClock
 from idlewatch.durations import format_duration
 from idlewatch.model import Action, Activity, Alarm, Cause, Decision, Finding, Limits, Outcome, Phase
 from idlewatch.moment import Moment, idle_after_s
 from idlewatch.remembered import State, backed_off, watching, with_trouble, without_trouble
+from idlewatch.troubles import Blindness
 
 LEAST_COVERAGE = 0.8
 """Share of the time since the clock's zero that each present signal must have seen."""
@@ -83,12 +85,18 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     before = state
     findings, asked_s = without_asked(findings, moment)
     clock = idle_clock.advanced(state.clock, findings, moment.now_s, limits.blind_limit_s)
-    state = replace(state, clock=clock, asked_s=max(state.asked_s, asked_s))
-    state = _troubled(state, findings, moment, limits)
+    standing = ceilings.standing(moment, limits)
+    blind, troubles = _troubled(state, clock, findings, moment, limits)
+    state = replace(
+        state,
+        clock=clock,
+        asked_s=max(state.asked_s, asked_s),
+        blind=blind,
+        troubles=troubles,
+        observed=tuple(one.name for one in standing if one.name in state.observed),
+    )
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
-    standing = ceilings.standing(moment, limits)
-    state = replace(state, observed=tuple(one.name for one in standing if one.name in state.observed))
     state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, standing, state.observed))
     alarms = trouble.news(before.troubles, state.troubles)
     idle_s = idle_clock.idle_for_s(state.clock)
@@ -431,9 +439,12 @@ def _looking(state: State, now_s: float) -> State:
 # ---------------------------------------------------------------- troubles
 
 
-def _troubled(state: State, findings: Sequence[Finding], moment: Moment, limits: Limits) -> State:
+def _troubled(
+    state: State, clock: IdleClock, findings: Sequence[Finding], moment: Moment, limits: Limits
+) -> tuple[Blindness, Mapping[str, str]]:
+    """What is blind after this tick, whose clock is given, and the troubles that stand."""
     blind = trouble.looked(state.blind, findings, moment.now_s)
-    now, blind = trouble.of_blindness(state.troubles, blind, findings, state.clock, limits)
+    now, blind = trouble.of_blindness(state.troubles, blind, findings, clock, limits)
     now = trouble.of_notices(now, findings)
     now = trouble.of_others(now, moment.troubles)
     now = trouble.of_ground(now, findings)
@@ -441,7 +452,7 @@ def _troubled(state: State, findings: Sequence[Finding], moment: Moment, limits:
     now = trouble.of_ceiling(now, *ceilings.nearest(moment, limits))
     if moment.observing:
         now = {name: text.replace("is then saved", "would then be saved") for name, text in now.items()}
-    return replace(state, blind=blind, troubles=now)
+    return blind, now
 
 
 def _active(findings: Sequence[Finding]) -> list[Finding]:

@@ -87,4 +87,6 @@ def with_trouble(state: State, name: str, text: str) -> State:
 
 def without_trouble(state: State, name: str) -> State:
     """Return the state in which the trouble `name` is over."""
+    if name not in state.troubles:
+        return state
     return replace(state, troubles=trouble.without_trouble(state.troubles, name))

@@ -62,7 +62,7 @@ def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blind
             spent[one.signal] = 0.0
     since = {f.signal: blind.since_s.get(f.signal, now_s) for f in unknown}
     used = {**blind.used_s, **{f.signal: now_s for f in findings if f.activity is Activity.ACTIVE}}
-    return replace(blind, looked_s=now_s, since_s=since, spent_s=spent, used_s=used)
+    return Blindness(looked_s=now_s, since_s=since, spent_s=spent, due_s=blind.due_s, used_s=used)
 
 
 def still_waited_for(blind: Blindness, finding: Finding, connected_for_s: float) -> bool:
@@ -91,6 +91,8 @@ def _of_one(
         text = f"{finding.signal} not seen for {format_duration(blind_s)}, {meaning}: {finding.reason}"
         return with_trouble(troubles, name, text), replace(blind, due_s={**blind.due_s, finding.signal: 2 * due_s})
     if blind_s < BLIND_ALARM_S and finding.activity is not Activity.UNKNOWN:
+        if finding.signal not in blind.due_s:
+            return without_trouble(troubles, name), blind
         due = {signal: at_s for signal, at_s in blind.due_s.items() if signal != finding.signal}
         return without_trouble(troubles, name), replace(blind, due_s=due)
     return troubles, blind
@@ -174,7 +176,7 @@ def with_trouble(troubles: Troubles, name: str, text: str) -> Troubles:
 
 def without_trouble(troubles: Troubles, name: str) -> Troubles:
     """It is no longer true."""
-    return {key: text for key, text in troubles.items() if key != name}
+    return {key: text for key, text in troubles.items() if key != name} if name in troubles else troubles
 
 
 def news(before: Troubles, after: Troubles) -> tuple[Alarm, ...]:

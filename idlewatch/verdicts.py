@@ -8,7 +8,7 @@ them findings can be made again, so that the policy can be asked what it would h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from idlewatch import policy, remembered
 from idlewatch.model import Action, Activity, Finding, Hold, Limits, Outcome
@@ -73,9 +73,8 @@ def _of_finding(finding: Finding, now_s: float) -> Span:
 def _joined(before: Span | None, span: Span, now_s: float, longest_gap_s: float) -> Span:
     if before is None or now_s - before.to_s > longest_gap_s:
         return span
-    if _kind(before) == _kind(span):
-        return replace(span, from_s=before.from_s)
-    return replace(span, from_s=before.to_s)
+    from_s = before.from_s if _kind(before) == _kind(span) else before.to_s
+    return Span(span.name, from_s, span.to_s, span.verdict, span.bars, span.pauses, span.refines, span.reason)
 
 
 def _kind(span: Span) -> tuple[object, ...]:

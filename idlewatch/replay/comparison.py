@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Action, Json
-from idlewatch.replay.life import IN_USE, Lived
+from idlewatch.replay.life import Lived
 
 WORKING_S = 10 * 60.0
 TOO_SOON_S = 3600.0
@@ -37,8 +37,7 @@ class Outcome:
 def outcome(lived: Lived, ends_s: float) -> Outcome:
     """What came of one life that goes on after a stop; one that ends with it has saved nothing yet."""
     stops = lived.when(Action.STOP)
-    used = [look.at_s for look in lived.looks if look.pod == IN_USE]
-    again = [next((at_s for at_s in used if at_s > stop_s), None) for stop_s in stops]
+    again = [lived.in_use_after_s(stop_s) for stop_s in stops]
     away = [(ends_s if back_s is None else back_s) - stop_s for stop_s, back_s in zip(stops, again, strict=True)]
     back = [span_s for span_s, back_s in zip(away, again, strict=True) if back_s is not None]
     working = sum(span_s <= WORKING_S for span_s in back)

@@ -234,6 +234,10 @@ class _Readings:
 
     def _rows(self) -> Iterator[Mapping[str, int]]:
         """For each tick with samples the row of each GPU that has some."""
+        if len(self._gpus) == 1:
+            [(gpu, one)] = self._gpus.items()
+            yield from ({gpu: row} for row in range(len(one.tick)))
+            return
         places = dict.fromkeys(self._gpus, 0)
         while places:
             tick = min(self._gpus[gpu].tick[place] for gpu, place in places.items())

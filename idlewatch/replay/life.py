@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from idlewatch.daemon import Tick
 from idlewatch.model import Action, Activity, Decision, Finding, Hold, Reading
@@ -72,6 +74,11 @@ class Lived:
     def when(self, action: Action) -> list[float]:
         """The instants at which `action` was decided."""
         return [at_s for at_s, decision in self.decisions if decision.action is action]
+
+    def in_use_after_s(self, at_s: float) -> float | None:
+        """The first look after an instant at which the Pod was in use; None: there is none."""
+        place = bisect_right(self.looks, at_s, key=lambda look: look.at_s)
+        return next((look.at_s for look in islice(self.looks, place, None) if look.pod == IN_USE), None)
 
 
 class Witness:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Action, Json
-from idlewatch.replay.life import IDLE, IN_USE, POD_STATES, Lived, Look
+from idlewatch.replay.life import IDLE, POD_STATES, Lived, Look
 from idlewatch.replay.story import Story
 from idlewatch.settings import PREFIX
 
@@ -123,7 +123,7 @@ class Replayed:
 
     def again_s(self, stopped_s: float) -> float | None:
         """When a Pod that would have been stopped was next in use."""
-        return next((look.at_s for look in self.lived.looks if look.at_s > stopped_s and look.pod == IN_USE), None)
+        return self.lived.in_use_after_s(stopped_s)
 
     # ---------------------------------------------------------------- for people
 

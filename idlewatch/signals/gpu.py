@@ -127,8 +127,8 @@ class GpuSignal:
         self._judged: tuple[float, Finding] | None = None
         self._busy_s: float | None = None
         self._waste = Waste()
-        self.looks: tuple[GpuLook, ...] = ()
-        """What the last `judge` said of each GPU."""
+        self._said: tuple[list[Any], list[tuple[str, Verdict]]] = ([], [])
+        """What the last `judge` was told of each GPU, and its verdict."""
 
     def read(self, now_s: float) -> Reading:
         """All polls since the last call as one reading; the same reading again where there is no new poll yet."""
@@ -152,6 +152,12 @@ class GpuSignal:
         if self._judged is None or self._judged[0] != reading.at_s:
             self._judged = (reading.at_s, self._finding(reading))
         return self._judged[1]
+
+    @property
+    def looks(self) -> tuple[GpuLook, ...]:
+        """What the last `judge` said of each GPU."""
+        gpus, verdicts = self._said
+        return tuple(self._look(gpu, place, *verdicts[place]) for place, gpu in enumerate(gpus))
 
     def close(self) -> None:
         """End the reader."""
@@ -226,23 +232,24 @@ class GpuSignal:
     def _finding(self, reading: Reading) -> Finding:
         gpus: Any = reading.facts.get("gpus", [])
         verdicts = [self._verdict(gpu, place, reading.at_s) for place, gpu in enumerate(gpus)]
-        self.looks = tuple(self._look(gpu, place, *verdicts[place]) for place, gpu in enumerate(gpus))
+        self._said = gpus, verdicts
         activity, reason = self._strongest(verdicts, reading.facts)
         notice = _notice(verdicts, self._waste.look(gpus, reading.at_s))
-        finding = Finding(signal=self.name, activity=activity, reason=reason, notice=notice)
         if activity is Activity.UNKNOWN:
-            return finding
+            return Finding(signal=self.name, activity=activity, reason=reason, notice=notice)
         active = activity is Activity.ACTIVE
-        finding = replace(
-            finding,
-            reason=reason or self._quiet(gpus, reading.at_s),
+        reason = reason or self._quiet(gpus, reading.at_s)
+        self._busy_s = reading.at_s if active else self._busy_s
+        return Finding(
+            signal=self.name,
+            activity=activity,
+            reason=reason,
             seen_from_s=reading.at_s - reading.covers_s,
             seen_to_s=reading.at_s,
             evidence_s=reading.at_s if active else None,
             pauses=not active and any(verdict.pauses for _, verdict in verdicts),
+            notice=notice,
         )
-        self._busy_s = reading.at_s if active else self._busy_s
-        return finding
 
     def _verdict(self, gpu: Mapping[str, Any], place: int, at_s: float) -> tuple[str, Verdict]:
         return unseen.label(gpu, place), self._judge_of(gpu, place).verdict(gpu, at_s)
