@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from idlewatch import sampling
 from idlewatch.errors import Refused
 from idlewatch.history import DATABASE_FILE, History
 from idlewatch.holds import read_holds
@@ -233,7 +234,7 @@ def test_a_long_past_costs_no_more_than_a_short_one(tmp_path: Path) -> None:
     given = {"cells": 10, "from_s": 0.0, "to_s": 1.0, "step_s": 1.0, "signal": "gpu"}
     plans = [
         row[3]
-        for query in (charts._SOME, charts._ALL)
+        for query in (sampling._SOME, sampling._ALL)
         for row in database.execute(f"EXPLAIN QUERY PLAN {query}", given)
     ]
     database.close()

@@ -6,18 +6,13 @@ Instants that go out are wall clock seconds since 1970; in the database they are
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from idlewatch.history import DATABASE_FILE, FORMAT
 from idlewatch.model import Json
+from idlewatch.sampling import Sample, facts_in, rows
 
 POINTS = 480
 """The most points of a line: about one for two pixels of a chart."""
@@ -136,7 +131,7 @@ def series(state_dir: Path, window: Window) -> dict[str, Json]:
     points = max(1, round((window.to_s - window.from_s) / window.step_s))
     drawn: list[Json] = []
     for signal in dict.fromkeys(chart.signal for chart in CHARTS):
-        drawn += _drawn(signal, _facts(state_dir, signal, window), window, points)
+        drawn += _drawn(signal, facts_in(state_dir, _sample(signal, window)), window, points)
     return {
         "format": 1,
         "at": [window.wall(window.from_s + (point + 0.5) * window.step_s) for point in range(points)],
@@ -144,6 +139,10 @@ def series(state_dir: Path, window: Window) -> dict[str, Json]:
         "sampled": _is_sampled(window),
         "charts": drawn,
     }
+
+
+def _sample(signal: str, window: Window) -> Sample:
+    return Sample(signal=signal, from_s=window.from_s, to_s=window.to_s, cells=_READS if _is_sampled(window) else None)
 
 
 def _drawn(signal: str, told: Iterator[tuple[float, Mapping[str, Any]]], window: Window, points: int) -> list[Json]:
@@ -180,26 +179,6 @@ def _is_sampled(window: Window) -> bool:
     return (window.to_s - window.from_s) / window.interval_s > _READS
 
 
-_ALL = "SELECT at_s, reading FROM readings WHERE at_s >= :from_s AND at_s < :to_s AND signal = :signal ORDER BY at_s"
-_SOME = """
-WITH RECURSIVE cell (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM cell WHERE number + 1 < :cells)
-SELECT readings.at_s, readings.reading FROM cell JOIN readings ON readings.rowid = (
-    SELECT rowid FROM readings WHERE signal = :signal AND at_s >= :from_s + number * :step_s
-        AND at_s < :from_s + (number + 1) * :step_s ORDER BY at_s LIMIT 1)
-"""
-"""One reading of each of many equal parts, found through the index: as quick for 90 days as for one."""
-
-
-def _facts(state_dir: Path, signal: str, window: Window) -> Iterator[tuple[float, Mapping[str, Any]]]:
-    given: dict[str, float | str] = {"from_s": window.from_s, "to_s": window.to_s, "signal": signal}
-    if _is_sampled(window):
-        given |= {"cells": _READS, "step_s": (window.to_s - window.from_s) / _READS}
-    for at_s, packed in _rows(state_dir, _SOME if _is_sampled(window) else _ALL, given):
-        reading = json.loads(zlib.decompress(packed))
-        if not reading.get("error") and not reading.get("absent"):
-            yield at_s, reading["facts"]
-
-
 _SPANS = """
 SELECT shown.name, shown.from_s, shown.to_s, shown.spans, verdicts.verdict, verdicts.bars, verdicts.reason
 FROM (
@@ -219,10 +198,10 @@ def timeline(state_dir: Path, window: Window) -> dict[str, Json]:
     lanes: dict[str, list[Json]] = {}
     events: list[Json] = []
     given = {"from_s": window.from_s, "to_s": window.to_s, "step_s": window.step_s}
-    for name, from_s, to_s, spans, verdict, bars, reason in _rows(state_dir, _SPANS, given):
+    for name, from_s, to_s, spans, verdict, bars, reason in rows(state_dir, _SPANS, given):
         span: list[Json] = [window.wall(from_s), window.wall(to_s), verdict, bool(bars), reason, spans]
         lanes.setdefault(name, []).append(span)
-    for at_s, kind, text in _rows(state_dir, _EVENTS, given):
+    for at_s, kind, text in rows(state_dir, _EVENTS, given):
         events.append({"at": window.wall(at_s), "kind": kind, "text": text})
     return {
         "format": 1,
@@ -235,21 +214,4 @@ def timeline(state_dir: Path, window: Window) -> dict[str, Json]:
 
 def oldest_s(state_dir: Path) -> float | None:
     """Return the instant of the oldest reading that is kept; None where there is none."""
-    return next((at_s for (at_s,) in _rows(state_dir, "SELECT min(at_s) FROM readings")), None)
-
-
-def _rows(state_dir: Path, query: str, given: Mapping[str, float | str] | None = None) -> Iterator[tuple[Any, ...]]:
-    """
-    What the history answers; nothing where there is none, none of a format that is known, or where it is damaged.
-
-    The daemon writes in WAL mode: a reader neither waits for it nor keeps it waiting.
-    """
-    path = state_dir / DATABASE_FILE
-    if not path.exists():
-        return
-    with (
-        suppress(sqlite3.DatabaseError),
-        closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as kept,
-    ):
-        if kept.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
-            yield from kept.execute(query, given or {})
+    return next((at_s for (at_s,) in rows(state_dir, "SELECT min(at_s) FROM readings")), None)
