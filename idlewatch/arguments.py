@@ -164,9 +164,11 @@ def _add_saving(added: _Verbs) -> None:
     _add(added, "loss", "saving.loss", "what a stop now would destroy", json=True)
     save = _add(added, "save", "saving.save", "save what a stop would wipe, now, to the volume")
     save.set_defaults(strict=True)
-    _add(added, "snapshots", "saving.snapshots", "the saved copies of this Pod, the newest first", json=True)
+    listed = _add(added, "snapshots", "saving.snapshots", "the saved copies of this Pod, the newest first", json=True)
     restore = _add(added, "restore", "saving.restore", "bring a saved copy back", json=True)
     restore.add_argument("id", nargs="?", help="the beginning of its id is enough (default: the newest)")
+    for verb in (listed, restore):
+        verb.add_argument("--pod", metavar="POD", help="those of another Pod on the same volume")
     restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
     restore.add_argument(
         "--only", action="append", default=[], metavar="PATH", help="only this, with all below it; again for more"

@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from idlewatch import elsewhere
 from idlewatch.assembly import Assembly
 from idlewatch.errors import IdlewatchError, SnapshotError, TaskError
 from idlewatch.history import write_atomically
@@ -120,7 +121,7 @@ def offer(here: Assembly, told: Json = None) -> str | None:
     """
     What can be brought back and how, for people; None: nothing, or it was not wanted. Touches where it lies.
 
-    `told`: the snapshot that the note of the last stop names already.
+    `told`: the snapshot that the note of the last stop names already. A Pod that has never saved is told of others.
     """
     if here.loaded.settings.restore is Restore.OFF:
         return None
@@ -129,7 +130,15 @@ def offer(here: Assembly, told: Json = None) -> str | None:
         if found and found.id != told:
             amount = f"{_files(found.files)}, {found.archive_bytes / 1e6:.1f} MB"
             return f"a saved copy of {found.created_at:.16} lies {_where(here)} ({amount}): {BY_HAND}"
+        return None if found else offer_of_others(here)
     return None
+
+
+def offer_of_others(here: Assembly) -> str | None:
+    """The same of other Pods' saved copies, where this one has none: a new Pod on an old network volume."""
+    if not isinstance(here.place, Path) or snapshots(here.place, here.pod_name):
+        return None
+    return elsewhere.offer(elsewhere.others(here.place, here.pod_name))
 
 
 def bring_back(here: Assembly, progress: Callable[[Json], None]) -> Mark:
@@ -147,16 +156,16 @@ def bring_back(here: Assembly, progress: Callable[[Json], None]) -> Mark:
         late = f" within {within_s:.0f} s" if time.monotonic() >= ends_s else ""
         failed(here, f"{error}{late}")
         raise
-    text = f"there was nothing {_where(here)} to bring back" if report is None else _told(report)
+    text = _nothing(here) if report is None else _told(report)
     keep_mark(here, Became.DONE, text, report.snapshot if report else None)
     progress({"event": {"kind": RESTORED, "text": text}})
     return mark_of(here) or Mark(container="", became=Became.DONE, text=text)
 
 
-def done(here: Assembly, report: RestoreReport) -> None:
-    """Keep that somebody has brought everything back; best effort."""
+def done(here: Assembly, report: RestoreReport, pod: str | None = None) -> None:
+    """Keep that somebody has brought everything back, that of another `pod` perhaps; best effort."""
     with contextlib.suppress(OSError, SnapshotError):
-        keep_mark(here, Became.DONE, _told(report), report.snapshot)
+        keep_mark(here, Became.DONE, _told(report, pod), report.snapshot)
 
 
 def failed(here: Assembly, why: str) -> None:
@@ -179,15 +188,22 @@ def _restored(here: Assembly, found: Snapshot, progress: Callable[[Json], None],
     )
 
 
-def _told(report: RestoreReport) -> str:
+def _nothing(here: Assembly) -> str:
+    found = None
+    with contextlib.suppress(SnapshotError):
+        found = offer_of_others(here)
+    return f"there was nothing {_where(here)} to bring back" + (f"; {found}" if found else "")
+
+
+def _told(report: RestoreReport, pod: str | None = None) -> str:
     left = {
         "newer here": len(report.kept_newer),
         "changed by the image, too": len(report.conflicts),
         "with something in the way": len(report.in_the_way),
     }
-    beside = ", ".join(f"{many} {what}" for what, many in left.items() if many)
+    beside, of = ", ".join(f"{many} {what}" for what, many in left.items() if many), f" of Pod {pod}" if pod else ""
     more = f"; left out: {beside} (`idlewatch restore` names them)" if beside else ""
-    return f"brought back {_files(report.files)} ({report.disk_bytes / 1e6:.1f} MB) of {report.snapshot}{more}"
+    return f"brought back {_files(report.files)} ({report.disk_bytes / 1e6:.1f} MB) of {report.snapshot}{of}{more}"
 
 
 def _where(here: Assembly) -> str:

@@ -190,6 +190,73 @@ def test_an_offer_names_what_there_is_unless_the_note_does_or_nobody_wants_it(fo
     assert restoring.offer(here_of(folder, IDLEWATCH_RESTORE="off")) is None
 
 
+# ---- another Pod's
+
+
+def another(folder: Path, pod: str = "p0") -> Snapshot:
+    """Another Pod's snapshot of two files on the same volume; and the files gone."""
+    made = wiped(folder)
+    (folder / "volume/.idlewatch/p1").rename(folder / "volume/.idlewatch" / pod)
+    return made
+
+
+def test_a_new_pod_on_an_old_volume_is_told_of_the_copies_there_and_given_none(folder: Path) -> None:
+    made = another(folder)
+    told = f"of p0, {made.created_at:.16} ({made.archive_bytes / 1e6:.1f} MB): `idlewatch restore --pod p0` brings it"
+    assert told in str(restoring.offer(here_of(folder, IDLEWATCH_RESTORE="ask")))
+    here = here_of(folder)
+    mark = restoring.bring_back(here, nothing)
+    assert (mark.became, mark.snapshot) == (Became.DONE, None)
+    assert mark.text.startswith("there was nothing on the volume to bring back; saved copies of another Pod lie")
+    assert not (folder / "disk/home/a").exists()
+    assert told in str(restoring.offer(here))
+    assert restoring.offer(here_of(folder, IDLEWATCH_RESTORE="off")) is None
+
+
+def test_the_newest_of_several_is_named_and_what_is_no_pod_s_is_not(folder: Path) -> None:
+    another(folder, "older")
+    another(folder, "newer")
+    (folder / "volume/.idlewatch/-rf").mkdir()
+    (folder / "volume/.idlewatch/newer").rename(folder / "volume/.idlewatch/a name")
+    assert "of older, " in str(restoring.offer(here_of(folder)))
+    another(folder, "newer")
+    said = str(restoring.offer(here_of(folder)))
+    assert "of newer, " in said
+    assert "and of 1 more (`idlewatch snapshots` names them): `idlewatch restore --pod newer` brings it back" in said
+
+
+def test_a_pod_that_has_saved_itself_hears_of_no_other(folder: Path) -> None:
+    another(folder)
+    here = here_of(folder)
+    wiped(folder, boot_key=here.pod.boot_key)
+    assert restoring.offer(here) is None
+
+
+def test_the_verb_brings_another_pod_s_back_when_it_is_named_and_only_then(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = another(folder)
+    for name, value in variables(folder, IDLEWATCH_RESTORE="ask").items():
+        monkeypatch.setenv(name, value)
+    assert main(["restore"]) != 0
+    assert "another Pod's are there: `idlewatch restore --pod p0`" in capsys.readouterr().err
+    assert main(["restore", "--pod", "../p0"]) != 0
+    assert main(["snapshots"]) == 0
+    said = capsys.readouterr().out
+    assert "no snapshot of p1" in said
+    assert "1 of Pod p0" in said
+    assert main(["snapshots", "--pod", "p0"]) == 0
+    assert made.id in capsys.readouterr().out
+    (folder / "disk/home/a").write_text("newer")
+    os.utime(folder / "disk/home/a", (time.time() + 60, time.time() + 60))
+    assert main(["restore", "--pod", "p0"]) == 0
+    assert (folder / "disk/home/a").read_text() == "newer"
+    assert (folder / "disk/home/b").read_text() == "content of b"
+    mark = restoring.mark_of(here_of(folder))
+    assert mark is not None
+    assert f"of {made.id} of Pod p0" in mark.text
+
+
 # ---- before the container's command
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idlewatch import assembly, losses, places, restoring, timeline
+from idlewatch import assembly, elsewhere, losses, places, restoring, timeline
 from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
@@ -90,19 +90,27 @@ def _leave(here: Assembly, kind: str, text: str, facts: Mapping[str, Json]) -> N
 def snapshots(options: argparse.Namespace) -> bool:
     """`idlewatch snapshots`."""
     here = assembly.assembled(loaded())
-    found = listed(place(here), here.pod_name)
+    kept, pod_name = place(here), options.pod or here.pod_name
+    found = listed(kept, pod_name)
     if options.json:
         say_json({"snapshots": [one.as_json() for one in found]})
     else:
         rows = [f"{one.id}  {one.created_at:.19}  {size(one.archive_bytes):>9}  {one.files} files" for one in found]
-        say(rows or [f"no snapshot of {here.pod_name} on {here.place}"])
+        say([*(rows or [f"no snapshot of {pod_name} on {kept}"]), *_of_others(kept, pod_name)])
     return True
+
+
+def _of_others(kept: Place, pod_name: str) -> Iterator[str]:
+    """What other Pods have left on the same volume: a new Pod may want it, and it takes room for as long as it lies."""
+    for other in elsewhere.others(kept, pod_name) if isinstance(kept, Path) else []:
+        copies = f"{len(other.copies)} of Pod {other.pod}, {size(other.archive_bytes)}"
+        yield f"  {copies}, the newest of {other.newest.created_at:.16}: idlewatch snapshots --pod {other.pod}"
 
 
 def restore(options: argparse.Namespace) -> bool:
     """`idlewatch restore`: done where everything that was asked for is back, but for what is newer here."""
     here = assembly.assembled(loaded())
-    snapshot = _chosen(place(here), here.pod_name, options.id)
+    snapshot = _chosen(place(here), options.pod or here.pod_name, options.id)
     target = _target(options.into, here.save_root or Path(snapshot.root))
     with _progress_shown(), _helped(target):
         report = bring_back(
@@ -116,7 +124,7 @@ def restore(options: argparse.Namespace) -> bool:
             progress=_show_progress,
         )
     if not (options.dry_run or options.into or options.only or report.in_the_way):
-        restoring.done(here, report)
+        restoring.done(here, report, options.pod)
     if not options.dry_run:
         _leave(here, timeline.RESTORED, restored_lines(report)[0], {"snapshot": report.snapshot})
     if options.json:
@@ -139,7 +147,9 @@ def _chosen(kept: Place, pod_name: str, wanted: str | None) -> Snapshot:
     """Raises SnapshotError where none fits, or more than one, with the way out."""
     found = listed(kept, pod_name)
     if not found:
-        raise SnapshotError(f"there is no snapshot of {pod_name} on {kept}; `idlewatch save` makes one")
+        others = elsewhere.others(kept, pod_name) if isinstance(kept, Path) else []
+        way = f"another Pod's are there: `{others[0].command}`" if others else "`idlewatch save` makes one"
+        raise SnapshotError(f"there is no snapshot of {pod_name} on {kept}; {way}")
     fitting = found[:1] if wanted is None else [one for one in found if one.id.startswith(wanted)]
     if not fitting:
         raise SnapshotError(f"no snapshot of {pod_name} begins with {wanted!r}; `idlewatch snapshots` lists them")
