@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.packed import Archive
 
 _MOST_SEGMENTS = 10_000_000
+_NO_NAMES = frozenset({"", ".", ".."})
 _LINKS_IN_INDEX_FROM = 3
 """The format from which an index tells where hard links lead."""
 
@@ -99,8 +100,7 @@ def _map_number(line: bytes) -> int:
 
 
 def _refuse_odd(member: pax.Member) -> None:
-    names = member.path.split("/")
-    if "\0" in member.path or "\0" in member.target or any(name in {"", ".", ".."} for name in names):
+    if "\0" in member.path or "\0" in member.target or not _NO_NAMES.isdisjoint(member.path.split("/")):
         raise SnapshotError(f"the archive is refused: {shown(member.path)!r} would lie outside the target")
     if member.kind != FILE and (member.stored or member.sparse):
         raise SnapshotError(f"the archive is damaged: {shown(member.path)} is a {member.kind} with content")
