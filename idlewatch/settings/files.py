@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from idlewatch.errors import SettingsError, SnapshotError
-from idlewatch.settings.fields import secret_variables, variable
+from idlewatch.settings.fields import VOLUME, secret_variables, variable
 from idlewatch.settings.sources import Source, first
 from idlewatch.snapshot.mounts import Mount, read_mounts
 from idlewatch.snapshot.objects import SECRETS
@@ -41,7 +41,8 @@ def file_variables() -> frozenset[str]:
 def with_files(sources: Sequence[Source]) -> WithFiles:
     """Read the files that are named; a variable that is set goes before its file in the same source."""
     problems: list[str] = []
-    names = [*sorted(secret_variables()), *(SECRETS if first(sources, variable("save_to")) else ())]
+    save_to = first(sources, variable("save_to"))
+    names = [*sorted(secret_variables()), *(SECRETS if save_to and save_to[1] != VOLUME else ())]
     return WithFiles(
         sources=tuple(_with_files(source, names, problems) for source in sources), problems=tuple(problems)
     )
