@@ -69,8 +69,9 @@ class ObjectShelf:
     def _store(self) -> Any:
         return self._connect()
 
-    def make(self) -> None:
-        """Nothing has to be there before the first object."""
+    def make(self) -> bool:
+        """Nothing has to be there before the first object; what is, nobody knows."""
+        return False
 
     def locked(self) -> AbstractContextManager[bool]:
         """A lock file of this machine: a Pod's name is below no other Pod's hands."""
@@ -123,10 +124,11 @@ class ObjectShelf:
             content: bytes = obstore.get_range(self._store, name, start=offset, length=length).to_bytes()
         return content
 
-    def put(self, name: str, content: bytes) -> None:
-        """Write one object."""
+    def put(self, name: str, content: bytes, *, direct: bool = False) -> None:
+        """Write one object, in any case whole."""
         import obstore
 
+        del direct
         with self._in_words(f"{name} can't be written"):
             obstore.put(self._store, name, content, use_multipart=False)
 
@@ -153,6 +155,9 @@ class ObjectShelf:
         for name in wanted:
             with suppress(FileNotFoundError), self._in_words(f"{name} can't be removed", name):
                 obstore.delete(self._store, there.get(name, Thing()).names)
+
+    def sync(self) -> None:
+        """An object that is there lasts."""
 
     def require_space(self, content_bytes: int) -> None:
         """A bucket has no end."""

@@ -19,23 +19,21 @@ from typing import TYPE_CHECKING, Final
 
 import idlewatch
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot import pax
 from idlewatch.snapshot.amounts import amount
 from idlewatch.snapshot.codec import usable_workers
 from idlewatch.snapshot.differential import Base, fitting_base, is_worth_it, read_base
 from idlewatch.snapshot.image import known_image
-from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.locked import locked
 from idlewatch.snapshot.loss import Loss, summarize
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
 from idlewatch.snapshot.notes import write_up
+from idlewatch.snapshot.passes import Passes, refuse_unreadable
 from idlewatch.snapshot.reader import prove, shown
 from idlewatch.snapshot.scan import Scan, new_scan
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.steps import Steps
-from idlewatch.snapshot.store import Store, archive_name
-from idlewatch.snapshot.writer import TICK_NS, TreeWriter
+from idlewatch.snapshot.store import Listing, Store, archive_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,11 +43,7 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.scan import Entry
     from idlewatch.snapshot.steps import Progress
 
-PASSES: Final = 3
-ENOUGH_BYTES: Final = 1024 * 1024
-"""A pass that finds less than this changed is the last."""
 _NAMED: Final = 1000
-_NAMED_IN_ERROR: Final = 5
 
 
 def save(
@@ -71,27 +65,35 @@ def save(
 
 
 def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
-    mounts = read_mounts()
-    since_ns = request.since_ns if request.since_ns is not None else since_for(request.root, mounts)
-    image = _noted_image(request, since_ns)
-    origin = _Origin(request=request, mounts=mounts, since_ns=since_ns, image=image, began_ns=time.time_ns())
+    origin = _origin(request)
     found: list[Entry] = []
     loss = summarize(scan := origin.scan(), _noting(scan.entries(steps.pause), found))
     if loss.nothing:
         return None
-    _refuse_unreadable(dict(loss.errors))
+    refuse_unreadable(dict(loss.errors))
     _refuse_too_big(loss, request.max_bytes)
     store = Store(request.place, request.pod_id)
-    store.make()
+    new = store.make()
     with store.locked() as locked:
-        store.sweep(locked=locked)
-        base = _base_for(origin, store, loss, found)
+        listing = Listing({}, []) if new else store.listing()
+        if not new:
+            store.sweep(listing, locked=locked)
+        base = _base_for(origin, listing, loss, found)
         if base is not None:
             found = base.changed(found)
         store.require_space(sum(entry.disk_bytes for entry in found))
-        snapshot = _Saving(origin, store, scan, loss, base, steps).run(found)
-        store.prune(request.keep, request.keep_bytes)
+        snapshot = _Saving(origin, store, listing, scan, loss, base, steps).run(found)
+        if not locked:  # another one may have been saved beside this one
+            listing = store.listing()
+        store.prune(snapshot, listing, request.keep, request.keep_bytes)
     return snapshot
+
+
+def _origin(request: SaveRequest) -> _Origin:
+    mounts = read_mounts()
+    since_ns = request.since_ns if request.since_ns is not None else since_for(request.root, mounts)
+    image = _noted_image(request, since_ns)
+    return _Origin(request=request, mounts=mounts, since_ns=since_ns, image=image, began_ns=time.time_ns())
 
 
 def _noted_image(request: SaveRequest, since_ns: int | None) -> Image | None:
@@ -100,13 +102,13 @@ def _noted_image(request: SaveRequest, since_ns: int | None) -> Image | None:
     return known_image(request.state_dir, since_ns)
 
 
-def _base_for(origin: _Origin, store: Store, loss: Loss, found: list[Entry]) -> Base | None:
+def _base_for(origin: _Origin, listing: Listing, loss: Loss, found: list[Entry]) -> Base | None:
     """Return what to build upon; None: it is better to write everything, or what is there can't be trusted."""
     if not origin.request.incremental:
         return None
-    listed, key = store.snapshots(), origin.request.key
+    key = origin.request.key
     snapshot = fitting_base(
-        listed, root=loss.root, since_ns=origin.since_ns, now_ns=origin.began_ns, encrypted=key is not None
+        listing.snapshots, root=loss.root, since_ns=origin.since_ns, now_ns=origin.began_ns, encrypted=key is not None
     )
     if snapshot is None:
         return None
@@ -126,7 +128,7 @@ class _Origin:
     began_ns: int
 
     def scan(self) -> Scan:
-        """Return a fresh scan; the volume itself is never part of what is saved."""
+        """Return a scan that has not walked yet; the volume itself is never part of what is saved."""
         request = self.request
         return new_scan(
             request.root,
@@ -144,14 +146,6 @@ def _noting(entries: Iterable[Entry], found: list[Entry]) -> Iterator[Entry]:
         yield entry
 
 
-def _refuse_unreadable(errors: dict[str, str]) -> None:
-    if not errors:
-        return
-    named = [f"{shown(path)} ({error})" for path, error in sorted(errors.items())[:_NAMED_IN_ERROR]]
-    more = f" and {len(errors) - len(named)} more" if len(errors) > len(named) else ""
-    raise SnapshotError(f"not everything could be read, so nothing counts as saved: {', '.join(named)}{more}")
-
-
 def _refuse_too_big(loss: Loss, max_bytes: int | None) -> None:
     if max_bytes is None or loss.total_bytes <= max_bytes:
         return
@@ -162,30 +156,27 @@ def _refuse_too_big(loss: Loss, max_bytes: int | None) -> None:
     )
 
 
-@dataclass(slots=True)
-class _Changes:
-    """What a later look found against what the archive holds."""
-
-    found: list[Entry]
-    files: list[str]
-    disk_bytes: int
-    gone: list[str]
-    deleted: list[str]
-
-
 class _Saving:
-    def __init__(self, origin: _Origin, store: Store, first: Scan, loss: Loss, base: Base | None, steps: Steps) -> None:
+    def __init__(
+        self,
+        origin: _Origin,
+        store: Store,
+        listing: Listing,
+        first: Scan,
+        loss: Loss,
+        base: Base | None,
+        steps: Steps,
+    ) -> None:
         self._origin = origin
         self._base = base
         self._key = origin.request.key
         self._store = store
+        self._listing = listing
         self._first = first
         self._loss = loss
         self._steps = steps
         stamp = datetime.fromtimestamp(origin.began_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
         self._id = f"{stamp}-{secrets.token_hex(3)}"
-        self._parents: set[str] = set() if base is None else set(base.ways)
-        self._changes = _Changes([], [], 0, [], [])
 
     def run(self, found: list[Entry]) -> Snapshot:
         try:
@@ -208,57 +199,14 @@ class _Saving:
         name = archive_name(self._id, encrypted=self._key is not None)
         expected_bytes = sum(entry.disk_bytes for entry in found)
         with self._store.shelf.writing(name, expected_bytes) as write, Sink(write, usable_workers(), self._key) as sink:
-            self._writer = TreeWriter(self._first.root, sink, self._steps.add)
-            self._writer.saved.update({} if self._base is None else self._base.states)
-            self._passes(found)
-            sink.put(pax.END)
+            self._passes = Passes(self._first, self._base, sink, self._steps)
+            self._passes.run(found)
             index_at = sink.finish()
         return self._snapshot(sink, index_at)
 
-    def _passes(self, found: list[Entry]) -> None:
-        self._steps.stage("write", sum(entry.disk_bytes for entry in found))
-        for left in reversed(range(PASSES)):
-            self._write(found)
-            self._changes = self._look_again()
-            if not left or (not self._writer.torn and self._changes.disk_bytes < ENOUGH_BYTES):
-                return
-            time.sleep(TICK_NS / 1e9)
-            found = self._changes.found
-
-    def _write(self, found: list[Entry]) -> None:
-        self._writer.begin_pass()
-        for entry in found:
-            path = entry.path
-            for parent in _parents(path):
-                if parent not in self._writer.saved and parent not in self._parents:
-                    self._parents.add(parent)
-                    self._writer.add(parent, FOLDER)
-            self._writer.add(path, entry.kind)
-            self._steps.add(0)
-        _refuse_unreadable(self._writer.errors)
-
-    def _look_again(self) -> _Changes:
-        """Scan once more and compare with what the archive holds: by state, so that no clock has to be trusted."""
-        saved = self._writer.saved
-        unseen = saved.keys() - self._parents
-        changes = _Changes([], [], 0, [], [])
-        scan = self._origin.scan()
-        for entry in scan.entries(self._steps.pause):
-            unseen.discard(entry.path)
-            if entry.path in self._writer.torn or saved.get(entry.path) != entry.ctime_ns:
-                changes.found.append(entry)
-                changes.disk_bytes += entry.disk_bytes
-                if entry.kind != FOLDER:
-                    changes.files.append(entry.path)
-        _refuse_unreadable(scan.errors)
-        changes.deleted = sorted(scan.deleted)
-        before = () if self._base is None else self._base.snapshot.gone
-        changes.gone = sorted(unseen.union(path for path in before if path not in saved))
-        return changes
-
     def _finished(self, snapshot: Snapshot) -> Snapshot:
         """Look a last time, so that all that changed up to the commit is named."""
-        changes = self._look_again()
+        changes = self._passes.look_again()
         return replace(
             snapshot,
             created_at=datetime.now(UTC).isoformat(),
@@ -272,7 +220,8 @@ class _Saving:
     def _add_notes(self, snapshot: Snapshot) -> None:
         image = self._origin.image
         if image is not None:
-            self._store.keep_image(image, self._key)
+            trusted = self._base is not None and self._base.snapshot.image == image.fingerprint
+            self._store.keep_image(image, self._key, self._listing, trusted=trusted)
         sites = sorted({part.where for part in self._loss.contents.pip})
         text = write_up(snapshot, root=self._first.root, sites=sites, live=not self._first.root)
         self._store.add_notes(snapshot.id, text, self._key)
@@ -301,7 +250,7 @@ class _Saving:
             mounts=loss.mounts,
             skipped=loss.skipped,
             sockets=tuple(sorted(self._first.sockets)),
-            changing=tuple(sorted(self._writer.torn)),
+            changing=tuple(self._passes.torn),
             changed_after=(),
             changed_after_files=0,
             changed_after_bytes=0,
@@ -315,11 +264,3 @@ class _Saving:
             folder=self._store.shelf.where,
             shelf=self._store.shelf,
         )
-
-
-def _parents(path: str) -> Iterator[str]:
-    """Yield the folders above, the outermost first: a restore must make them with the right owner and mode."""
-    at = path.find("/")
-    while at > 0:
-        yield path[:at]
-        at = path.find("/", at + 1)

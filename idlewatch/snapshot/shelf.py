@@ -10,7 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
+import weakref
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -18,14 +21,19 @@ from idlewatch.errors import Refused, SnapshotError
 from idlewatch.snapshot.amounts import amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 PART: Final = ".part"
 _LOCK: Final = "save.lock"
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ_BYTES: Final = 1024 * 1024
+_SURELY_ROOM_BYTES: Final = 64 * 1024 * 1024
+"""So little is written as soon as it is known whether there is room."""
 _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """What CIFS and some FUSE file systems answer to fsync of a folder."""
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 _NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
 
 
@@ -71,19 +79,19 @@ class Shelf(Protocol):
         """What people call it."""
         ...
 
-    def make(self) -> None:
-        """Get it ready to be written to."""
+    def make(self) -> bool:
+        """Get it ready to be written to, and return whether it was made just now, so that nothing can lie there."""
         ...
 
     def locked(self) -> AbstractContextManager[bool]:
         """Hold the lock of saves; False where there are no locks. Raises SaveUnderWay where another save holds it."""
         ...
 
-    def items(self) -> dict[str, Item]:
+    def items(self) -> Mapping[str, Item]:
         """Return all that is whole, by name; nothing where the place was never made."""
         ...
 
-    def leftovers(self) -> dict[str, Item]:
+    def leftovers(self) -> Mapping[str, Item]:
         """Return what was begun and not committed, by names that `remove` knows."""
         ...
 
@@ -95,8 +103,16 @@ class Shelf(Protocol):
         """Open one for reading. Raises FileNotFoundError where it is not there."""
         ...
 
-    def put(self, name: str, content: bytes) -> None:
-        """Write a small thing."""
+    def put(self, name: str, content: bytes, *, direct: bool = False) -> None:
+        """
+        Write a small thing.
+
+        `direct`: half of it may be listed after a sudden end, which is no harm where it counts only with another one.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Make what was committed outlast a sudden end of the machine."""
         ...
 
     def writing(self, name: str, expected_bytes: int) -> AbstractContextManager[Callable[[bytes], None]]:
@@ -117,55 +133,77 @@ class Shelf(Protocol):
 
 
 class FolderShelf:
-    """A folder on a volume, closed to others. Files are written as `.part`, synced and renamed."""
+    """
+    A folder on a volume, closed to others. Files are written as `.part`, synced and renamed.
+
+    On a network volume each call that opens, looks or renames is a round trip, so none is made twice.
+    """
 
     def __init__(self, folder: Path, volume: Path | None = None) -> None:
         """`volume` must be there for `make`; the folders below it are made."""
         self.folder = folder
         self.volume = folder if volume is None else volume
+        self._fd: int | None = None
 
     @property
     def where(self) -> str:
         """The path."""
         return str(self.folder)
 
-    def make(self) -> None:
+    def make(self) -> bool:
         """Make the folders. Raises SnapshotError where the volume isn't there."""
-        if not self.volume.is_dir():
-            raise SnapshotError(f"no place to save to: {self.volume} is no folder")
+        try:
+            fd, made = self._opened(), False
+        except FileNotFoundError:
+            self._make_folders()
+            fd, made = self._opened(), True
+        if not made and stat.S_IMODE(os.fstat(fd).st_mode) != 0o700:
+            os.fchmod(fd, 0o700)
+        return made
+
+    def _make_folders(self) -> None:
         for folder in (self.folder.parent.parent, self.folder.parent, self.folder):
-            with suppress(FileExistsError):
+            try:
                 folder.mkdir(mode=0o700)
-        self.folder.chmod(0o700)
+            except FileExistsError:
+                continue
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise SnapshotError(f"no place to save to: {self.volume} is no folder") from error
+
+    def _opened(self) -> int:
+        """Return the folder, open as long as this shelf is there."""
+        if self._fd is None:
+            try:
+                self._fd = os.open(self.folder, _FOLDER)
+            except NotADirectoryError as error:
+                raise SnapshotError(f"no place to save to: {self.folder} is no folder") from error
+            weakref.finalize(self, os.close, self._fd)
+        return self._fd
 
     def locked(self) -> AbstractContextManager[bool]:
         """A lock file in the folder: whoever shares the volume sees it."""
         return locked_file(self.folder / _LOCK, self.where)
 
-    def items(self) -> dict[str, Item]:
+    def items(self) -> Mapping[str, Item]:
         """All files but parts."""
-        return {name: item for name, item in self._files() if not name.endswith(PART)}
+        return _Files(self.folder, [name for name in self._names() if not name.endswith(PART)])
 
-    def leftovers(self) -> dict[str, Item]:
+    def leftovers(self) -> Mapping[str, Item]:
         """The parts."""
-        return {name: item for name, item in self._files() if name.endswith(PART)}
+        return _Files(self.folder, [name for name in self._names() if name.endswith(PART)])
 
-    def _files(self) -> Iterator[tuple[str, Item]]:
+    def _names(self) -> list[str]:
         try:
-            paths = sorted(self.folder.iterdir())
+            return sorted(os.listdir(self.folder))  # noqa: PTH208 - names, and no look at each
         except FileNotFoundError:
-            return
+            return []
         except OSError as error:
             raise SnapshotError(f"cannot read {self.folder}: {error.strerror}") from error
-        now_s = time.time()
-        for path in paths:
-            with suppress(FileNotFoundError):
-                status = path.lstat()
-                yield path.name, Item(status.st_size, now_s - status.st_mtime)
 
     def read(self, name: str) -> bytes:
         """The whole file."""
-        return (self.folder / name).read_bytes()
+        with self.opened(name) as stored:
+            return stored.all()
 
     @contextmanager
     def opened(self, name: str) -> Iterator[StoredFile]:
@@ -176,17 +214,25 @@ class FolderShelf:
         finally:
             os.close(fd)
 
-    def put(self, name: str, content: bytes) -> None:
-        """Write a file."""
-        with self.writing(name, len(content)) as write:
-            write(content)
+    def put(self, name: str, content: bytes, *, direct: bool = False) -> None:
+        """Write a file, with `direct` under its own name at once."""
+        if not direct:
+            with self.writing(name, len(content)) as write:
+                write(content)
+            return
+        fd = os.open(self.folder / name, _WRITE | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            _write_all(fd, content)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     @contextmanager
     def writing(self, name: str, expected_bytes: int) -> Iterator[Callable[[bytes], None]]:
         """Write a part, and rename it."""
         del expected_bytes
         part = self.folder / (name + PART)
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(part, _WRITE | os.O_EXCL, 0o600)
         try:
             yield lambda data: _write_all(fd, data)
             os.fsync(fd)
@@ -197,18 +243,14 @@ class FolderShelf:
             raise
         finally:
             os.close(fd)
-        self._sync()
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
         """Make renames last."""
-        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            os.fsync(self._opened())
         except OSError as error:
             if error.errno not in _NO_FOLDER_SYNC:
                 raise
-        finally:
-            os.close(fd)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files."""
@@ -217,6 +259,8 @@ class FolderShelf:
 
     def require_space(self, content_bytes: int) -> None:
         """Compare with what is free."""
+        if content_bytes < _SURELY_ROOM_BYTES:
+            return
         status = os.statvfs(self.folder)
         free = status.f_bavail * status.f_frsize
         if free < content_bytes * _PACKED_SHARE:
@@ -228,6 +272,33 @@ class FolderShelf:
 
 _PACKED_SHARE: Final = 0.6
 """What is left of typical content (environments, weights, sources) after packing; a guess that only saves time."""
+
+
+class _Files(Mapping[str, Item]):
+    """Files by name; one is looked at when it is asked for, and once."""
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self._folder = folder
+        self._seen: dict[str, Item | None] = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Item:
+        item = self._seen[name]
+        if item is None:
+            try:
+                status = (self._folder / name).lstat()
+            except FileNotFoundError as error:
+                raise KeyError(name) from error
+            item = self._seen[name] = Item(status.st_size, time.time() - status.st_mtime)
+        return item
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._seen
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
 
 
 class StoredFile:
@@ -244,6 +315,11 @@ class StoredFile:
     def read(self, at: int, most: int) -> bytes:
         """Read some."""
         return os.pread(self._fd, most, at)
+
+    def all(self) -> bytes:
+        """Read all of it."""
+        pieces = list(iter(lambda: os.read(self._fd, _READ_BYTES), b""))
+        return b"".join(pieces)
 
     def forget(self) -> None:
         """Have the kernel drop its pages."""

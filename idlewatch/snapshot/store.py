@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from idlewatch.errors import IdlewatchError, SnapshotError
 from idlewatch.snapshot.age import Key, seal, unseal
@@ -25,7 +26,7 @@ from idlewatch.snapshot.objects import Objects
 from idlewatch.snapshot.shelf import FolderShelf, SaveUnderWay, Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from idlewatch.snapshot.image import Image
@@ -43,6 +44,27 @@ Place: TypeAlias = Path | Objects
 """Where all Pods' snapshots go: a volume, or an address in object storage."""
 
 
+class Listing(NamedTuple):
+    """What lay in a place at one instant."""
+
+    items: Mapping[str, Item]
+    snapshots: list[Snapshot]
+    """Those with a manifest that is right and an archive, the newest first; how long it is was not looked at."""
+
+    def whole(self) -> list[Snapshot]:
+        """Return those whose archive is as long as it must be, and that of their base, too."""
+        return [snapshot for snapshot in self.snapshots if self.is_whole(snapshot)]
+
+    def is_whole(self, snapshot: Snapshot) -> bool:
+        """Look at the archives."""
+        base = [one for one in self.snapshots if one.id == snapshot.base and one.base is None]
+        if snapshot.base is not None and not base:
+            return False
+        items = {one.archive: self.items.get(one.archive) for one in (snapshot, *base)}
+        sizes = {one.archive: one.archive_bytes for one in (snapshot, *base)}
+        return all(item is not None and item.size_bytes == sizes[name] for name, item in items.items())
+
+
 class Store:
     """The snapshots of one Pod in one place."""
 
@@ -52,9 +74,9 @@ class Store:
             raise SnapshotError("no Pod id, or one that can't be the name of a folder: nowhere to keep a snapshot")
         self.shelf: Shelf = _shelf(place, pod_id)
 
-    def make(self) -> None:
-        """Get the place ready. Raises SnapshotError where it isn't there or can't be written."""
-        self.shelf.make()
+    def make(self) -> bool:
+        """Get the place ready, and return whether it is new. Raises SnapshotError where it can't be written to."""
+        return self.shelf.make()
 
     def locked(self) -> AbstractContextManager[bool]:
         """
@@ -74,16 +96,25 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def sweep(self, *, locked: bool) -> None:
+    def listing(self) -> Listing:
+        """Return what lies there. Raises SnapshotError."""
+        items = self.shelf.items()
+        found = [self._read(name) for name in items if name.endswith(MANIFEST)]
+        known = [snapshot for snapshot in found if snapshot is not None and snapshot.archive in items]
+        return Listing(items, sorted(known, key=lambda one: (one.created_at, one.id), reverse=True))
+
+    def sweep(self, listing: Listing, *, locked: bool) -> None:
         """
         Remove what earlier saves left that did not end: parts, and archives that never got a manifest.
 
         An archive whose manifest is there but can't be read stays: that may be the volume's fault, for now. Without
         the lock a leftover may belong to a live save and goes only once it is old.
         """
-        items = self.shelf.items()
-        found = {name: item for name, item in items.items() if _is_orphan(name, items)} | self.shelf.leftovers()
-        self.shelf.remove(name for name, item in found.items() if locked or item.age_s > _UNLOCKED_LEFTOVER_S)
+        for items, names in (
+            (listing.items, [name for name in listing.items if _is_orphan(name, listing.items)]),
+            (left := self.shelf.leftovers(), list(left)),
+        ):
+            self.shelf.remove(name for name in names if locked or _is_old(items.get(name)))
 
     def require_space(self, loss_bytes: int) -> None:
         """Raise SnapshotError where the place can't hold the packed loss."""
@@ -91,60 +122,59 @@ class Store:
 
     def snapshots(self) -> list[Snapshot]:
         """Return the whole ones, the newest first: manifest valid, archive and that of its base there and as long."""
-        items = self.shelf.items()
-        found = [self._read(name, items) for name in items if name.endswith(MANIFEST)]
-        alone = {snapshot.id for snapshot in found if snapshot is not None and snapshot.base is None}
-        whole = [snapshot for snapshot in found if snapshot is not None and (snapshot.base or snapshot.id) in alone]
-        return sorted(whole, key=lambda snapshot: (snapshot.created_at, snapshot.id), reverse=True)
+        return self.listing().whole()
 
     def commit(self, snapshot: Snapshot) -> None:
         """Write the manifest: from here on the snapshot counts."""
         self.shelf.put(f"{snapshot.id}{MANIFEST}", to_manifest(snapshot))
+        self.shelf.sync()
 
     def add_notes(self, snapshot_id: str, text: str, key: Key | None = None) -> None:
         """Write the text for people; before the commit."""
         self._put(f"{snapshot_id}{NOTES}", text.encode("utf-8", "backslashreplace"), key)
 
-    def keep_image(self, image: Image, key: Key | None = None) -> None:
-        """Write the names of an image, where they aren't there; before the commit of the first snapshot over it."""
-        if image_beside(self.shelf, image.fingerprint, key, sealed=key is not None) is None:
-            self._put(_image_name(image.fingerprint), image_bytes(image), key)
+    def keep_image(self, image: Image, key: Key | None, listing: Listing, *, trusted: bool) -> None:
+        """
+        Write the names of an image, where they aren't there; before the commit of the first snapshot over it.
+
+        Those that are there are read, and written anew where they are damaged, unless they are `trusted`.
+        """
+        sealed = key is not None
+        there = _image_name(image.fingerprint) + (SEALED if sealed else "") in listing.items
+        if there and (trusted or image_beside(self.shelf, image.fingerprint, key, sealed=sealed) is not None):
+            return
+        self._put(_image_name(image.fingerprint), image_bytes(image), key)
 
     def _put(self, name: str, content: bytes, key: Key | None) -> None:
-        """Write a small thing; with a key, encrypted."""
+        """Write what counts only with a manifest; with a key, encrypted."""
         if key is None:
-            self.shelf.put(name, content)
+            self.shelf.put(name, content, direct=True)
         else:
-            self.shelf.put(name + SEALED, seal(key, content))
+            self.shelf.put(name + SEALED, seal(key, content), direct=True)
 
-    def prune(self, keep: int, keep_bytes: int | None = None) -> None:
+    def prune(self, made: Snapshot, listing: Listing, keep: int, keep_bytes: int | None = None) -> None:
         """
         Remove all but the newest `keep` whole ones and what they build upon, manifest first: half removed is none.
 
-        While those weigh more than `keep_bytes` together the oldest go, too, never the newest.
+        `made` is the newest, `listing` what lay there before it. While those weigh more than `keep_bytes` together the
+        oldest go, too, never the newest.
         """
-        listed = self.snapshots()
-        kept = listed[: max(1, keep)]
-        while len(kept) > 1 and keep_bytes is not None and _weight(_needed(kept, listed)) > keep_bytes:
-            kept.pop()
-        needed = {snapshot.id for snapshot in _needed(kept, listed)}
-        self._remove([snapshot.id for snapshot in listed if snapshot.id not in needed])
-        images = {_image_name(one.image) for one in listed if one.image and one.id in needed}
-        self.shelf.remove(name for name in self.shelf.items() if _is_image(name) and _plain(name) not in images)
+        listed = [made, *(one for one in listing.snapshots if one.id != made.id)]
+        removed = _too_many(listed, listing, keep, keep_bytes)
+        for snapshot_id in removed:
+            self._remove(snapshot_id, listing.items)
+        images = {_image_name(one.image) for one in listed if one.image and one.id not in removed}
+        self.shelf.remove(name for name in listing.items if _is_image(name) and _plain(name) not in images)
 
     def remove(self, snapshot_id: str) -> None:
         """Remove all that lies under one id; what isn't there is no error."""
-        self._remove([snapshot_id])
+        self._remove(snapshot_id, [*self.shelf.items(), *self.shelf.leftovers()])
 
-    def _remove(self, ids: Sequence[str]) -> None:
-        if not ids:
-            return
-        there = [*self.shelf.items(), *self.shelf.leftovers()]
-        for snapshot_id in ids:
-            names = [name for name in there if name.startswith(f"{snapshot_id}.")]
-            self.shelf.remove(sorted(names, key=lambda name: not name.startswith(snapshot_id + MANIFEST)))
+    def _remove(self, snapshot_id: str, there: Iterable[str]) -> None:
+        names = [name for name in there if name.startswith(f"{snapshot_id}.")]
+        self.shelf.remove(sorted(names, key=lambda name: not name.startswith(snapshot_id + MANIFEST)))
 
-    def _read(self, name: str, items: Mapping[str, Item]) -> Snapshot | None:
+    def _read(self, name: str) -> Snapshot | None:
         try:
             raw = self.shelf.read(name)
         except OSError:
@@ -153,11 +183,10 @@ class Store:
             snapshot = replace(from_manifest(raw, self.shelf.where), shelf=self.shelf)
         except IdlewatchError:
             return None
-        archive = items.get(snapshot.archive)
         fits = name == f"{snapshot.id}{MANIFEST}" and snapshot.archive == archive_name(
             snapshot.id, encrypted=snapshot.locked is not None
         )
-        return snapshot if fits and archive is not None and archive.size_bytes == snapshot.archive_bytes else None
+        return snapshot if fits else None
 
 
 def _shelf(place: Place, pod_id: str) -> Shelf:
@@ -210,6 +239,10 @@ def _is_orphan(name: str, items: Mapping[str, Item]) -> bool:
     return end is not None and _plain(name).removesuffix(end) + MANIFEST not in items
 
 
+def _is_old(item: Item | None) -> bool:
+    return item is not None and item.age_s > _UNLOCKED_LEFTOVER_S
+
+
 def _plain(name: str) -> str:
     return name.removesuffix(SEALED)
 
@@ -226,6 +259,22 @@ def chain(snapshot: Snapshot) -> tuple[Snapshot, ...]:
     if base.base is not None or base.id != snapshot.base:
         raise SnapshotError(f"{snapshot.id} builds upon {snapshot.base}, which is no whole snapshot")
     return (base, snapshot)
+
+
+def _too_many(listed: Sequence[Snapshot], listing: Listing, keep: int, keep_bytes: int | None) -> list[str]:
+    """Return the ids that go; the first one listed was just proven, at the others is looked only where some may go."""
+    keep, most = max(1, keep), float("inf") if keep_bytes is None else keep_bytes
+    if len(listed) <= keep and _weight(listed) <= most:
+        return []
+    whole = (one for one in listed if one is listed[0] or listing.is_whole(one))
+    kept = list(islice(whole, keep))
+    full = len(kept) == keep
+    while len(kept) > 1 and _weight(_needed(kept, listed)) > most:
+        kept.pop()
+        full = True
+    needed = {snapshot.id for snapshot in _needed(kept, listed)}
+    older = listed[listed.index(kept[-1]) + 1 :] if full else []
+    return [snapshot.id for snapshot in older if snapshot.id not in needed]
 
 
 def _needed(kept: Sequence[Snapshot], listed: Sequence[Snapshot]) -> list[Snapshot]:
