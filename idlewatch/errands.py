@@ -7,12 +7,14 @@ from idlewatch.assembly import Assembly
 from idlewatch.background import Errand
 
 DESCRIBE, LOOK_BACK, ARCHIVE, HOOKS, AFTER_START = "describe", "look_back", "archive", "hooks", "after_start"
-HEARTBEAT, PING, NOTE_IMAGE, RESTORE = "heartbeat", "ping", "note_image", "restore"
+HEARTBEAT, PING, NOTE_IMAGE, RESTORE, ADVISE = "heartbeat", "ping", "note_image", "restore", "advise"
 _NOTE_IMAGE_S = 600.0
 """A walk over a disk of millions of files says nothing for minutes."""
 _DESCRIBE_EVERY_S = 6 * 3600.0
 _ARCHIVE_EVERY_S = 3600.0
 _HOOKS_EVERY_S = 3600.0
+_ADVISE_EVERY_S = 3600.0
+"""Advice needs a day of history at the least, so an hour earlier or later is nothing."""
 _FIRST_BEAT_S = 10.0
 """A sign of life is drawn from what the first ticks have shown."""
 
@@ -30,6 +32,7 @@ def errands(here: Assembly, refusal: str | None, *, restores: bool = False) -> l
     if here.save_root is not None:
         needed.append(Errand(name=NOTE_IMAGE, silent_limit_s=_NOTE_IMAGE_S, after=RESTORE))
     needed.append(Errand(name=HOOKS, every_s=_HOOKS_EVERY_S))
+    needed.append(Errand(name=ADVISE, first_after_s=_ADVISE_EVERY_S, every_s=_ADVISE_EVERY_S))
     if here.acts:
         needed.append(Errand(name=AFTER_START, after=RESTORE))
     if here.place:

@@ -14,7 +14,18 @@ from idlewatch.asked_saves import AskedSaves
 from idlewatch.assembly import Assembly
 from idlewatch.background import Background
 from idlewatch.daemon import Record
-from idlewatch.errands import AFTER_START, ARCHIVE, DESCRIBE, HEARTBEAT, HOOKS, LOOK_BACK, NOTE_IMAGE, PING, RESTORE
+from idlewatch.errands import (
+    ADVISE,
+    AFTER_START,
+    ARCHIVE,
+    DESCRIBE,
+    HEARTBEAT,
+    HOOKS,
+    LOOK_BACK,
+    NOTE_IMAGE,
+    PING,
+    RESTORE,
+)
 from idlewatch.errors import ProviderRefused
 from idlewatch.gaps import gap_of
 from idlewatch.hours import parse_working_hours
@@ -124,6 +135,10 @@ class Knowledge:
     def told(self) -> list[Json]:
         """What is to be said of the saves while in use, once."""
         return [event for saves in self._all_saves() for event in saves.told()]
+
+    def advice(self) -> Json:
+        """Waste that is not idleness, as the newest look at the history found it."""
+        return self._result(ADVISE).get("advice") or []
 
     def asked_save(self) -> Json:
         """The newest save that somebody asked for, for `status.json`."""

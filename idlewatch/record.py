@@ -5,7 +5,8 @@ The daemon's memory of each tick: the state before it is acted on, the readings,
 `reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `idle_after_s` (the limit that
 holds now; 0: none), `learned_why` (why it is that, null where it is not learned), `acts_at_s`, `started_s`, `troubles`
 (name -> text), `holds`, `spent_usd`, `usd_per_hour`, `previous_stop`, `save` (the newest that was asked for: `who`,
-`began_s`, `state`, `progress`, `text`, `ended_s`; null: none was), and `signals`: name -> `activity`, `reason`,
+`began_s`, `state`, `progress`, `text`, `ended_s`; null: none was), `advice` (list
+of `name`, `text`, `remedy`, `span_s`, `usd_per_hour`, `usd_per_day`), and `signals`: name -> `activity`, `reason`,
 `bars`, `pauses`, `since_s` (since when this verdict stands), `read_s` (instant of its reading). `ended` is there and
 true once the daemon has ended by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
 """
@@ -69,9 +70,11 @@ class DaemonRecord:
         loaded: Loaded,
         pod: PodIdentity,
         previous_stop: Callable[[], str | None] = lambda: None,
+        *,
         told: Callable[[], Iterable[Json]] = list,
         made_again: Callable[[], bool] = lambda: False,
         asked_save: Callable[[], Json] = lambda: None,
+        advice: Callable[[], Json] = list,
     ) -> None:
         """
         Writes `settings.json`, too, for verbs that run where the variables are missing.
@@ -79,9 +82,9 @@ class DaemonRecord:
         `previous_stop` says what is known of the stop before this start, which may take a while to be read; `told`
         hands over once what tasks have done: `kind`, `text` and `facts` each. `made_again` says whether the state
         folder had been removed and is there again, or raises OSError. `asked_save` tells of the save that somebody
-        asked for.
+        asked for, `advice` of waste that is not idleness.
         """
-        self._made_again, self._asked_save = made_again, asked_save
+        self._made_again, self._asked_save, self._advice = made_again, asked_save, advice
         self._observing = loaded.settings.mode is Mode.OBSERVE
         self._unwritten = Unwritten(loaded.settings.state_dir)
         self._removed_s: float | None = None
@@ -244,6 +247,7 @@ class DaemonRecord:
             "usd_per_hour": report.moment.usd_per_hour,
             "previous_stop": self._previous_stop(),
             "save": self._asked_save(),
+            "advice": self._advice(),
             "signals": {
                 finding.signal: self._shown(finding, reading)
                 for finding, reading in zip(report.findings, report.readings, strict=True)

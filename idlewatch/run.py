@@ -103,6 +103,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
             told=lambda: [*acting.told(), *background.told(), *known.told(), *timeline.taken(state_dir)],
             made_again=folder.made_again,
             asked_save=known.asked_save,
+            advice=known.advice,
         )
         known.learner, known.saves = learner_of(here, clock), saves_of(here)
         known.asked_saves = asked_saves_of(here, clock, lambda text: record.happened("request refused", text))

@@ -20,12 +20,14 @@ from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.errors import TaskError
 from idlewatch.gaps import GAPS_FILE
+from idlewatch.history import status_of
 from idlewatch.hooks import refusals
 from idlewatch.model import Json
 from idlewatch.note_page import page
 from idlewatch.patience import Gap
 from idlewatch.pod import folder_name
 from idlewatch.questions import ask_prometheus, run_command
+from idlewatch.report import advice_of
 from idlewatch.sequence import EndSequence, wanted_of
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.snapshot import be_gentle
@@ -199,6 +201,15 @@ def note_image(_request: Json, _progress: Progress) -> Json:
     return {} if image is None else {"image": image.fingerprint, "late_s": image.late_s}
 
 
+def advise(_request: Json, _progress: Progress) -> Json:
+    """Look for waste that is not idleness in this start's history."""
+    be_gentle()
+    state_dir, now_s = _here().loaded.settings.state_dir, MachineClock().now_s()
+    price = (status_of(state_dir) or {}).get("usd_per_hour")
+    found = advice_of(state_dir, now_s, float(price) if isinstance(price, int | float) and price else None)
+    return {"advice": [one.as_json() for one in found]}
+
+
 def save_again(_request: Json, progress: Progress) -> Json:
     """Save while the Pod is in use: no hook runs and nobody is asked for anything. What changes meanwhile is left."""
     here = _here()
@@ -273,6 +284,7 @@ TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "archive": archive,
     "note_image": note_image,
     "save_again": save_again,
+    "advise": advise,
     "command": command,
     "promql": promql,
     "send": send,

@@ -2,7 +2,8 @@
 The bill for people: as text in 80 columns, as JSON, CSV, and one HTML file that needs nothing beside it.
 
 JSON, format 1: `from`, `to` (ISO 8601, UTC), `usd_per_hour`, `up_s`, `usd`; `kinds`: kind -> `seconds`, `usd`; `gpu_s`,
-`runs`; `stops`, `stopped_s`, `saved_usd`; `days`: list of `date` and `seconds` by kind; `card` and `serverless`
+`runs`; `stops`, `stopped_s`, `saved_usd`; `days`: list of `date` and `seconds` by kind; `advice`: list of `name`,
+`text`, `remedy`, `span_s`, `usd_per_hour`, `usd_per_day`; `card` and `serverless`
 (`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null where the card or the price is not known.
 Dollars are null where the price is not known.
 """
@@ -12,12 +13,12 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Json
-from idlewatch.report import Bill, Card, Comparison, Kind
+from idlewatch.report import Advice, Bill, Card, Comparison, Kind
 from idlewatch.report.serverless import COLD_START_S, PRICES_OF
 from idlewatch.show.folding import COLUMNS, Paragraph
 
@@ -45,6 +46,8 @@ class Report:
     """So many starts of the Pod are told of."""
     card: Card | None = None
     comparison: Comparison | None = None
+    advice: Sequence[Advice] = ()
+    """Waste that is not idleness."""
     storage: str | None = None
     """What the Pod costs while it is stopped, in words."""
 
@@ -75,7 +78,13 @@ def _lines(told: Report, bar_most: int = _BAR_MOST) -> Iterator[str]:
     yield ""
     yield f"A GPU was seen at work for {format_duration(bill.gpu_s)}, in {_count(bill.runs, 'run')}."
     yield from _saved(told)
+    yield from _advised(told)
     yield from _serverless(told)
+
+
+def _advised(told: Report) -> Iterator[str]:
+    for one in told.advice:
+        yield f"Advice: {one.text}{f' ({one.dollars})' if one.dollars else ''}; {one.remedy}."
 
 
 def _saved(told: Report) -> Iterator[str]:
@@ -152,6 +161,7 @@ def report_json(told: Report) -> dict[str, Json]:
         "stopped_s": bill.stopped_s,
         "saved_usd": bill.usd(bill.stopped_s),
         "days": days,
+        "advice": [one.as_json() for one in told.advice],
         "card": told.card.label if told.card else None,
         "serverless": serverless,
     }
@@ -186,6 +196,7 @@ body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; font: 16px/1.5 syst
 h1 { font-size: 1.3rem; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 td, th { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
 td:first-child, th:first-child { text-align: left; } pre { white-space: pre-wrap; font: inherit; }
+.advice { border-left: 3px solid var(--blind); padding: .4rem .9rem; margin: .8rem 0; }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 """
@@ -200,15 +211,21 @@ def report_html(told: Report) -> str:
         f"<td>{_dollars(bill, bill.seconds[kind])}</td></tr>"
         for kind in Kind
     )
-    words = "\n".join([f"{line}" for line in (*_saved(told), *_serverless(told))])
+    words = "\n".join([*_saved(told), *_serverless(told)])
+    advice = "".join(_advice_html(one) for one in told.advice)
     title = html.escape(f"{told.pod}: what it cost")
     head = "\n".join(list(_lines(told))[:2])
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><pre>{html.escape(head)}</pre>{_chart(bill)}"
+        f"<h1>{title}</h1><pre>{html.escape(head)}</pre>{advice}{_chart(bill)}"
         f"<table><tr><th>state<th>share<th>time<th>dollars</tr>{rows}</table><pre>{html.escape(words)}</pre></html>\n"
     )
+
+
+def _advice_html(one: Advice) -> str:
+    dollars = f" <b>{html.escape(one.dollars)}</b>" if one.dollars else ""
+    return f'<p class="advice">{html.escape(one.text)}.{dollars}<br>{html.escape(one.remedy)}.</p>'
 
 
 _WIDTH, _HEIGHT, _FOOT = 900, 220, 20

@@ -115,6 +115,7 @@ def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> li
     troubles = mapping(status.get("troubles"))
     told += [Paragraph(f"! {name}: {text}", "  ", "    ", 4) for name, text in troubles.items()]
     told += [*_signals(mapping(status.get("signals"))), *_holds(status.get("holds"), now_s)]
+    told += _advice(status.get("advice"))
     before = status.get("previous_stop")
     return told + ([Paragraph(f"before this start: {before}", "  ", "    ")] if before else [])
 
@@ -152,6 +153,15 @@ def _holds(holds: Json, now_s: float) -> list[Paragraph]:
         left, reason = format_duration(number(hold.get("until_s")) - now_s), hold.get("reason")
         text = f"held by {hold.get('who')} for {left}{f': {reason}' if reason else ''}"
         told.append(Paragraph(text, "  ", "    ", 2))
+    return told
+
+
+def _advice(advice: Json) -> list[Paragraph]:
+    told = []
+    for one in [mapping(found) for found in advice] if isinstance(advice, list) else []:
+        usd = number(one.get("usd_per_day"))
+        dollars = f" (${usd:.2f} a day)" if usd else ""
+        told.append(Paragraph(f"advice: {one.get('text')}{dollars}: {one.get('remedy')}", "  ", "    ", 4))
     return told
 
 

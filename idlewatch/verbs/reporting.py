@@ -11,7 +11,7 @@ from idlewatch import assembly, storage
 from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
 from idlewatch.history import newest_of, readings_of, status_of
-from idlewatch.report import Bill, Card, Comparison, billed, boots_of, card_named, compared
+from idlewatch.report import Bill, Card, Comparison, advice_of, billed, boots_of, card_named, compared
 from idlewatch.show.folding import COLUMNS
 from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
 from idlewatch.show.status import mapping, number
@@ -68,6 +68,7 @@ def _report(options: argparse.Namespace) -> Report:
         starts=sum(boot.ended > from_ for boot in boots),
         card=card,
         comparison=_compared(bill, card, gpus),
+        advice=advice_of(here.loaded.settings.state_dir, now_s, bill.usd_per_hour),
         storage=storage.while_stopped(here.pod.pod_id, here.volume, network=network),
     )
 

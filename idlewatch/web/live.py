@@ -37,6 +37,7 @@ _SHOWN = (
     "usd_per_hour",
     "previous_stop",
     "save",
+    "advice",
     "signals",
     "interval_s",
     "at_s",

@@ -98,6 +98,14 @@
     show("holds", ...(rows.length ? rows : [el("li", { class: "faint" }, "None.")]));
   }
 
+  function drawAdvice(live) {
+    const found = live.running ? live.status.advice || [] : [];
+    document.getElementById("advice-box").hidden = !found.length;
+    show("advice", ...found.map((one) => el("li", {}, page.sentence(one.text) + ". ",
+      one.usd_per_day && el("b", {}, "$" + one.usd_per_hour.toFixed(2) + " an hour, $" + one.usd_per_day.toFixed(2) + " a day"),
+      el("span", { class: "tag" }, page.sentence(one.remedy)))));
+  }
+
   const STAGES = { scan: "Looking at the disk", write: "Writing", verify: "Reading it back", commit: "Finishing" };
 
   function saveWords(save, now) {
@@ -150,7 +158,7 @@
       if (before && (before.holds.length !== live.holds.length || before.status.phase !== live.status.phase)) document.dispatchEvent(new Event("happened"));
       [last, heardAt] = [live, performance.now()];
       everyS = live.save_asked || (live.status.save || {}).state === "running" ? 2 : Math.max(2, live.status.interval_s || 5);
-      drawTop(live); drawTroubles(live); drawSignals(live); drawHolds(live); drawSave(live, before); drawState();
+      drawTop(live); drawTroubles(live); drawSignals(live); drawHolds(live); drawSave(live, before); drawAdvice(live); drawState();
       if (changed || performance.now() - whyAt > 20000) { whyAt = performance.now(); await drawWhy(); }
     } catch (error) {
       show("heard", String(error.message || error));
