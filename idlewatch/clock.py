@@ -71,6 +71,8 @@ def idle_for_s(clock: IdleClock) -> float:
         return 0.0
     until_s = min(one.until_s for one in clock.seen.values())
     gaps = _union(gap for one in clock.seen.values() for gap in one.gaps)
+    if not gaps:
+        return max(0.0, until_s - clock.zero_s)
     missed = sum(max(0.0, min(end, until_s) - start) for start, end in gaps)
     return max(0.0, until_s - clock.zero_s - missed)
 

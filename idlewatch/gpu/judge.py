@@ -54,7 +54,7 @@ class GpuJudge:
         grown, lone = self._grown(gpu, at_s), self._lone_sample(gpu)
         busy = None if lone else self._busy(gpu)
         active = busy or self._busy_engine(gpu) or self._busy_instance(gpu) or grown or self._energy_vote(gpu, at_s)
-        suspicion = self._suspicion.look(gpu, at_s, self.floors.idle())
+        suspicion = self._suspicion.look(gpu, at_s, self.floors.idle)
         if active:
             self._active_s = at_s
             return Verdict(Activity.ACTIVE, active, notice=suspicion)

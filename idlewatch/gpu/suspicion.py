@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from idlewatch.gpu.floor import MARGIN_SHARE, MARGIN_W
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from idlewatch.gpu.floor import Idle
     from idlewatch.gpu.unseen import Facts
 
@@ -37,14 +39,14 @@ class Suspicion:
         self._same: _Same | None = None
         self._last_s = 0.0
 
-    def look(self, gpu: Facts, at_s: float, idle: Idle | None) -> str | None:
-        """What to tell people; None where there is nothing to suspect. `idle`: None where it is not known."""
+    def look(self, gpu: Facts, at_s: float, idle: Callable[[], Idle | None]) -> str | None:
+        """What to tell people; None where there is nothing to suspect. `idle`: what it draws then, None: not known."""
         watts = gpu.get("power_mean_w")
         if gpu.get("util_mean_pct") is None or watts is None or gpu.get("error"):
             return None
-        near = _near_idle(watts, idle, gpu.get("power_limit_w"))
         busy = gpu["util_mean_pct"] >= FULL_PCT and not any(gpu.get("engines_max_pct", {}).values())
-        if not busy or near is None:
+        near = _near_idle(watts, idle(), gpu.get("power_limit_w")) if busy else None
+        if near is None:
             self._same = None
             return None
         now = _Same(at_s, watts, gpu.get("mem_used_mib"), gpu.get("processes"))

@@ -61,6 +61,7 @@ class _Open:
     """The tick that samples still go into; NaN: not known."""
 
     tick: int
+    ends_s: float
     at_s: float
     highest: float = nan
     second: float = 0.0
@@ -82,33 +83,31 @@ class Packer:
 
     def take(self, gpu: str, at_s: float, percent: float, watts: float, mib: float) -> None:
         """Add a sample; NaN is what was not told. Raises ValueError where it is older than the one before."""
-        tick = int(at_s // self.tick_s)
         now = self._open.get(gpu)
-        if now is None or now.tick != tick:
-            now = self._opened(gpu, tick, at_s)
+        if now is None or at_s >= now.ends_s:
+            now = self._opened(gpu, at_s)
         elif at_s < now.at_s:
             raise ValueError("its time goes back")
         now.at_s = at_s
-        if not isnan(percent):
+        if percent == percent:  # noqa: PLR0124  (NaN is not itself; a call for each of millions of samples is dear)
             now.total += percent
             now.samples += 1
             if not percent <= now.highest:
                 now.second, now.highest = (0.0 if now.samples == 1 else now.highest), percent
             elif percent > now.second:
                 now.second = percent
-        if not isnan(watts):
+        if watts == watts:  # noqa: PLR0124  (as above)
             now.joules += watts
             now.looks += 1
-        if not isnan(mib):
+        if mib == mib:  # noqa: PLR0124  (as above)
             now.mib = mib
 
-    def _opened(self, gpu: str, tick: int, at_s: float) -> _Open:
+    def _opened(self, gpu: str, at_s: float) -> _Open:
         before = self._open.get(gpu)
         if before is not None:
-            if tick < before.tick:
-                raise ValueError("its time goes back")
             self._close(gpu, before)
-        now = self._open[gpu] = _Open(tick, at_s)
+        tick = int(at_s // self.tick_s)
+        now = self._open[gpu] = _Open(tick, (tick + 1) * self.tick_s, at_s)
         return now
 
     def _close(self, gpu: str, one: _Open) -> None:
