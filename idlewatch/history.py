@@ -43,6 +43,10 @@ CREATE TABLE IF NOT EXISTS verdicts (name TEXT, from_s REAL, to_s REAL, verdict 
 CREATE TABLE IF NOT EXISTS events (at_s REAL, wall TEXT, kind TEXT, text TEXT, facts TEXT);
 CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), boot_key TEXT, settings TEXT, state TEXT);
 """
+_THIN = """
+DELETE FROM readings WHERE at_s >= :from AND at_s < :old AND rowid NOT IN (
+    SELECT max(rowid) FROM readings WHERE at_s >= :from AND at_s < :old GROUP BY signal, CAST(at_s / :thin AS INTEGER))
+"""
 _SPAN_FIELDS = ", ".join(field.name for field in fields(Span))
 
 
@@ -59,6 +63,7 @@ class History:
         self._database = Database(state_dir / DATABASE_FILE, _TABLES, FORMAT)
         self._under_way: sqlite3.Connection | None = None
         self._state_is_newest = False
+        self._thinned_s = 0.0
         self._mark = Mark(state_dir / STATE_MARK)
 
     @contextmanager
@@ -112,12 +117,10 @@ class History:
         self._write("INSERT INTO events VALUES (?, ?, ?, ?, ?)", [row])
 
     def thin(self, now_s: float) -> None:
-        """Of readings older than three days keep one a minute of each signal."""
-        query = (
-            "DELETE FROM readings WHERE at_s < :old AND rowid NOT IN "
-            "(SELECT max(rowid) FROM readings WHERE at_s < :old GROUP BY signal, CAST(at_s / :thin AS INTEGER))"
-        )
-        self._write(query, [{"old": now_s - _FULL_DETAIL_S, "thin": _THIN_S}])
+        """Of readings older than three days keep one a minute of each signal; only what became so old is looked at."""
+        old_s = now_s - _FULL_DETAIL_S
+        self._write(_THIN, [{"from": self._thinned_s // _THIN_S * _THIN_S, "old": old_s, "thin": _THIN_S}])
+        self._thinned_s = old_s
 
     def readings_since(self, at_s: float) -> list[Reading]:
         """The readings from `at_s` on, oldest first, for judges that need what came before a restart; none where they

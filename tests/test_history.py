@@ -16,10 +16,12 @@ from idlewatch import remembered
 from idlewatch.clock import IdleClock, Seen
 from idlewatch.database import StateFolderError
 from idlewatch.history import (
+    _THIN,
     History,
     events_of,
     reading_from_json,
     reading_to_json,
+    readings_of,
     spans_of,
     status_of,
     write_atomically,
@@ -217,3 +219,34 @@ def test_what_names_people_is_nobody_elses_to_read(tmp_path: Path) -> None:
     history.close()
     assert modes == {0o600}
     assert (tmp_path / "history.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_thinning_hour_by_hour_keeps_what_thinning_at_once_keeps(tmp_path: Path) -> None:
+    began_s, hours = 4 * 86400.0 + 17.0, 5
+    kept = []
+    for name, steps in (("at once", 1), ("by hours", hours)):
+        folder = tmp_path / name
+        folder.mkdir()
+        history = History(folder)
+        history.thin(began_s)
+        ticks = [began_s - 3 * 86400.0 + tick * 7.3 for tick in range(int(hours * 3600 / 7.3) - 20)]
+        with history.together():
+            for at_s in ticks:
+                history.saw([Reading(signal=signal, at_s=at_s) for signal in ("gpu", "host")], WALL)
+        for step in range(1, steps + 1):
+            history.thin(began_s + hours * 3600.0 * step / steps)
+        history.close()
+        kept.append([(reading.signal, reading.at_s) for _, reading in readings_of(folder)])
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == pytest.approx(2 * hours * 60, abs=10)
+
+
+def test_each_thinning_looks_only_at_what_has_become_old(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.saw([Reading(signal="gpu", at_s=1.0)], WALL)
+    history.close()
+    database = sqlite3.connect(tmp_path / "history.db")
+    plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {_THIN}", {"from": 0.0, "old": 1.0, "thin": 60.0})]
+    database.close()
+    assert not [step for step in plan if step.startswith("SCAN readings")], plan
+    assert sum("readings_at (at_s>? AND at_s<?)" in step for step in plan) == 2

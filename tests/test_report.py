@@ -109,6 +109,12 @@ def test_stretches_fill_the_start_without_a_hole_and_agree_with_each_instant(spa
             assert one.kind is Kind.UNWATCHED
 
 
+def test_a_stretch_shorter_than_the_clock_can_tell_is_none() -> None:
+    spans = [span("gpu", 0, 1e-300, Activity.QUIET), span("gpu", -1, 1e-301, Activity.ACTIVE)]
+    made = stretches(Boot(began=T0, ended=at(10), spans=spans))
+    assert [(one.kind, one.from_, one.to) for one in made] == [(Kind.UNWATCHED, T0, at(10))]
+
+
 # ---------------------------------------------------------------- the books
 
 

@@ -108,18 +108,18 @@ class Bill:
 def billed(boots: Sequence[Boot], *, from_: datetime, to: datetime, usd_per_hour: float | None) -> Bill:
     """Add up the part of these starts that lies in the period."""
     cut = [part for boot in boots for part in _cut(stretches(boot), from_, to)]
-    seconds = {kind: sum(one.seconds for one in cut if one.kind is kind) for kind in Kind}
+    days = tuple(_days(cut))
     stopped = [(max(a, from_), min(b, to)) for a, b in _stopped(boots) if b > from_ and a < to]
     return Bill(
         from_=from_,
         to=to,
         usd_per_hour=usd_per_hour,
-        seconds=seconds,
+        seconds={kind: sum(day.seconds.get(kind, 0.0) for day in days) for kind in Kind},
         gpu_s=sum(one.seconds for one in cut if one.gpu),
         runs=_runs(cut),
         stops=len(stopped),
         stopped_s=sum((b - a).total_seconds() for a, b in stopped),
-        days=tuple(_days(cut)),
+        days=days,
     )
 
 
@@ -159,6 +159,9 @@ def _kind(standing: Sequence[Span]) -> tuple[Kind, bool]:
 
 
 def _add(made: list[Stretch], one: Stretch) -> None:
+    """Longer or one more; not where the clock's microseconds make nothing of it."""
+    if one.from_ == one.to:
+        return
     if made and (made[-1].kind, made[-1].gpu, made[-1].to) == (one.kind, one.gpu, one.from_):
         one = Stretch(kind=one.kind, from_=made.pop().from_, to=one.to, gpu=one.gpu)
     made.append(one)
