@@ -136,9 +136,9 @@ def offer(here: Assembly, told: Json = None) -> str | None:
 
 def offer_of_others(here: Assembly) -> str | None:
     """The same of other Pods' saved copies, where this one has none: a new Pod on an old network volume."""
-    if not isinstance(here.place, Path) or snapshots(here.place, here.pod_name):
+    if here.place is None or snapshots(here.place, here.pod_name):
         return None
-    return elsewhere.offer(elsewhere.others(here.place, here.pod_name))
+    return elsewhere.offer(elsewhere.others(here.place, here.pod_name), _where(here))
 
 
 def bring_back(here: Assembly, progress: Callable[[Json], None]) -> Mark:

@@ -106,6 +106,11 @@ class _Request(BaseHTTPRequestHandler):
     def _list(self, query: dict[str, list[str]]) -> None:
         prefix, after = query.get("prefix", [""])[0], query.get("continuation-token", [""])[0]
         names = sorted(name for name in self.s3.objects if name.startswith(prefix) and name > after)
+        if "delimiter" in query:
+            folders = sorted({prefix + name.removeprefix(prefix).partition("/")[0] + "/" for name in names})
+            told = "".join(f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in folders)
+            self._say(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{told}</ListBucketResult>".encode())
+            return
         page = names[:PAGE]
         more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if len(names) > PAGE else ""
         rows = "".join(

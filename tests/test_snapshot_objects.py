@@ -24,7 +24,7 @@ from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.history import events_of
 from idlewatch.knowledge import _without_save
 from idlewatch.model import Json
-from idlewatch.settings import Loaded, Source, environment_with, known_secrets, load, settings_record
+from idlewatch.settings import Loaded, Source, environment_with, known_secrets, load, pod_sources, settings_record
 from idlewatch.snapshot import (
     Key,
     Objects,
@@ -376,6 +376,23 @@ def test_the_next_container_is_offered_it_and_given_it(tmp_path: Path, place: Pl
     mark = restoring.bring_back(here, lambda _: None)
     assert mark.snapshot == made.id
     assert (place.root / "work.txt").read_text() == "three days of work"
+
+
+def test_a_new_pod_is_told_of_others_in_the_same_bucket_and_given_one_only_by_name(
+    tmp_path: Path, s3: LoopbackS3, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = by_hand(tmp_path, s3, monkeypatch)
+    assert main(["save"]) == 0
+    (disk / "work.txt").unlink()
+    monkeypatch.setenv("RUNPOD_POD_ID", "p2")
+    capsys.readouterr()
+    assert main(["snapshots"]) == 0
+    assert "1 of Pod p1" in capsys.readouterr().out
+    assert main(["restore"]) == 1
+    assert "idlewatch restore --pod p1" in capsys.readouterr().err
+    assert f"lie in {URL}: of p1" in str(restoring.offer(assembly.assembled(load(pod_sources()))))
+    assert main(["restore", "--pod", "p1"]) == 0
+    assert (disk / "work.txt").read_text() == "three days of work"
 
 
 def test_a_service_that_hangs_hangs_only_the_child(tmp_path: Path, s3: LoopbackS3) -> None:

@@ -101,7 +101,18 @@ class Objects:
         told = ", or ".join(" and ".join(way) for way in ways)
         return f"{self.url} can't be opened without {told}"
 
-    def connected(self, below: str) -> Any:
+    def names(self) -> list[str]:
+        """What all names below it begin with, up to the next `/`: the Pods that saved there. Raises SnapshotError."""
+        store = self.connected()
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            return [str(name).rstrip("/") for name in obstore.list_with_delimiter(store)["common_prefixes"]]
+        except (BaseError, OSError):
+            raise SnapshotError(f"{self.url} can't be listed") from None
+
+    def connected(self, below: str = "") -> Any:
         """An obstore store of what lies below a name. Raises SnapshotError."""
         if why := self.missing():
             raise SnapshotError(why)
@@ -118,7 +129,7 @@ class Objects:
             "retry_config": {"max_retries": self.retries},
         }
         try:
-            return from_url(f"{self.url}/{below}", **settings)
+            return from_url(f"{self.url}/{below}".rstrip("/"), **settings)
         except (BaseError, OSError, ValueError):  # its text may hold what was handed over
             raise SnapshotError(f"{self.url} can't be opened: a variable of {self.scheme}:// is wrong") from None
 

@@ -101,8 +101,8 @@ def snapshots(options: argparse.Namespace) -> bool:
 
 
 def _of_others(kept: Place, pod_name: str) -> Iterator[str]:
-    """What other Pods have left on the same volume: a new Pod may want it, and it takes room for as long as it lies."""
-    for other in elsewhere.others(kept, pod_name) if isinstance(kept, Path) else []:
+    """What other Pods have left in the same place: a new Pod may want it, and it takes room for as long as it lies."""
+    for other in elsewhere.others(kept, pod_name):
         copies = f"{len(other.copies)} of Pod {other.pod}, {size(other.archive_bytes)}"
         yield f"  {copies}, the newest of {other.newest.created_at:.16}: idlewatch snapshots --pod {other.pod}"
 
@@ -147,7 +147,7 @@ def _chosen(kept: Place, pod_name: str, wanted: str | None) -> Snapshot:
     """Raises SnapshotError where none fits, or more than one, with the way out."""
     found = listed(kept, pod_name)
     if not found:
-        others = elsewhere.others(kept, pod_name) if isinstance(kept, Path) else []
+        others = elsewhere.others(kept, pod_name)
         way = f"another Pod's are there: `{others[0].command}`" if others else "`idlewatch save` makes one"
         raise SnapshotError(f"there is no snapshot of {pod_name} on {kept}; {way}")
     fitting = found[:1] if wanted is None else [one for one in found if one.id.startswith(wanted)]
