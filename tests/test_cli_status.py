@@ -17,7 +17,8 @@ from idlewatch.history import History
 from idlewatch.lock import only_daemon
 from idlewatch.model import Activity, Json
 from idlewatch.remedies import to_keep_up
-from idlewatch.show.status import COLUMNS, status_lines
+from idlewatch.show.folding import COLUMNS
+from idlewatch.show.status import status_lines
 from idlewatch.verdicts import Span
 
 NOW_S, NOW = 1000.0, datetime(2026, 11, 20, tzinfo=UTC)

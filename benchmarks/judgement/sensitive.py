@@ -16,10 +16,11 @@ from benchmarks.judgement.observed import observed
 from benchmarks.judgement.product import Factories, Product
 from benchmarks.judgement.table import STEP_S
 from idlewatch.gpu.reader import GpuReader
-from idlewatch.signals import KERNEL, SIGNALS
+from idlewatch.signals import SIGNALS
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
 from idlewatch.signals.jobs import JobsSignal
+from idlewatch.signals.making import KERNEL
 
 FIRST = 500
 """Added to every seed: other lives than those of the table."""
