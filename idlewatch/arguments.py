@@ -168,7 +168,7 @@ def _add_saving(added: _Verbs) -> None:
     restore = _add(added, "restore", "saving.restore", "bring a saved copy back", json=True)
     restore.add_argument("id", nargs="?", help="the beginning of its id is enough (default: the newest)")
     for verb in (listed, restore):
-        verb.add_argument("--pod", metavar="POD", help="those of another Pod on the same volume")
+        verb.add_argument("--pod", metavar="POD", help="those of another Pod in the same place")
     restore.add_argument("--into", metavar="DIR", help="another place than the disk it was saved from")
     restore.add_argument(
         "--only", action="append", default=[], metavar="PATH", help="only this, with all below it; again for more"

@@ -45,7 +45,10 @@ def _without_save(here: Assembly) -> str | None:
         return None
     if settings.on_save_failure is OnSaveFailure.STOP:
         return f"{impossible}; it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)"
-    return f"{impossible}; so it is kept up, idle or not, unless you set IDLEWATCH_ON_SAVE_FAILURE=stop"
+    return (
+        f"{impossible}; so it is kept up, idle or not, unless you set IDLEWATCH_SAVE_TO (object storage) or "
+        "IDLEWATCH_ON_SAVE_FAILURE=stop"
+    )
 
 
 def learner_of(here: Assembly, clock: MachineClock) -> Learner | None:

@@ -18,7 +18,8 @@ PACKED_SHARE = 0.6
 _REMOVE = "run it as root, or remove what is broken"
 _NETWORK = ("fuse", "mfs", "nfs", "ceph", "lustre", "9p")
 _MOUNT_ONE = (
-    "add a volume to this Pod (RunPod's console, Edit Pod) or name a mounted one in IDLEWATCH_VOLUME; "
+    "add a volume to this Pod (RunPod's console, Edit Pod), name a mounted one in IDLEWATCH_VOLUME, or object storage "
+    "in IDLEWATCH_SAVE_TO; "
     "IDLEWATCH_ON_SAVE_FAILURE=stop stops it all the same, and loses what is on its disk"
 )
 
