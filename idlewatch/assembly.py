@@ -21,6 +21,7 @@ from idlewatch.checkpoints import asked_processes
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.interpreter import ours
+from idlewatch.kernel.own import registrations
 from idlewatch.login import SCRIPT
 from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
 from idlewatch.notify import Terminals
@@ -107,7 +108,7 @@ def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None
     unset = [name for name, signal in made.items() if signal is None and not auto]
     if unset:
         raise SettingsError([f"IDLEWATCH_SIGNALS names {unset[0]}, but IDLEWATCH_{unset[0].upper()} is not set"])
-    tie(made)
+    tie(made, lambda: registrations(settings.state_dir))
     own = [_own_signal(name, pod) for name in settings.extra_signals]
     return _without_secrets(here, [signal for signal in made.values() if signal], own)
 

@@ -35,6 +35,7 @@ HEAVY = "/report"
 ACTS: Mapping[str, dict[str, str]] = {
     "/hold": {"for": "2h"},
     "/release": {"id": "1-abc"},
+    "/save": {},
     "/stop": {"confirmed": "yes", "warn": "30s"},
     "/cancel": {},
     "/measure": {"what": "loss"},

@@ -16,7 +16,7 @@ from idlewatch import sampling
 from idlewatch.errors import Refused
 from idlewatch.history import DATABASE_FILE, History
 from idlewatch.holds import read_holds
-from idlewatch.model import Reading
+from idlewatch.model import Json, Reading
 from idlewatch.save_requests import save_request_file
 from idlewatch.verdicts import Span
 from idlewatch.watch import request_file, stop_request
@@ -26,7 +26,7 @@ from idlewatch.web.app import page_app
 from idlewatch.web.charts import POINTS, Window
 from idlewatch.web.live import RANGES, Live
 from idlewatch.web.measured import Measured
-from tests.web_asgi import Site, made_site
+from tests.web_asgi import Site, Visitor, made_site
 from tests.web_state import BOOT_KEY, POD, START, SetClock, fill_history, show_status, watched
 
 
@@ -87,6 +87,17 @@ def test_holds_are_placed_shown_and_released(site: Site) -> None:
     assert visitor.post("/release", {"id": hold["id"], "csrf": csrf}).status == 409
     assert visitor.post("/release", {"id": "../status", "csrf": csrf}).status == 409
     assert visitor.post("/hold", {"for": "9999h", "csrf": csrf}).status == 400
+
+
+def test_what_goes_to_other_machines_is_counted_and_what_stays_here_is_not(site: Site) -> None:
+    told: list[int] = []
+    app = page_app(watched(site.state_dir, site.clock), moved=told.append)
+    for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        assert Visitor(app, address=address).get("/healthz").status == 200
+    assert told == []
+    far = Visitor(app, address="203.0.113.7")
+    assert (far.get("/healthz").text, far.get("/healthz").text) == ("ok\n", "ok\n")
+    assert told[-1] == 6
 
 
 def test_a_plain_form_comes_back_to_the_page(site: Site) -> None:
@@ -405,7 +416,14 @@ def test_a_save_is_asked_of_the_daemon_and_shown(site: Site) -> None:
     assert visitor.get("/api/status").said["save_asked"] == "the page"
     said = json.loads(save_request_file(site.state_dir).read_text())
     assert said == {"who": "the page", "boot_key": BOOT_KEY, "asked_s": site.clock.now_s()}
-    running = {"who": "the page", "began_s": 1.0, "state": "running", "progress": None, "text": "", "ended_s": None}
+    running: Json = {
+        "who": "the page",
+        "began_s": 1.0,
+        "state": "running",
+        "progress": None,
+        "text": "",
+        "ended_s": None,
+    }
     show_status(site.state_dir, site.clock.now_s(), save=running)
     assert visitor.get("/api/status").said["status"]["save"] == running
     answer = visitor.post("/save", {"csrf": csrf})

@@ -17,6 +17,7 @@ pytest.importorskip("uvicorn", reason="the page is an extra: idlewatch[web]")
 
 from idlewatch.cli import main
 from idlewatch.history import status_of
+from idlewatch.kernel.own import registrations
 from idlewatch.settings import environment_with
 from idlewatch.show.status import number
 from idlewatch.web import served_at
@@ -103,6 +104,14 @@ def test_the_link_signs_in_at_the_real_page_and_is_in_no_log(tmp_path: Path) -> 
     assert "page_refused" in said
     assert token not in said
     assert "token=wrong" not in said
+
+
+def test_what_it_costs_is_told_to_be_no_use_of_the_pod(tmp_path: Path) -> None:
+    with served(tmp_path) as page:
+        assert [pid for pid, _ in registrations(tmp_path)] == [page.process.pid]
+        page.process.send_signal(signal.SIGINT)
+        page.process.wait(WITHIN_S)
+    assert registrations(tmp_path) == {}
 
 
 def test_ctrl_c_is_how_it_ends(tmp_path: Path) -> None:

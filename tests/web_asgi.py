@@ -42,6 +42,7 @@ class Visitor:
     app: Gate
     headers: dict[str, str] = field(default_factory=lambda: {"host": HOST})
     cookie: str | None = None
+    address: str = "127.0.0.1"
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, headers)
@@ -69,7 +70,7 @@ class Visitor:
             "query_string": query.encode(),
             "root_path": "",
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in named.items()],
-            "client": ("127.0.0.1", 1),
+            "client": (self.address, 1),
             "server": ("127.0.0.1", 8040),
         }
         return await _called(self.app, scope, body)

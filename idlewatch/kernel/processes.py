@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from idlewatch.errors import SignalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Key: TypeAlias = tuple[int, int]
 """A process for good: its PID and its start in clock ticks, because PIDs come back."""
@@ -149,11 +149,14 @@ class ProcessTable:
             return None
 
 
-def look(proc: Path, now_s: float, own_pid: int, before: Ours | None = None) -> tuple[ProcessTable, Ours]:
+def look(
+    proc: Path, now_s: float, own_pid: int, before: Ours | None = None, *, registered: Iterable[Key] = ()
+) -> tuple[ProcessTable, Ours]:
     """
     Return every visible process, and what the next look wants as `before`. Raises SignalError where there is none.
 
-    Without `before` every descendant of `own_pid` counts as ours.
+    Without `before` every descendant of `own_pid` counts as ours. So do the `registered`, and what they have started
+    since they were seen as ours.
     """
     by_pid = {process.pid: process for process in _processes(proc)}
     if not by_pid:
@@ -162,12 +165,23 @@ def look(proc: Path, now_s: float, own_pid: int, before: Ours | None = None) -> 
     for process in by_pid.values():
         children.setdefault(process.parent, []).append(process.pid)
     table = ProcessTable(at_s=now_s, by_pid=by_pid, proc=proc, _children={k: tuple(v) for k, v in children.items()})
-    tree = [by_pid[pid] for pid in (own_pid, *table.descendants(own_pid)) if pid in by_pid]
-    ours = Ours(
-        seen=frozenset(process.key for process in by_pid.values()),
-        own=frozenset(p.key for p in tree if before is None or p.key not in before.seen or p.key in before.own),
-    )
-    return _with_own(table, frozenset(pid for pid, _ in ours.own)), ours
+    roots = frozenset(key for key in registered if key[0] in by_pid and by_pid[key[0]].key == key)
+    seen = frozenset(process.key for process in by_pid.values())
+    strangers = frozenset[Key]() if before is None else before.seen - before.own
+    own = _below(table, {own_pid, *(pid for pid, _ in roots)}, strangers - roots)
+    return _with_own(table, frozenset(pid for pid, _ in own)), Ours(seen=seen, own=own)
+
+
+def _below(table: ProcessTable, tops: Iterable[int], strangers: frozenset[Key]) -> frozenset[Key]:
+    """These processes with their trees, but for strangers that have fallen to one, and what is below them."""
+    found: set[Key] = set()
+    waiting = [process for pid in tops if (process := table.get(pid))]
+    while waiting:
+        process = waiting.pop()
+        if process.key not in found and process.key not in strangers:
+            found.add(process.key)
+            waiting += [child for pid in table.children(process.pid) if (child := table.get(pid))]
+    return frozenset(found)
 
 
 def _with_own(table: ProcessTable, own: frozenset[int]) -> ProcessTable:

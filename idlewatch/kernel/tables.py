@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from idlewatch.errors import SignalError
 from idlewatch.kernel import netlink, sockets
 from idlewatch.kernel import processes as process_look
 from idlewatch.kernel.owners import SocketOwners
-from idlewatch.kernel.processes import Ours, ProcessTable
+from idlewatch.kernel.processes import Key, Ours, ProcessTable
 from idlewatch.kernel.sockets import Dump, SocketTable
 from idlewatch.kernel.terminals import Terminal, TerminalTable, terminal_files
 
@@ -74,6 +74,8 @@ class KernelTables:
         self._newest: Tables | None = None
         self._names: frozenset[str] = frozenset()
         self._seen: tuple[float, tuple[Terminal, ...]] | None = None
+        self.registered: Callable[[], Iterable[Key]] = tuple
+        """Tells idlewatch's processes outside of the daemon's tree."""
 
     def at(self, now_s: float) -> Tables:
         """
@@ -104,7 +106,9 @@ class KernelTables:
     def _pass(self, now_s: float) -> Tables:
         if self._newest is not None and now_s <= self._newest.at_s:
             return self._newest
-        table, self._ours = process_look.look(self._proc, now_s, self._own_pid(), self._ours)
+        table, self._ours = process_look.look(
+            self._proc, now_s, self._own_pid(), self._ours, registered=self.registered()
+        )
         self._newest = Tables(now_s, table, self._sockets(now_s), self._owners)
         return self._newest
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ class _Counters:
     """Bytes read and written, by device."""
     memory_bytes: int | None
     usage: Usage
+    moved: Mapping[Key, int] = field(default_factory=dict)
+    """Bytes that idlewatch's other processes have moved to and from other machines."""
 
 
 class HostSignal:
@@ -85,6 +87,8 @@ class HostSignal:
         self._whole_s = float("-inf")
         self.spinning: Callable[[], Iterable[Key]] = tuple
         """Tells the processes whose CPU is no work: servers that spin while their own counters stand still."""
+        self.registered: Callable[[], Mapping[Key, int]] = dict
+        """Tells idlewatch's processes outside of the daemon's tree, with the bytes that each has moved."""
 
     def read(self, now_s: float) -> Reading:
         """
@@ -107,7 +111,8 @@ class HostSignal:
 
     def _count(self, now_s: float, spinning: frozenset[Key]) -> _Counters:
         # Ours first: what falls between the two looks then counts as use, never the other way round.
-        usage = self._usage(now_s, spinning)
+        registered = self.registered()
+        usage = self._usage(now_s, spinning, registered)
         files = self._located()
         return _Counters(
             at_s=now_s,
@@ -116,14 +121,15 @@ class HostSignal:
             disk=None if files is None or files.disk is None else host_cgroup.disk_bytes(files.disk),
             memory_bytes=None if files is None or files.memory is None else host_cgroup.memory_bytes(files.memory),
             usage=usage,
+            moved=registered,
         )
 
-    def _usage(self, now_s: float, spinning: frozenset[Key]) -> Usage:
+    def _usage(self, now_s: float, spinning: frozenset[Key], registered: Iterable[Key]) -> Usage:
         own_pid, before = self._own_pid(), None if self._before is None else self._before.usage
         # PID 1 adopts whose parent has ended, and its own totals then hold theirs: each of them must be known.
         whole = self._files is None or own_pid == 1 or now_s - self._whole_s >= WHOLE_EVERY_S
         self._whole_s = now_s if whole else self._whole_s
-        return host_processes.usage(self._proc, own_pid, before, wanted=spinning, whole=whole)
+        return host_processes.usage(self._proc, own_pid, before, wanted=spinning, registered=registered, whole=whole)
 
     def _located(self) -> host_cgroup.CgroupFiles | None:
         if self._files is None:
@@ -142,6 +148,7 @@ class HostSignal:
 
     def _facts(self, before: _Counters, now: _Counters, spinning: frozenset[Key]) -> dict[str, Json]:
         own_s = host_processes.own_cpu_s(before.usage, now.usage)
+        own_s += host_processes.others_cpu_s(before.usage, now.usage)
         if before.cpu_s is None or now.cpu_s is None:
             used_s = host_processes.all_cpu_s(before.usage, now.usage)
         else:
@@ -152,12 +159,13 @@ class HostSignal:
             "own_cpu_s": own_s,
             "spun_cpu_s": spun_s,
             "span_s": now.at_s - before.at_s,
-            "net_bytes": _moved(before.network, now.network, "network"),
+            "net_bytes": max(0, _moved(before.network, now.network, "network") - _own_moved(before, now)),
         }
         if before.disk is not None and now.disk is not None:
             facts["disk_bytes"] = self._disk_moved(before, now)
         if before.memory_bytes is not None and now.memory_bytes is not None:
             own_growth = now.usage.memory_bytes - before.usage.memory_bytes
+            own_growth += host_processes.others_growth(before.usage, now.usage)
             facts["mem_growth_mib"] = (now.memory_bytes - before.memory_bytes - own_growth) / MIB
         return facts
 
@@ -285,6 +293,11 @@ def _network_bytes(file: Path) -> dict[str, int]:
 def _moved(before: Mapping[str, int], now: Mapping[str, int], what: str) -> int:
     """Return the sum of what each counter has gained; a new one counts whole, one that is gone does not."""
     return sum(int(_forward(value - before.get(name, 0), f"{what} of {name}")) for name, value in now.items())
+
+
+def _own_moved(before: _Counters, now: _Counters) -> int:
+    """Return the bytes that idlewatch's other processes say they have moved since; of each that was there before."""
+    return sum(max(0, moved - before.moved[key]) for key, moved in now.moved.items() if key in before.moved)
 
 
 def _forward(gained: float, what: str) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Key: TypeAlias = tuple[int, int]
 """A process: its PID and its start in clock ticks, because PIDs come back."""
 
+_NOBODY: Mapping[int, Key] = {}
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -48,35 +49,57 @@ class Usage:
     own: frozenset[Key] = frozenset()
     """The own process and its descendants, but for the adopted."""
     adopted: frozenset[Key] = frozenset()
-    """Orphans of others that fell to our tree: their work is not ours."""
+    """Orphans of others that fell to our tree, and what is below them: their work is not ours."""
     io_bytes: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
     """Bytes read from and written to disks, of each of ours."""
     memory_bytes: int = 0
     """Pages that only our tree holds."""
+    others: Mapping[Key, frozenset[Key]] = field(default_factory=dict)
+    """Processes of idlewatch's outside of the daemon's tree, with all below each; they are strangers, too."""
+    others_memory: Mapping[Key, int] = field(default_factory=dict)
+    """Bytes of memory of each of those."""
 
 
-def usage(proc: Path, own_pid: int, before: Usage | None, *, wanted: Iterable[Key] = (), whole: bool = True) -> Usage:
+def usage(
+    proc: Path,
+    own_pid: int,
+    before: Usage | None,
+    *,
+    wanted: Iterable[Key] = (),
+    registered: Iterable[Key] = (),
+    whole: bool = True,
+) -> Usage:
     """
     Return what the tree of `own_pid` has used; `before` tells a child from an adopted orphan.
 
-    `wanted` strangers are read, too. `whole`: so is everybody; else a stranger that was adopted since `before` may pass
-    for one that nobody waits for. Raises SignalError where /proc shows no process.
+    `wanted` strangers are read, too, and so are the `registered`, who are idlewatch's. `whole`: so is everybody; else a
+    stranger that was adopted since `before` may pass for one that nobody waits for. Raises SignalError where /proc
+    shows no process.
     """
     known = {} if before is None or whole else before.strangers
-    read_anyway = {pid for pid, _ in (*wanted, *(before.adopted if before else ()))}
+    registered = frozenset(registered)
+    others_before = _union(before.others.values()) if before else frozenset()
+    read_anyway = {pid for pid, _ in (*wanted, *registered, *others_before, *(before.adopted if before else ()))}
     visible = _pids(proc)
     seen = processes(proc, [pid for pid in visible if pid not in known or pid in read_anyway])
+    known_strangers = {} if before is None else before.strangers
     tree = _descendants(seen, own_pid)
-    adopted = frozenset(key for key in tree if before is not None and before.strangers.get(key[0]) == key)
-    own = frozenset(tree - adopted)
+    own = frozenset(_descendants(seen, own_pid, strangers=known_strangers))
+    adopted = frozenset(tree - own)
     unread = {pid: known[pid] for pid in visible if pid in known and pid not in read_anyway}
+    met = {pid: key for pid, key in known_strangers.items() if key not in others_before}
+    others = {
+        root: frozenset(_descendants(seen, root[0], strangers=met)) - own for root in registered - own & seen.keys()
+    }
     return Usage(
         processes=seen,
         strangers=unread | {key[0]: key for key in seen if key not in own},
         own=own,
         adopted=adopted,
-        io_bytes={key: _io_bytes(proc, key[0]) for key in own},
+        io_bytes={key: _io_bytes(proc, key[0]) for key in own | _union(others.values())},
         memory_bytes=sum(_memory_bytes(proc, key[0]) for key in own),
+        others=others,
+        others_memory={key: _memory_bytes(proc, key[0]) for key in _union(others.values())},
     )
 
 
@@ -99,9 +122,48 @@ def cpu_s_of(wanted: Iterable[Key], before: Usage, now: Usage) -> float:
 def own_io_bytes(before: Usage, now: Usage) -> tuple[int, int]:
     """Return the bytes that the own tree read from and wrote to disks between the two."""
     kept = [before.io_bytes[key] for key in _kept(before, now)]
-    reads = sum(io[0] for io in now.io_bytes.values()) - sum(io[0] for io in kept)
-    writes = sum(io[1] for io in now.io_bytes.values()) - sum(io[1] for io in kept)
-    return max(0, reads), max(0, writes)
+    used = [now.io_bytes[key] for key in now.own]
+    reads, writes = (sum(io[way] for io in used) - sum(io[way] for io in kept) for way in (0, 1))
+    others = _both(before, now)
+    began, ended = [before.io_bytes[key] for key in others.before], [now.io_bytes[key] for key in others.now]
+    more = [max(0, sum(io[way] for io in ended) - sum(io[way] for io in began)) for way in (0, 1)]
+    return max(0, reads) + more[0], max(0, writes) + more[1]
+
+
+def others_cpu_s(before: Usage, now: Usage) -> float:
+    """
+    Return the CPU seconds that idlewatch's processes outside of the daemon's tree used between the two.
+
+    Only of those that were idlewatch's at both, and of what they started in between: whatever else they turn out to
+    have below them counts as use. What has ended in a tree is in the totals of whoever waited for it.
+    """
+    trees = _both(before, now)
+    used = sum(now.processes[key].cpu_s for key in trees.now)
+    return max(0.0, used - sum(before.processes[key].cpu_s for key in trees.before))
+
+
+def others_growth(before: Usage, now: Usage) -> int:
+    """Return the bytes of memory that those processes have gained."""
+    trees = _both(before, now)
+    return sum(now.others_memory[key] for key in trees.now) - sum(before.others_memory[key] for key in trees.before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trees:
+    """Whose totals are compared."""
+
+    before: frozenset[Key]
+    now: frozenset[Key]
+
+
+def _both(before: Usage, now: Usage) -> _Trees:
+    roots = before.others.keys() & now.others.keys()
+    then, present = _union(before.others[root] for root in roots), _union(now.others[root] for root in roots)
+    return _Trees(then - (now.processes.keys() - present), present)
+
+
+def _union(sets: Iterable[frozenset[Key]]) -> frozenset[Key]:
+    return frozenset().union(*sets)
 
 
 def all_cpu_s(before: Usage, now: Usage) -> float:
@@ -163,7 +225,8 @@ def _parse_stat(pid: int, stat: bytes) -> tuple[Key, Process]:
     return (pid, int(fields[19])), Process(parent=int(fields[1]), cpu_s=cpu_s)
 
 
-def _descendants(seen: Mapping[Key, Process], root: int) -> set[Key]:
+def _descendants(seen: Mapping[Key, Process], root: int, strangers: Mapping[int, Key] = _NOBODY) -> set[Key]:
+    """The tree of `root`, without the strangers that have fallen to it and what is below them."""
     children: dict[int, list[Key]] = {}
     for key, process in seen.items():
         children.setdefault(process.parent, []).append(key)
@@ -173,7 +236,7 @@ def _descendants(seen: Mapping[Key, Process], root: int) -> set[Key]:
         key = waiting.pop()
         if key not in tree:
             tree.add(key)
-            waiting.extend(children.get(key[0], ()))
+            waiting.extend(child for child in children.get(key[0], ()) if strangers.get(child[0]) != child)
     return tree
 
 

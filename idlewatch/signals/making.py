@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from idlewatch.gpu.reader import GpuReader
 from idlewatch.kernel import KernelTables
+from idlewatch.kernel.own import Key
 from idlewatch.model import Signal, Surroundings
 from idlewatch.servers.named import named_servers
 from idlewatch.signals import gpu_count
@@ -43,8 +44,15 @@ MAKERS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
 """Name to what makes it."""
 
 
-def tie(made: Mapping[str, Signal | None]) -> None:
-    """Tell the host which processes are servers: one that spins without a request is no work."""
+def tie(made: Mapping[str, Signal | None], registered: Callable[[], Mapping[Key, int]]) -> None:
+    """
+    Tell all which processes are idlewatch's own, and the host which are servers.
+
+    A server that spins without a request is no work. `registered` as `kernel.own.registrations` tells it.
+    """
     host, servers = made.get("host"), made.get("servers")
+    KERNEL.registered = registered
+    if isinstance(host, HostSignal):
+        host.registered = registered
     if isinstance(host, HostSignal) and isinstance(servers, ServersSignal):
         host.spinning = lambda: servers.known_server_pids

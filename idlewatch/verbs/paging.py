@@ -12,6 +12,7 @@ from typing import Any
 
 from idlewatch import pod
 from idlewatch.errors import Refused, SignalError
+from idlewatch.kernel.own import registered
 from idlewatch.settings import Loaded
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded, say, warn
@@ -79,11 +80,11 @@ def _serve(told: Loaded, host: str, port: int, url: str) -> None:
         limits=settings.limits(),
         hold_max_s=settings.hold_max.total_seconds(),
     )
-    with serving(settings.state_dir, url), _bound(host, port) as bound:
+    with serving(settings.state_dir, url), _bound(host, port) as bound, registered(settings.state_dir) as moved:
         os.nice(_NICE)
         say([f"Serving the page at {url}; `idlewatch web --link` prints the link to sign in. Ctrl-C ends it."])
         with suppress(KeyboardInterrupt):
-            config = uvicorn.Config(page_app(watched), http=impatient(), **_SERVED)
+            config = uvicorn.Config(page_app(watched, moved=moved), http=impatient(), **_SERVED)
             uvicorn.Server(config).run(sockets=[bound])
 
 

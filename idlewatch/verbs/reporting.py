@@ -11,7 +11,9 @@ from idlewatch import assembly, storage
 from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
 from idlewatch.history import newest_of, readings_of, status_of
+from idlewatch.kernel.own import registered
 from idlewatch.report import Bill, Card, Comparison, advice_of, billed, boots_of, card_named, compared
+from idlewatch.settings import Loaded
 from idlewatch.show.folding import COLUMNS
 from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
 from idlewatch.show.status import mapping, number
@@ -23,7 +25,9 @@ _READINGS_LOOKED_AT = 200
 
 def report(options: argparse.Namespace) -> bool:
     """`idlewatch report`: `days`, `json`, `csv`, `html`, `usd_per_hour` and `card` are its options."""
-    told = _report(options)
+    given = loaded()
+    with registered(given.settings.state_dir):
+        told = _report(options, given)
     if options.html:
         _write(Path(options.html), report_html(told))
     if options.json:
@@ -43,8 +47,8 @@ def _write(path: Path, text: str) -> None:
     say([f"Written to {path}."])
 
 
-def _report(options: argparse.Namespace) -> Report:
-    here, clock = assembly.assembled(loaded()), MachineClock()
+def _report(options: argparse.Namespace, given: Loaded) -> Report:
+    here, clock = assembly.assembled(given), MachineClock()
     now, now_s = clock.wall(), clock.now_s()
     folder = here.volume / ".idlewatch" / here.pod_name if here.volume else None
     boots = boots_of(

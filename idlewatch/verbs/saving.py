@@ -12,6 +12,7 @@ from idlewatch import assembly, elsewhere, losses, places, restoring, timeline
 from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
+from idlewatch.kernel.own import registered
 from idlewatch.model import Json
 from idlewatch.snapshot import Loss, Place, Progress, Snapshot, read_mounts
 from idlewatch.snapshot import restore as bring_back
@@ -31,7 +32,8 @@ def loss(options: argparse.Namespace) -> bool:
         else:
             say(["Nothing: this machine keeps its disk over a stop."])
         return True
-    found = losses.measured(here)
+    with registered(here.loaded.settings.state_dir):
+        found = losses.measured(here)
     if options.json:
         say_json(found.as_json())
         return True
@@ -72,7 +74,7 @@ def save(_options: argparse.Namespace) -> bool:
     kept = place(here)
     if isinstance(kept, Path) and (away := places.leads_away(kept, read_mounts())):
         raise Refused(away)
-    with _progress_shown(), _helped(kept):
+    with _progress_shown(), _helped(kept), registered(here.loaded.settings.state_dir):
         request = assembly.with_key(here, assembly.save_request(here, here.save_root))
         made = save_now(request, progress=_show_progress)
     told = f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
@@ -112,7 +114,7 @@ def restore(options: argparse.Namespace) -> bool:
     here = assembly.assembled(loaded())
     snapshot = _chosen(place(here), options.pod or here.pod_name, options.id)
     target = _target(options.into, here.save_root or Path(snapshot.root))
-    with _progress_shown(), _helped(target):
+    with _progress_shown(), _helped(target), registered(here.loaded.settings.state_dir):
         report = bring_back(
             snapshot,
             target,

@@ -12,6 +12,7 @@ from pathlib import Path
 from idlewatch.doctor.drilled import drill_text, in_state_folder
 from idlewatch.errors import Refused
 from idlewatch.history import events_of, read_events, read_status, spans_of
+from idlewatch.kernel.own import registered
 from idlewatch.model import Json
 from idlewatch.settings import Settings, variable
 from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph, drawn
@@ -32,7 +33,7 @@ def status(options: argparse.Namespace) -> bool:
     settings = loaded().settings
     if not options.watch:
         return _status(settings.state_dir, as_json=options.json)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), registered(settings.state_dir):
         _watch(settings)
     return True
 

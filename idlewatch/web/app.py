@@ -235,8 +235,14 @@ def _not_done(_request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"{getattr(error, 'detail', 'not done')}\n", status)
 
 
-def page_app(watched: Watched, measured: Measured | None = None) -> Gate:
-    """Return the application. Raises Refused where the page's secrets can't be kept."""
+def page_app(
+    watched: Watched, measured: Measured | None = None, moved: Callable[[int], None] = lambda _bytes: None
+) -> Gate:
+    """
+    Return the application. Raises Refused where the page's secrets can't be kept.
+
+    `moved` is told of all bytes that were sent to other machines so far.
+    """
     keys = KeysNow(watched.state_dir)
     keys()
     refusals = Refusals(watched.clock.wall)
@@ -247,4 +253,4 @@ def page_app(watched: Watched, measured: Measured | None = None) -> Gate:
         exception_handlers={Refused: _refused, HTTPException: _not_done},
     )
     inner.router.redirect_slashes = False  # it would redirect to whatever the Host header says
-    return Gate(inner, Gatekeeper(keys), refusals, watched.clock.wall)
+    return Gate(inner, Gatekeeper(keys), refusals, watched.clock.wall, moved)

@@ -56,8 +56,17 @@ class Refusals:
 class Gate:
     """Wraps the page."""
 
-    def __init__(self, page: ASGIApp, keeper: Gatekeeper, refusals: Refusals, wall: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        page: ASGIApp,
+        keeper: Gatekeeper,
+        refusals: Refusals,
+        wall: Callable[[], datetime],
+        moved: Callable[[int], None] = lambda _bytes: None,
+    ) -> None:
+        """`moved` is told of all bytes that were sent to other machines so far."""
         self._page, self._keeper, self._refusals, self._wall = page, keeper, refusals, wall
+        self._moved, self._sent = moved, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let pass with the `Session` in the scope's state."""
@@ -67,7 +76,15 @@ class Gate:
             return  # a websocket: closed without a word
         answer = self._answered(scope)
         guarded = _with_headers(send)
-        await (answer or self._page)(scope, receive, guarded)
+        await (answer or self._page)(scope, receive, guarded if _is_near(scope) else self._counted(guarded))
+
+    def _counted(self, send: Send) -> Send:
+        async def counted(message: Message) -> None:
+            await send(message)
+            self._sent += len(message.get("body", b""))
+            self._moved(self._sent)
+
+        return counted
 
     def _answered(self, scope: Scope) -> Response | None:
         """Return the answer of the gate; None: let it pass."""
@@ -111,6 +128,12 @@ class Gate:
         answer.headers["Set-Cookie"] = cookie
         answer.headers["Referrer-Policy"] = "no-referrer"
         return answer
+
+
+def _is_near(scope: Scope) -> bool:
+    """Whether the caller sits in this machine: what is sent to it leaves by no interface that is counted."""
+    client = scope.get("client")
+    return client is None or client[0] == "::1" or client[0].removeprefix("::ffff:").startswith("127.")
 
 
 def _onward(method: str) -> Response:
