@@ -29,6 +29,7 @@ _ERRNO = {
 }
 _BUSY_S = 1.0
 """How long a tick waits for somebody who holds the file."""
+_WAS_DAMAGED = "was damaged"
 
 
 class StateFolderError(IdlewatchError):
@@ -52,6 +53,8 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._damaged = False
+        self.put_aside: str | None = None
+        """What became of an older file that could not be used; for people."""
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -96,7 +99,7 @@ class Database:
         self.close()
         try:
             if self._damaged:
-                self._put_aside()
+                self._put_aside(_WAS_DAMAGED)
             self._connection = self._with_tables_or_anew()
         except OSError as error:
             raise StateFolderError(f"{self._path}: {error.strerror}", error.errno) from error
@@ -107,18 +110,20 @@ class Database:
         try:
             return self._with_tables()
         except _ForeignError:
-            pass
+            why = "was written by another version of idlewatch"
         except sqlite3.DatabaseError as error:  # a full disk is no damage: the file must stay where it is
             if _code(error) not in _DAMAGED:
                 raise
-        self._put_aside()
+            why = _WAS_DAMAGED
+        self._put_aside(why)
         return self._with_tables()
 
-    def _put_aside(self) -> None:
+    def _put_aside(self, why: str) -> None:
         """Out of the way, with what SQLite keeps beside it: that would be taken for part of a new file."""
         bad = self._path.with_suffix(".db.bad")
         self._path.replace(bad)
         log.warning("history_put_aside", path=str(bad))
+        self.put_aside = f"the one of before {why}, and lies in {bad} now: the history begins here"
         for ending in ("-wal", "-shm"):
             with suppress(FileNotFoundError):
                 Path(f"{self._path}{ending}").replace(f"{bad}{ending}")

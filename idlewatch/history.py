@@ -133,6 +133,11 @@ class History:
         """Replace `status.json`. Raises OSError."""
         write_atomically(self._state_dir / STATUS_FILE, json.dumps(dict(status)))
 
+    def put_aside(self) -> str | None:
+        """What became of an older database that could not be used, once; None: nothing."""
+        told, self._database.put_aside = self._database.put_aside, None
+        return told
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()

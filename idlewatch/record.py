@@ -119,6 +119,8 @@ class DaemonRecord:
         self._write_settings(now_s)
         self._tell(report)
         self._unwritten.attempt(HISTORY, lambda: self._keep(report), now_s)
+        if aside := self._history.put_aside():
+            self.happened("history", aside)
         self._status_now = self._status(report)
         self._unwritten.attempt(STATUS, lambda: self._history.show(self._status_now), now_s)
         words = _login_words(report, self._previous_stop())
