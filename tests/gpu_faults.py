@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch import cli
+from idlewatch.history import events_of
 from idlewatch.show.status import number
 from tests.gpu_pods import FAST, HURRIED, IDLE_AFTER_S, IMPATIENT, WARN_FOR_S, GpuPod, gpu_of, gpu_pod
 from tests.nvml_stub import NvmlScript
@@ -225,10 +226,12 @@ class FaultyPod:
 
     def end(self) -> None:
         """Look at what its daemon did all the time, and how it ends."""
-        kinds, ended = self._pod.place.kinds(), self._pod.ended()
+        ended, place = self._pod.ended(), self._pod.place
+        did = [f"{event['kind']}: {event['text']}" for event in events_of(place.state_dir)]
+        did = [one for one in did if not one.startswith(("shutdown", "alarm"))]
         self.wrong = [line for told in self.told for line in told.wrong()]
         names = ", ".join(self._life.faults)
-        self.wrong += [] if set(kinds) <= {"shutdown"} else [f"{names}: did {kinds}"]
+        self.wrong += [f"{names}: did {did}"] if did or place.stopped() else []
         self.wrong += [] if ended == (0, []) else [f"{names}: ended {ended}"]
         if [told.fault for told in self.told] != list(self._life.faults) or not (
             self._works() or self.told[-1].for_good

@@ -326,7 +326,8 @@ def test_a_library_that_is_missing_is_said(tmp_path: Path, script: NvmlScript) -
     (tmp_path / "libnvidia-ml.so.1").write_bytes(b"")  # so that a real one of this machine is not found either
     child = Running(child_argv(tmp_path, script, poll_s=0.1))
     assert child.line()["error"] == (
-        "NVML can't be opened: NVML Shared Library Not Found (this container has no libnvidia-ml.so.1 that can be loaded)"
+        "NVML can't be opened: NVML Shared Library Not Found "
+        "(this container has no libnvidia-ml.so.1 that can be loaded)"
     )
     assert child.end() == REOPEN
 
