@@ -77,5 +77,15 @@ def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_pers
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
+def test_the_command_line_loads_rich_only_to_draw_and_can_then(capfd: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys; from idlewatch.interpreter import load_log_without_rich; load_log_without_rich()\n"
+        "import idlewatch.cli, idlewatch.work; assert 'structlog' in sys.modules; assert 'rich' not in sys.modules\n"
+        "import rich.console; rich.console.Console().print('drawn')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert capfd.readouterr().out == "drawn\n"
+
+
 def test_every_signal_that_is_named_can_be_made() -> None:
     assert list(MAKERS) == list(SIGNALS)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TypeAlias
 
 from idlewatch import tasks
+from idlewatch.interpreter import load_log_without_rich
 from idlewatch.model import Json
 
 LOOKS: Mapping[str, str] = {
@@ -32,4 +33,5 @@ def looking(name: str) -> Looking:
 
 
 if __name__ == "__main__":
+    load_log_without_rich()
     raise SystemExit(tasks.serve(looking(sys.argv[1])))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+from idlewatch.interpreter import load_log_without_rich
+
 
 def main() -> int:
     """Return the exit status."""
@@ -15,6 +17,7 @@ def main() -> int:
         from idlewatch.host import exec_command
 
         return exec_command.main(sys.argv[2:])
+    load_log_without_rich()
     from idlewatch import cli
 
     return cli.main()
