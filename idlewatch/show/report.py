@@ -199,6 +199,9 @@ td:first-child, th:first-child { text-align: left; } pre { white-space: pre-wrap
 .advice { border-left: 3px solid var(--blind); padding: .4rem .9rem; margin: .8rem 0; }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
+td + td { white-space: nowrap; } .chart { overflow-x: auto; }
+@media (max-width: 40rem) { .means { display: none; } .chart svg { width: 46rem; } td, th { padding: .3rem .3rem; } }
+svg line { stroke: var(--line); } h2 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 """
 
 
@@ -206,7 +209,8 @@ def report_html(told: Report) -> str:
     """One file with its charts in it, readable in the dark; nothing is fetched."""
     bill = told.bill
     rows = "".join(
-        f'<tr><td><span class="swatch" style="background:var(--{kind.value})"></span>{kind.value}: {_MEANS[kind]}</td>'
+        f'<tr><td><span class="swatch" style="background:var(--{kind.value})"></span>{kind.value}'
+        f'<span class="means">: {_MEANS[kind]}</span></td>'
         f"<td>{bill.seconds[kind] / (bill.up_s or 1):.1%}</td><td>{format_duration(bill.seconds[kind])}</td>"
         f"<td>{_dollars(bill, bill.seconds[kind])}</td></tr>"
         for kind in Kind
@@ -218,40 +222,59 @@ def report_html(told: Report) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><pre>{html.escape(head)}</pre>{advice}{_chart(bill)}"
+        f"<h1>{title}</h1><pre>{html.escape(head)}</pre>{advice}<h2>Hours a day</h2>{_chart(bill)}"
         f"<table><tr><th>state<th>share<th>time<th>dollars</tr>{rows}</table><pre>{html.escape(words)}</pre></html>\n"
     )
 
 
 def _advice_html(one: Advice) -> str:
     dollars = f" <b>{html.escape(one.dollars)}</b>" if one.dollars else ""
-    return f'<p class="advice">{html.escape(one.text)}.{dollars}<br>{html.escape(one.remedy)}.</p>'
+    remedy = html.escape(one.remedy[:1].upper() + one.remedy[1:])
+    return f'<p class="advice">{html.escape(one.text)}.{dollars}<br>{remedy}.</p>'
 
 
-_WIDTH, _HEIGHT, _FOOT = 900, 220, 20
+_WIDTH, _HEIGHT, _FOOT, _LEFT = 900, 230, 22, 34
+_WIDEST_BAR = 36.0
 
 
 def _chart(bill: Bill) -> str:
-    """Hours a day, one stacked bar each."""
+    """Hours a day, one stacked bar each, over lines of six hours."""
     if not bill.days:
         return ""
-    each = _WIDTH / len(bill.days)
+    each = (_WIDTH - _LEFT) / len(bill.days)
+    wide = min(each * 0.8, _WIDEST_BAR)
+    step = min(each, _WIDEST_BAR / 0.6)
     bars = "".join(
-        part for at, day in enumerate(bill.days) for part in _bar(day.date, day.seconds, at * each, each * 0.8)
+        part for at, day in enumerate(bill.days) for part in _bar(day.date, day.seconds, _LEFT + at * step, wide)
     )
-    step = max(1, len(bill.days) // 10)
+    often = max(1, round(45 / step))
     labels = "".join(
-        f'<text x="{at * each:.1f}" y="{_HEIGHT - 4}">{day.date[5:]}</text>'
+        f'<text x="{_LEFT + at * step:.1f}" y="{_HEIGHT - 5}">{day.date[5:]}</text>'
         for at, day in enumerate(bill.days)
-        if at % step == 0
+        if at % often == 0 and _LEFT + at * step < _WIDTH - 32
     )
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="hours a day by state">{bars}{labels}</svg>'
+    drawn = f"{_hours()}{bars}{labels}"
+    chart = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="hours a day by state">{drawn}</svg>'
+    return f'<div class="chart" tabindex="0" role="region" aria-label="Hours a day">{chart}</div>'
+
+
+def _height(seconds: float) -> float:
+    return seconds / 86400.0 * (_HEIGHT - _FOOT - 10)
+
+
+def _hours() -> str:
+    """A line and its name at each six hours."""
+    rows = ((hours, _HEIGHT - _FOOT - _height(hours * 3600.0)) for hours in (0, 6, 12, 18, 24))
+    return "".join(
+        f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/><text x="0" y="{y + 4:.1f}">{hours} h</text>'
+        for hours, y in rows
+    )
 
 
 def _bar(date: str, seconds: Mapping[Kind, float], x: float, width: float) -> Iterable[str]:
-    scale, y = (_HEIGHT - _FOOT) / 86400.0, float(_HEIGHT - _FOOT)
+    y = float(_HEIGHT - _FOOT)
     for kind in Kind:
-        height = seconds.get(kind, 0.0) * scale
+        height = _height(seconds.get(kind, 0.0))
         if not height:
             continue
         y -= height

@@ -21,6 +21,7 @@ from idlewatch.gpu.line import Poll
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
 from idlewatch.history import newest_of, readings_of, status_of
+from idlewatch.kernel.own import registered
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.show.gpu import DAEMON, OWN, SETTLING, Trail, Verdict, View
 from idlewatch.show.gpu_screen import Line, screen, text_of
@@ -71,7 +72,8 @@ def gpu(options: argparse.Namespace) -> bool:
             lines = [text_of(line) for line in screen(view, PLAIN_WIDTH, PLAIN_HEIGHT, cut=False)]
             say([json.dumps(view.as_json(clock.wall()))] if options.json else lines)
         else:
-            _live(watch, clock, options.for_s)
+            with registered(told.settings.state_dir):
+                _live(watch, clock, options.for_s)
     finally:
         watch.close()
     return True

@@ -3,7 +3,7 @@
 (() => {
   const { el, show } = page;
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
-  const LANE = 22, LINES = 8, SYNC = uPlot.sync("past");
+  const LANE = 22, LINES = 8, FEW = 4, SYNC = uPlot.sync("past");
   let range = "6h", zoom = null, shown = null, timer = 0, drawn = [], asked = 0;
   const narrow = () => innerWidth < 640;
 
@@ -95,6 +95,7 @@
   }
 
   function drawChart(chart, series, timeline) {
+    if (chart.lines.length > FEW) return drawHeat(chart, series, timeline);
     const values = chart.lines.map((line) => el("b", {}, ""));
     const many = chart.lines.length > 1;
     const legend = el("span", { class: "legend" }, ...chart.lines.map((line, i) =>
@@ -118,6 +119,50 @@
         series: lines,
         hooks: { setCursor: [(u) => (u.cursor.idx === null || u.cursor.idx === undefined ? newest() : told(u.cursor.idx))] },
       }), [series.at, ...chart.lines.map((line) => line.values)], place));
+      newest();
+    });
+    return box;
+  }
+
+  // More lines than can be told apart are rows, each point as dark as it is high: one busy GPU of eight is seen at once.
+  function drawHeat(chart, series, timeline) {
+    const rows = chart.lines.length, shown = chart.unit === "%" ? " %" : "", says = el("b", {}, "");
+    const place = el("div", { role: "img", "aria-label": chart.title + " in " + chart.unit + ", a row a GPU, over the span that is shown" });
+    const box = el("div", { class: "chart" }, el("h3", {}, chart.title, el("span", { class: "unit" }, chart.unit), el("span", { class: "legend heat" }, says)), place);
+    const top = chart.top || Math.max(...chart.lines.flatMap((line) => line.values.map((value) => value || 0))) || 1;
+    const newest = () => {
+      const at = Math.max(...chart.lines.map((line) => line.values.findLastIndex((value) => value !== null)));
+      const last = chart.lines.map((line) => line.values[at]).filter((value) => value !== null && value !== undefined);
+      says.textContent = last.length ? page.figure(Math.min(...last)) + " to " + page.figure(Math.max(...last)) + shown : "–";
+    };
+    const paint = (u) => {
+      const draw = u.ctx, { left, top: above, width, height } = u.bbox, row = height / rows, half = series.step_s / 2;
+      const ground = style("line-soft"), ink = style("l1");
+      draw.save();
+      draw.beginPath(); draw.rect(left, above, width, height); draw.clip();
+      chart.lines.forEach((line, i) => line.values.forEach((value, at) => {
+        if (value === null) return;
+        const from = Math.round(u.valToPos(series.at[at] - half, "x", true)); // whole pixels: none is painted twice
+        const wide = Math.round(u.valToPos(series.at[at] + half, "x", true)) - from;
+        draw.globalAlpha = 1; draw.fillStyle = ground; draw.fillRect(from, above + i * row + 1, wide, row - 2);
+        draw.globalAlpha = Math.min(1, value / top); draw.fillStyle = ink; draw.fillRect(from, above + i * row + 1, wide, row - 2);
+      }));
+      draw.restore();
+    };
+    const hover = (u) => {
+      const { left, top: down, idx } = u.cursor;
+      if (idx === null || idx === undefined || left < 0 || down < 0 || !u.over.matches(":hover")) { newest(); return; }
+      const line = chart.lines[Math.min(rows - 1, Math.floor(down / (u.over.clientHeight / rows)))], value = line.values[idx];
+      says.textContent = line.name + " " + (value === null ? "–" : page.figure(value) + shown) + ", " + page.at(series.at[idx], timeline.to - timeline.from > 20 * 3600);
+    };
+    requestAnimationFrame(() => {
+      if (!place.isConnected) return;
+      drawn.push(new uPlot(options(place.clientWidth, Math.max(150, rows * 15 + 36), timeline.from, timeline.to, {
+        y: { range: [0, rows] },
+        axis: { splits: () => chart.lines.map((_, i) => rows - i - 0.5), values: () => chart.lines.map((line) => line.name), grid: { show: false }, filter: (_u, splits) => splits },
+        series: [{ show: true, points: { show: false } }],
+        hooks: { draw: [paint], setCursor: [hover] },
+      }), [series.at, series.at.map(() => null)], place));
       newest();
     });
     return box;
