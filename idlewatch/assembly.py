@@ -135,6 +135,7 @@ def surroundings(here: Assembly, gpus_before: Callable[[], int | None] = lambda:
         started_s=here.pod.started_s,
         connected_for_s=settings.connected_for.total_seconds(),
         gpus_before=gpus_before,
+        gpu_limit_pct=settings.gpu_limit * 100,
         gpu_gpm=settings.gpu_gpm,
         servers=settings.servers,
         asked=lambda from_s, to_s: asked_processes(settings.state_dir, here.pod.boot_key, from_s, to_s),

@@ -7,7 +7,7 @@ is known nothing can be weighed, and IDLEWATCH_IDLE_AFTER's default holds; that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -83,6 +83,11 @@ class Learner:
             self.learn([gap])
         if any(one.activity is Activity.ACTIVE for one in report.findings):
             self._chosen = None
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        """What is known, by their beginning."""
+        return self._gaps
 
     @property
     def wait_s(self) -> float:

@@ -124,6 +124,8 @@ class Surroundings:
     """IDLEWATCH_CONNECTED_FOR: how long a connection, or a state without motion, may bar."""
     gpus_before: Callable[[], int | None] = lambda: None
     """How many GPUs this Pod had before its last stop; None: not known, or not yet."""
+    gpu_limit_pct: float = 5.0
+    """IDLEWATCH_GPU_LIMIT: the utilization above which a GPU is in use."""
     gpu_gpm: bool = False
     """IDLEWATCH_GPU_GPM: ask MIG instances through GPM."""
     asked: Callable[[float, float], frozenset[tuple[int, int]]] = lambda _from_s, _to_s: frozenset()

@@ -94,7 +94,7 @@ def would_have_stopped_s(spans: Sequence[Span], limits: Limits, started_s: float
     state = remembered.started(now_s)
     while now_s < end_s:
         now_s = min(end_s, now_s + _STEP_S)
-        found, holds = _at(kept, now_s)
+        found, holds = found_over(kept, now_s - _STEP_S, now_s)
         state, decision = policy.decide(
             state, found, Moment(now_s=now_s, uptime_s=now_s - started_s, holds=holds), limits
         )
@@ -106,29 +106,29 @@ def would_have_stopped_s(spans: Sequence[Span], limits: Limits, started_s: float
     return None
 
 
-def _at(spans: Sequence[Span], now_s: float) -> tuple[list[Finding], list[Hold]]:
-    """What was found over the step that ends now, as a tick would have been told it; the strongest where it changed."""
-    there = [span for span in spans if span.from_s < now_s and span.to_s > now_s - _STEP_S]
+def found_over(spans: Sequence[Span], from_s: float, to_s: float) -> tuple[list[Finding], list[Hold]]:
+    """What was found over a step, as a tick at its end would have been told it; the strongest where it changed."""
+    there = [span for span in spans if span.from_s < to_s and span.to_s > from_s]
     holds = [Hold(id=HOLD, who=span.reason, reason="", until_s=span.to_s) for span in there if span.verdict == HELD]
     by_name: dict[str, list[Span]] = {}
     for span in there:
         if span.verdict != HELD:
             by_name.setdefault(span.name, []).append(span)
-    return [_found(several, now_s) for several in by_name.values()], holds
+    return [_found(several, from_s, to_s) for several in by_name.values()], holds
 
 
 _STRENGTH = [Activity.ABSENT, Activity.QUIET, Activity.UNKNOWN, Activity.ACTIVE]
 
 
-def _found(several: Sequence[Span], now_s: float) -> Finding:
+def _found(several: Sequence[Span], from_s: float, to_s: float) -> Finding:
     span = max(several, key=lambda one: _STRENGTH.index(Activity(one.verdict)))
     return Finding(
         signal=span.name,
         activity=Activity(span.verdict),
         reason=span.reason,
-        seen_from_s=max(span.from_s, now_s - _STEP_S),
-        seen_to_s=min(span.to_s, now_s),
-        evidence_s=min(span.to_s, now_s) if span.verdict == Activity.ACTIVE else None,
+        seen_from_s=max(span.from_s, from_s),
+        seen_to_s=min(span.to_s, to_s),
+        evidence_s=min(span.to_s, to_s) if span.verdict == Activity.ACTIVE else None,
         bars=any(one.bars for one in several),
         pauses=span.pauses,
         refines=span.refines,

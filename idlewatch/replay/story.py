@@ -78,6 +78,7 @@ def judges(names: Sequence[str], loaded: Loaded, started_s: float, factories: Fa
         variables=loaded.pod_variables(),
         started_s=started_s,
         connected_for_s=loaded.settings.connected_for.total_seconds(),
+        gpu_limit_pct=loaded.settings.gpu_limit * 100,
         questions=unasked,
         start_task=_not_here,
     )

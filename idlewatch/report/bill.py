@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
+from pathlib import Path
 
 from idlewatch.model import Activity
 from idlewatch.verdicts import HELD, Span
@@ -50,6 +51,10 @@ class Boot:
     """Their instants are seconds since `began`."""
     stopped_by_us: bool = False
     """Whether its stop was asked for by idlewatch and accepted."""
+    recording: Path | None = None
+    """Where its readings lie; None: in the state folder."""
+    started_s: float = 0.0
+    """CLOCK_BOOTTIME of `began`, as its readings have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def boots_of(
     stopped = any(event.get("kind") == STOPPED for event in events_of(state_dir))
     return [
         *sorted(earlier, key=lambda one: one.began),
-        Boot(began=now - offset, ended=now, spans=spans, stopped_by_us=stopped),
+        Boot(began=now - offset, ended=now, spans=spans, stopped_by_us=stopped, started_s=started_s),
     ]
 
 
@@ -73,7 +73,14 @@ def _recorded(path: Path, this_boot: str) -> Boot | None:
         return None
     last_s = max(span.to_s for span in spans.values()) - started_s
     moved = [_moved(span, started_s) for span in spans.values()]
-    return Boot(began=began, ended=began + timedelta(seconds=last_s), spans=moved, stopped_by_us=stopped)
+    return Boot(
+        began=began,
+        ended=began + timedelta(seconds=last_s),
+        spans=moved,
+        stopped_by_us=stopped,
+        recording=path,
+        started_s=started_s,
+    )
 
 
 def _is_stop(event: Mapping[str, Any]) -> bool:

@@ -140,6 +140,8 @@ class Settings(BaseModel):
     """Which signals to watch, by name, comma-separated; `auto` takes all that apply here."""
     jupyter_token: SecretStr | None = None
     """Token of a Jupyter server that its own files do not tell; RunPod's JUPYTER_PASSWORD is tried without this."""
+    gpu_limit: Share = 0.05
+    """A GPU is in use above this utilization, `5%` or `0.05`; at most `3%` counts where a driver shows single looks."""
     gpu_gpm: bool = False
     """Ask MIG instances through NVML's GPM how busy they are; containers are often refused."""
     servers: Annotated[Names, AfterValidator(_servers)] = ()

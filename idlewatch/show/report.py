@@ -3,9 +3,11 @@ The bill for people: as text in 80 columns, as JSON, CSV, and one HTML file that
 
 JSON, format 1: `from`, `to` (ISO 8601, UTC), `usd_per_hour`, `up_s`, `usd`; `kinds`: kind -> `seconds`, `usd`; `gpu_s`,
 `runs`; `stops`, `stopped_s`, `saved_usd`; `days`: list of `date` and `seconds` by kind; `advice`: list of `name`,
-`text`, `remedy`, `span_s`, `usd_per_hour`, `usd_per_day`; `card` and `serverless`
-(`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null where the card or the price is not known.
-Dollars are null where the price is not known.
+`text`, `remedy`, `span_s`, `usd_per_hour`, `usd_per_day`; `other_settings`: `days`, `enough`, `starts`,
+`starts_left_out`, `proposed` (list of `kind`, `setting`, `text`), `tried` (list of `setting`, `starts`, `outcome`,
+`now`, both with `stops`, `saved_s`, `stops_while_working`, `stops_within_the_hour`, and `more_saved_s`,
+`more_saved_usd`); `card` and `serverless` (`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null
+where the card or the price is not known. Dollars are null where the price is not known.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from idlewatch.durations import format_duration
 from idlewatch.model import Json
 from idlewatch.report import Advice, Bill, Card, Comparison, Kind
 from idlewatch.report.serverless import COLD_START_S, PRICES_OF
+from idlewatch.shadow import Shadow
 from idlewatch.show.folding import COLUMNS, Paragraph
+from idlewatch.show.shadow import shadow_html, shadow_json, shadow_lines
 
 FORMAT = 1
 _BAR_MOST, _BAR_LEAST = 24, 6
@@ -48,6 +52,8 @@ class Report:
     comparison: Comparison | None = None
     advice: Sequence[Advice] = ()
     """Waste that is not idleness."""
+    shadow: Shadow | None = None
+    """What other settings would have done; None: not asked for."""
     storage: str | None = None
     """What the Pod costs while it is stopped, in words."""
 
@@ -79,6 +85,7 @@ def _lines(told: Report, bar_most: int = _BAR_MOST) -> Iterator[str]:
     yield f"A GPU was seen at work for {format_duration(bill.gpu_s)}, in {_count(bill.runs, 'run')}."
     yield from _saved(told)
     yield from _advised(told)
+    yield from shadow_lines(told.shadow) if told.shadow else ()
     yield from _serverless(told)
 
 
@@ -162,6 +169,7 @@ def report_json(told: Report) -> dict[str, Json]:
         "saved_usd": bill.usd(bill.stopped_s),
         "days": days,
         "advice": [one.as_json() for one in told.advice],
+        "other_settings": shadow_json(told.shadow) if told.shadow else None,
         "card": told.card.label if told.card else None,
         "serverless": serverless,
     }
@@ -217,13 +225,14 @@ def report_html(told: Report) -> str:
     )
     words = "\n".join([*_saved(told), *_serverless(told)])
     advice = "".join(_advice_html(one) for one in told.advice)
+    others = shadow_html(told.shadow) if told.shadow else ""
     title = html.escape(f"{told.pod}: what it cost")
     head = "\n".join(list(_lines(told))[:2])
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
         f"<h1>{title}</h1><pre>{html.escape(head)}</pre>{advice}<h2>Hours a day</h2>{_chart(bill)}"
-        f"<table><tr><th>state<th>share<th>time<th>dollars</tr>{rows}</table><pre>{html.escape(words)}</pre></html>\n"
+        f"<table><tr><th>state<th>share<th>time<th>dollars</tr>{rows}</table><pre>{html.escape(words)}</pre>{others}</html>\n"
     )
 
 

@@ -38,6 +38,7 @@ GROUPS: dict[str, Sequence[str]] = {
     "What counts as use": (
         "signals",
         "ignore",
+        "gpu_limit",
         "gpu_gpm",
         "jupyter_token",
         "servers",

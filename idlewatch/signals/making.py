@@ -30,7 +30,10 @@ def _asked(name: str, pod: Surroundings) -> Signal | None:
 
 MAKERS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
     "gpu": lambda pod: GpuSignal(
-        reader=GpuReader(gpm=pod.gpu_gpm), gpu_count=gpu_count(pod.variables), gpus_before=pod.gpus_before
+        reader=GpuReader(gpm=pod.gpu_gpm),
+        gpu_count=gpu_count(pod.variables),
+        gpus_before=pod.gpus_before,
+        active_above_pct=pod.gpu_limit_pct,
     ),
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),

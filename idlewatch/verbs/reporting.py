@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import timedelta
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from idlewatch import assembly, storage
@@ -12,11 +14,14 @@ from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
 from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.kernel.own import registered
-from idlewatch.report import Bill, Card, Comparison, advice_of, billed, boots_of, card_named, compared
+from idlewatch.learning import stakes_of
+from idlewatch.report import Bill, Boot, Card, Comparison, advice_of, billed, boots_of, card_named, compared
 from idlewatch.settings import Loaded
+from idlewatch.shadow import Shadow, lives_of, shadow_of
 from idlewatch.show.folding import COLUMNS
 from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
 from idlewatch.show.status import mapping, number
+from idlewatch.signals import SIGNALS
 from idlewatch.verbs.words import columns, loaded, say
 from idlewatch.watch import MachineClock
 
@@ -73,7 +78,21 @@ def _report(options: argparse.Namespace, given: Loaded) -> Report:
         card=card,
         comparison=_compared(bill, card, gpus),
         advice=advice_of(here.loaded.settings.state_dir, now_s, bill.usd_per_hour),
+        shadow=None if options.csv else _shadow(here, boots, from_, bill.usd_per_hour),
         storage=storage.while_stopped(here.pod.pod_id, here.volume, network=network),
+    )
+
+
+def _shadow(here: Assembly, boots: Sequence[Boot], from_: datetime, usd_per_hour: float | None) -> Shadow:
+    """What other settings would have done since then: a few seconds of CPU, at most `tried.WITHIN_S`."""
+    return shadow_of(
+        lives_of(boots, from_),
+        here.loaded,
+        usd_per_hour=usd_per_hour,
+        restart_usd=stakes_of(here.loaded.settings)(usd_per_hour).restart_usd if usd_per_hour else 0.0,
+        factories=SIGNALS,
+        state_dir=here.loaded.settings.state_dir,
+        spent_s=time.process_time,
     )
 
 
