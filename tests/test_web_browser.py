@@ -202,6 +202,24 @@ def test_charts_zoom_hover_and_go_back(watched: Watched) -> None:
     assert watched.problems == []
 
 
+def test_many_gpus_are_rows_and_each_is_read_by_pointing_at_it(tmp_path: Path, browser: Browser) -> None:
+    clock = MachineClock()
+    fill_history(tmp_path, SetClock(clock.now_s(), clock.wall()), days=0.3, gpus=8)
+    with served(tmp_path) as page_:
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.goto(f"{page_.url}/?token={keys_of(tmp_path).token}")
+        chart = page.locator("#charts .chart").first
+        expect(chart.locator(".legend.heat")).to_contain_text(" to ")
+        rows = chart.locator(".u-over")
+        rows.scroll_into_view_if_needed()
+        box = rows.bounding_box()
+        assert box
+        rows.hover(position={"x": box["width"] - 5, "y": box["height"] / 16})
+        expect(chart.locator(".legend.heat")).to_contain_text("gpu0 ")
+        rows.hover(position={"x": box["width"] - 5, "y": box["height"] * 15 / 16})
+        expect(chart.locator(".legend.heat")).to_contain_text("gpu7 ")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "size"), [("desk", DESK), ("phone", PHONE)])
 def test_it_fits_every_screen(watched: Watched, scheme: Any, name: str, size: Any) -> None:
