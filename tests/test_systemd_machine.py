@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian import DEADLINE_S, debian, said, until, wheels
+from tests.debian import DEADLINE_S, ROOT, debian, said, until, wheels
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
 INSTALL = """
@@ -92,6 +93,16 @@ def test_it_is_installed_watches_and_knows_the_container_s_variables(machine: Bo
 @pytest.mark.parametrize("name", ["idlewatch.service", "idlewatch-web.service"])
 def test_systemd_finds_nothing_wrong_with_it(machine: Booted, name: str) -> None:
     assert machine.run("systemd-analyze", "verify", f"/etc/systemd/system/{name}") == (0, "")
+
+
+def test_its_exposure_is_what_the_documentation_says(machine: Booted) -> None:
+    said = " ".join((ROOT / "docs/install.md").read_text().split())
+    words = r"`systemd-analyze security` \(252\) calls its exposure ([\d.]+) and that of the page's ([\d.]+):"
+    found = re.search(words, said)
+    assert found
+    for name, score in zip(("idlewatch", "idlewatch-web"), found.groups(), strict=True):
+        told = machine.run("systemd-analyze", "security", "--no-pager", f"{name}.service")[1]
+        assert f"Overall exposure level for {name}.service: {score} " in told
 
 
 def test_the_page_is_off_and_what_it_lacks_is_said_and_not_tried_in_a_loop(machine: Booted) -> None:
