@@ -13,16 +13,6 @@ ROOT = Path(__file__).parent.parent
 DEADLINE_S = 180.0
 PACKAGES = "python3,python3-pip,procps,systemd,systemd-sysv,dbus"
 MIRROR = "http://deb.debian.org/debian"
-START = """\
-#!/bin/bash
-# In the order of RunPod's own: hooks in the foreground under `set -e`, a service, then sleep.
-set -e
-if [ -f /pre_start.sh ]; then bash /pre_start.sh; fi
-sleep 86400 &
-if [ -f /post_start.sh ]; then bash /post_start.sh; fi
-echo "the services are up"
-sleep infinity
-"""
 
 
 def said(command: Sequence[str], **environment: str) -> str:
@@ -41,12 +31,10 @@ def until(true: Callable[[], object], what: str) -> None:
         time.sleep(0.2)
 
 
-def debian(folder: Path) -> Path:
-    """Bookworm's smallest, with systemd and a stand-in for RunPod's start script."""
+def debian(folder: Path, packages: str = PACKAGES) -> Path:
+    """Bookworm's smallest with these packages; by default one that can boot."""
     tree = folder / "debian"
-    said(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(tree), MIRROR])
-    (tree / "start.sh").write_text(START)
-    (tree / "start.sh").chmod(0o755)
+    said(["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(tree), MIRROR])
     return tree
 
 
