@@ -70,8 +70,8 @@ def content_of(shelf: Shelf, name: str, step: int = 700) -> bytes:
 
 
 def test_nothing_is_there_before_anything_was_made(shelf: Shelf) -> None:
-    assert shelf.items() == {}
-    assert shelf.leftovers() == {}
+    assert shelf.contents().items == {}
+    assert shelf.contents().leftovers == {}
 
 
 def test_a_small_thing_is_read_as_it_was_put_and_replaced(shelf: Shelf) -> None:
@@ -80,8 +80,8 @@ def test_a_small_thing_is_read_as_it_was_put_and_replaced(shelf: Shelf) -> None:
     shelf.put("b.txt", b"")
     shelf.put("a.json", b"other")
     assert shelf.read("a.json") == b"other"
-    assert {name: item.size_bytes for name, item in shelf.items().items()} == {"a.json": 5, "b.txt": 0}
-    assert all(item.age_s > -5 for item in shelf.items().values())
+    assert {name: item.size_bytes for name, item in shelf.contents().items.items()} == {"a.json": 5, "b.txt": 0}
+    assert all(item.age_s > -5 for item in shelf.contents().items.values())
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 7 * PIECE, 12 * PIECE + 345])
@@ -91,11 +91,11 @@ def test_a_long_thing_is_there_as_a_whole_from_its_commit_on(shelf: Shelf, size:
     with shelf.writing("x.tar.zst", size) as put:
         for at in range(0, size, 333):
             put(content[at : at + 333])
-        assert "x.tar.zst" not in shelf.items()
+        assert "x.tar.zst" not in shelf.contents().items
         with pytest.raises(FileNotFoundError), shelf.opened("x.tar.zst"):
             pass
-    assert {name: item.size_bytes for name, item in shelf.items().items()} == {"x.tar.zst": size}
-    assert shelf.leftovers() == {}
+    assert {name: item.size_bytes for name, item in shelf.contents().items.items()} == {"x.tar.zst": size}
+    assert shelf.contents().leftovers == {}
     assert content_of(shelf, "x.tar.zst") == content
 
 
@@ -118,8 +118,8 @@ def test_writing_that_fails_leaves_nothing(shelf: Shelf, error: type[BaseExcepti
     shelf.put("other", b"stays")
     with pytest.raises(error):
         write(shelf, "x", bytes(5 * PIECE), error=error())
-    assert shelf.items().keys() == {"other"}
-    assert shelf.leftovers() == {}
+    assert shelf.contents().items.keys() == {"other"}
+    assert shelf.contents().leftovers == {}
 
 
 def test_what_is_not_there_is_told_apart_from_what_fails(shelf: Shelf) -> None:
@@ -137,9 +137,9 @@ def test_what_is_removed_is_gone_with_all_its_parts_and_nothing_else(shelf: Shel
     for name in ("x.tar.zst", "x.tar.zst.age", "y.tar.zst"):
         write(shelf, name, bytes(3 * PIECE))
     shelf.remove(["x.tar.zst"])
-    assert shelf.items().keys() == {"x.tar.zst.age", "y.tar.zst"}
+    assert shelf.contents().items.keys() == {"x.tar.zst.age", "y.tar.zst"}
     shelf.remove(["y.tar.zst", "x.tar.zst.age"])
-    assert shelf.items() == shelf.leftovers() == {}
+    assert shelf.contents().items == shelf.contents().leftovers == {}
 
 
 def test_saves_take_turns(shelf: Shelf) -> None:
@@ -159,13 +159,13 @@ def test_unfinished_pieces_are_leftovers_that_can_be_removed(s3: LoopbackS3, tmp
     assert [name.rpartition("/")[2] for name in names] == ["x.00000", "x.00001", "x.00002", "x.00003.last"]
     for lost in names:
         kept = s3.objects.pop(lost)
-        assert shelf.items() == {}
-        assert shelf.leftovers().keys() == {"x"}
+        assert shelf.contents().items == {}
+        assert shelf.contents().leftovers.keys() == {"x"}
         with pytest.raises(FileNotFoundError), shelf.opened("x"):
             pass
         s3.objects[lost] = kept
     s3.objects.pop(names[-1])
-    shelf.remove(shelf.leftovers())
+    shelf.remove(shelf.contents().leftovers)
     assert s3.objects == {}
 
 
@@ -216,7 +216,7 @@ def test_a_wrong_key_is_told_in_words_without_it(
     s3: LoopbackS3, tmp_path: Path, change: dict[str, str], said: str
 ) -> None:
     shelf = s3_shelf(s3, tmp_path, **change)
-    for asked in (shelf.items, lambda: shelf.read("x"), lambda: shelf.put("x", b"")):
+    for asked in (shelf.contents, lambda: shelf.read("x"), lambda: shelf.put("x", b"")):
         with pytest.raises(SnapshotError) as caught:
             asked()
         assert said in str(caught.value)
@@ -231,7 +231,7 @@ def test_a_bucket_that_is_not_there_and_a_service_that_is_not(s3: LoopbackS3, tm
     ):
         objects = Objects(url=url, options=s3.variables(AWS_ENDPOINT_URL=address), retries=0)
         shelf = ObjectShelf(lambda objects=objects: objects.connected("pod"), url, tmp_path / "lock")  # type: ignore[misc]  # bound at once
-        for asked in (shelf.items, lambda shelf=shelf: shelf.put("x", b"")):
+        for asked in (shelf.contents, lambda shelf=shelf: shelf.put("x", b"")):
             with pytest.raises(SnapshotError, match=said):
                 asked()
 
@@ -271,7 +271,7 @@ endpoint, megabytes = sys.argv[1], int(sys.argv[2])
 options = {"AWS_ACCESS_KEY_ID": "%s", "AWS_SECRET_ACCESS_KEY": "%s", "AWS_ENDPOINT_URL": endpoint}
 objects = Objects(url="s3://%s", options=options)
 shelf = ObjectShelf(lambda: objects.connected("pod"), "s3", piece_bytes=1024 * 1024)
-shelf.items()
+shelf.contents().items
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with shelf.writing("x", 0) as write:
     for number in range(4 * megabytes):

@@ -18,7 +18,7 @@ from idlewatch.errors import SnapshotError
 from idlewatch.redact import Redactor
 from idlewatch.snapshot.beside import Beside
 from idlewatch.snapshot.pieces import MOST_PIECES, StoredPieces, Thing, piece_name, things
-from idlewatch.snapshot.shelf import locked_file
+from idlewatch.snapshot.shelf import Contents, locked_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idlewatch.snapshot.objects import Objects
-    from idlewatch.snapshot.shelf import Item
 
 PIECE_BYTES: Final = 16 * 1024 * 1024
 _AT_ONCE: Final = 4
@@ -80,15 +79,13 @@ class ObjectShelf:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         return locked_file(self._lock, self.where)
 
-    def items(self) -> dict[str, Item]:
-        """What is one object, or has all its pieces."""
-        now_s = time.time()
-        return {name: thing.item(now_s) for name, thing in self._things().items() if thing.parts is not None}
-
-    def leftovers(self) -> dict[str, Item]:
-        """Pieces without the others."""
-        now_s = time.time()
-        return {name: thing.item(now_s) for name, thing in self._things().items() if thing.parts is None}
+    def contents(self) -> Contents:
+        """What is one object or has all its pieces, and pieces without the others."""
+        now_s, found = time.time(), self._things().items()
+        return Contents(
+            {name: thing.item(now_s) for name, thing in found if thing.parts is not None},
+            {name: thing.item(now_s) for name, thing in found if thing.parts is None},
+        )
 
     def _things(self) -> dict[str, Thing]:
         import obstore

@@ -49,6 +49,15 @@ class Item(NamedTuple):
     """Since it was written, by the clocks of both sides."""
 
 
+class Contents(NamedTuple):
+    """What lies on a shelf, by name."""
+
+    items: Mapping[str, Item]
+    """What is whole."""
+    leftovers: Mapping[str, Item]
+    """What was begun and not committed; `remove` knows these names, too."""
+
+
 class Stored(Protocol):
     """One thing that lies on a shelf, opened. Threads may read at the same time."""
 
@@ -87,12 +96,8 @@ class Shelf(Protocol):
         """Hold the lock of saves; False where there are no locks. Raises SaveUnderWay where another save holds it."""
         ...
 
-    def items(self) -> Mapping[str, Item]:
-        """Return all that is whole, by name; nothing where the place was never made."""
-        ...
-
-    def leftovers(self) -> Mapping[str, Item]:
-        """Return what was begun and not committed, by names that `remove` knows."""
+    def contents(self) -> Contents:
+        """Return all that lies there at one instant; nothing where the place was never made."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -184,13 +189,11 @@ class FolderShelf:
         """A lock file in the folder: whoever shares the volume sees it."""
         return locked_file(self.folder / _LOCK, self.where)
 
-    def items(self) -> Mapping[str, Item]:
-        """All files but parts."""
-        return _Files(self.folder, [name for name in self._names() if not name.endswith(PART)])
-
-    def leftovers(self) -> Mapping[str, Item]:
-        """The parts."""
-        return _Files(self.folder, [name for name in self._names() if name.endswith(PART)])
+    def contents(self) -> Contents:
+        """All files; what was not committed are the parts."""
+        names = self._names()
+        parts = [name for name in names if name.endswith(PART)]
+        return Contents(_Files(self.folder, (name for name in names if name not in parts)), _Files(self.folder, parts))
 
     def _names(self) -> list[str]:
         try:

@@ -50,6 +50,8 @@ class Listing(NamedTuple):
     items: Mapping[str, Item]
     snapshots: list[Snapshot]
     """Those with a manifest that is right and an archive, the newest first; how long it is was not looked at."""
+    leftovers: Mapping[str, Item]
+    """What was begun and not committed."""
 
     def whole(self) -> list[Snapshot]:
         """Return those whose archive is as long as it must be, and that of their base, too."""
@@ -98,10 +100,10 @@ class Store:
 
     def listing(self) -> Listing:
         """Return what lies there. Raises SnapshotError."""
-        items = self.shelf.items()
+        items, leftovers = self.shelf.contents()
         found = [self._read(name) for name in items if name.endswith(MANIFEST)]
         known = [snapshot for snapshot in found if snapshot is not None and snapshot.archive in items]
-        return Listing(items, sorted(known, key=lambda one: (one.created_at, one.id), reverse=True))
+        return Listing(items, sorted(known, key=lambda one: (one.created_at, one.id), reverse=True), leftovers)
 
     def sweep(self, listing: Listing, *, locked: bool) -> None:
         """
@@ -110,11 +112,9 @@ class Store:
         An archive whose manifest is there but can't be read stays: that may be the volume's fault, for now. Without
         the lock a leftover may belong to a live save and goes only once it is old.
         """
-        for items, names in (
-            (listing.items, [name for name in listing.items if _is_orphan(name, listing.items)]),
-            (left := self.shelf.leftovers(), list(left)),
-        ):
-            self.shelf.remove(name for name in names if locked or _is_old(items.get(name)))
+        orphans = {name: listing.items for name in listing.items if _is_orphan(name, listing.items)}
+        found = orphans | dict.fromkeys(listing.leftovers, listing.leftovers)
+        self.shelf.remove(name for name, items in found.items() if locked or _is_old(items.get(name)))
 
     def require_space(self, loss_bytes: int) -> None:
         """Raise SnapshotError where the place can't hold the packed loss."""
@@ -168,7 +168,7 @@ class Store:
 
     def remove(self, snapshot_id: str) -> None:
         """Remove all that lies under one id; what isn't there is no error."""
-        self._remove(snapshot_id, [*self.shelf.items(), *self.shelf.leftovers()])
+        self._remove(snapshot_id, [name for names in self.shelf.contents() for name in names])
 
     def _remove(self, snapshot_id: str, there: Iterable[str]) -> None:
         names = [name for name in there if name.startswith(f"{snapshot_id}.")]
