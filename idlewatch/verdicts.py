@@ -121,7 +121,9 @@ _STRENGTH = [Activity.ABSENT, Activity.QUIET, Activity.UNKNOWN, Activity.ACTIVE]
 
 
 def _found(several: Sequence[Span], from_s: float, to_s: float) -> Finding:
-    span = max(several, key=lambda one: _STRENGTH.index(Activity(one.verdict)))
+    span = several[0]
+    if len(several) > 1:
+        span = max(several, key=lambda one: _STRENGTH.index(Activity(one.verdict)))
     return Finding(
         signal=span.name,
         activity=Activity(span.verdict),

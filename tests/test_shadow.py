@@ -19,7 +19,7 @@ from idlewatch.report import Boot, boots_of
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.shadow import Life, Shadow, lives_of, proposals, shadow_of
 from idlewatch.shadow.course import Course
-from idlewatch.shadow.judged import TooLong, judged_anew
+from idlewatch.shadow.judged import TooLong, judged_anew, verdicts_of
 from idlewatch.shadow.tried import Other, Tried
 from idlewatch.show.shadow import shadow_html, shadow_json, shadow_lines
 from idlewatch.signals import SIGNALS
@@ -244,6 +244,7 @@ def test_a_signal_is_judged_anew_from_the_readings_that_were_kept(tmp_path: Path
     [life] = lives(kept(tmp_path))
     same, lower = anew(life), anew(life, GPU_LIMIT="3%")
     assert stops([same]) == stops([life]) == [[pytest.approx((96, -1), abs=1)]]
+    assert verdicts_of(same) != verdicts_of(lower)
     assert stops([lower]) == [[]]
     assert {span.name for span in lower.spans} == {"gpu", "host"}
 
@@ -288,16 +289,15 @@ def test_more_stops_in_use_are_never_proposed_without_being_said() -> None:
     told = told_of(one("20m", 55.5, working=3), one("25m", 45.0))
     assert proposed(told) == [("better", "25m"), ("bolder", "20m")]
     as_often, soon = "as often as now", "within the hour before you came back"
-    assert [found.text for found in proposals(told)] == [
-        (
-            f"with IDLEWATCH_IDLE_AFTER=25m you would have saved $10.00 (5h of billing) more, and been stopped {as_often} "
-            f"while you were working and {as_often} {soon}"
-        ),
-        (
-            f"with IDLEWATCH_IDLE_AFTER=20m you would have saved $31.00 (15h 30m of billing) more, and been stopped twice "
-            f"more while you were working and {as_often} {soon}"
-        ),
-    ]
+    better, bolder = (found.text for found in proposals(told))
+    assert better == (
+        "with IDLEWATCH_IDLE_AFTER=25m you would have saved $10.00 (5h of billing) more, "
+        f"and been stopped {as_often} while you were working and {as_often} {soon}"
+    )
+    assert bolder == (
+        "with IDLEWATCH_IDLE_AFTER=20m you would have saved $31.00 (15h 30m of billing) more, "
+        f"and been stopped twice more while you were working and {as_often} {soon}"
+    )
 
 
 def test_bolder_settings_must_pay_for_their_restarts_and_small_gains_are_no_reason() -> None:

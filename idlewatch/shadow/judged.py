@@ -54,6 +54,11 @@ def judged_anew(
     return _with(life, list(given.values()))
 
 
+def verdicts_of(life: Life) -> set[tuple[object, ...]]:
+    """All that decides in a life's verdicts: the same ones come to the same."""
+    return {(span.name, span.from_s, span.to_s, span.verdict, span.bars, span.pauses) for span in life.spans}
+
+
 def _judges(names: Sequence[str], loaded: Loaded, life: Life, factories: Factories) -> list[Signal]:
     there = {span.name for span in life.spans}
     try:

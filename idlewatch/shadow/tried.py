@@ -16,7 +16,7 @@ from idlewatch.errors import SettingsError
 from idlewatch.replay.comparison import TOO_SOON_S, WORKING_S, Outcome, total
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.shadow.course import Course, Stop
-from idlewatch.shadow.judged import Factories, TooLong, judged_anew
+from idlewatch.shadow.judged import Factories, TooLong, judged_anew, verdicts_of
 from idlewatch.shadow.lives import Life
 
 ENOUGH_DAYS = 3
@@ -183,10 +183,11 @@ class _Trial:
         """Those whose signals are judged anew; after `of_policy`."""
         came: dict[Other, list[Outcome]] = {other: [] for other in self._others if other.judges}
         try:
-            for life in reversed(self._kept):
+            for life, now in zip(reversed(self._kept), reversed(self._now), strict=True):
                 anew = {other: self._anew(life, other, until_s) for other in came}
                 for other, judged in anew.items():
-                    came[other] += self._outcomes(self._others[other], [judged])
+                    same = verdicts_of(judged) == verdicts_of(life)
+                    came[other] += [now] if same else self._outcomes(self._others[other], [judged])
         except TooLong:
             pass
         return [
