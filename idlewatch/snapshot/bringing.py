@@ -8,19 +8,20 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.crew import SMALL_BYTES, Crew, NewFile, Written, digest_in, failed
+from idlewatch.snapshot.crew import SMALL_BYTES, Crew, NewFile, Written, failed
 from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SYMLINK
+from idlewatch.snapshot.precedence import is_key_list
 from idlewatch.snapshot.reader import shown, walk
 from idlewatch.snapshot.target import InTheWayError, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from idlewatch.snapshot.images import Images
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.packed import Archive
     from idlewatch.snapshot.pax import Member
     from idlewatch.snapshot.plan import Plan, Step
+    from idlewatch.snapshot.precedence import Precedence
     from idlewatch.snapshot.reader import Members
     from idlewatch.snapshot.report import RestoreReport
     from idlewatch.snapshot.steps import Steps
@@ -39,22 +40,15 @@ class Restoring:
         crew: Crew,
         report: RestoreReport,
         steps: Steps,
-        *,
-        since_ns: int | None,
-        overwrite: bool,
-        images: Images | None,
+        precedence: Precedence,
     ) -> None:
-        """`images`: None where both are known to be the same, or nothing is known of them."""
         self._plan = plan
         self._target = target
         self._crew = crew
         self._report = report
         self._steps = steps
-        self._since_ns = since_ns
-        self._overwrite = overwrite
-        self._images = images
+        self._precedence = precedence
         self._place = 0
-        self._beside: tuple[str | None, frozenset[str]] = (None, frozenset())
         self._folders: list[tuple[str, Member]] = []
         self._files: list[Written] = []
 
@@ -99,9 +93,9 @@ class Restoring:
 
     def _folder(self, path: str, member: Member) -> None:
         status = self._target.status(path)
-        if status is not None and not stat.S_ISDIR(status.st_mode) and self._is_newer(status, member):
+        if status is not None and not stat.S_ISDIR(status.st_mode) and self._precedence.is_newer(status, member):
             raise InTheWayError("something newer that is no folder stands there")
-        if (status is not None and path in self._plan.ways) or self._is_images_own(path):
+        if (status is not None and path in self._plan.ways) or self._precedence.stays(path):
             return
         if not self._report.dry_run:
             self._target.make_folder(path)
@@ -110,7 +104,9 @@ class Restoring:
 
     def _file(self, members: Members, member: Member, step: Step) -> None:
         segments, pieces = members.content(member)
-        names = self._writable(step.names, member, lambda path: self._holds(path, member, segments, step.digest))
+        names = self._precedence.writable(
+            step.names, member, lambda path: self._precedence.holds(path, member, segments, step.digest)
+        )
         if not names:
             return
         first, same = names[0]
@@ -118,51 +114,12 @@ class Restoring:
         if same:
             self._report.unchanged += 1
             self._dress(first, member)
-        elif _is_key_list(first) and self._merge(first, member, pieces):
+        elif is_key_list(first) and self._merge(first, member, pieces):
             return
         else:
             self._write(written, member, pieces, alone=len(names) == 1)
         self._files.append(written)
         self._link(first, [path for path, _ in names[1:]])
-
-    def _writable(self, paths: list[str], member: Member, same: Callable[[str], bool]) -> list[tuple[str, bool]]:
-        """Return the names that may be written, each with whether it is right already, those first."""
-        found = []
-        for path in paths:
-            status = self._target.status(path) if len(paths) > 1 or self._is_there(path) else None
-            right = status is not None and _kind(status) == member.kind and same(path)
-            if status is not None and _kind(status) == FOLDER:
-                self._report.in_the_way[path] = "a folder stands there"
-                continue
-            own = not right and not _is_key_list(path)
-            if own and self._images is not None and not self._overwrite and (why := self._images.conflict(path)):
-                self._report.conflicts[path] = why
-            elif status is not None and own and self._is_newer(status, member):
-                self._report.kept_newer.append(path)
-            else:
-                found.append((path, right))
-        return sorted(found, key=lambda item: not item[1])
-
-    def _is_there(self, path: str) -> bool:
-        """Tell from a list of its folder: a look for each name would wait for those who write into that folder."""
-        folder, _, name = path.rpartition("/")
-        if self._beside[0] != folder:
-            self._beside = (folder, self._target.names_beside(path))
-        return name in self._beside[1]
-
-    def _is_images_own(self, path: str) -> bool:
-        return self._images is not None and not self._overwrite and self._images.conflict(path) is not None
-
-    def _is_newer(self, status: os.stat_result, member: Member) -> bool:
-        own = self._since_ns is None or status.st_ctime_ns >= self._since_ns
-        return own and not self._overwrite and status.st_mtime_ns > member.mtime_ns
-
-    def _holds(self, path: str, member: Member, segments: list[tuple[int, int]], digest: bytes | None) -> bool:
-        status = self._target.status(path)
-        if status is None or status.st_size != member.size:
-            return False
-        self._steps.add(member.size)
-        return digest_in(self._target, path, segments) == digest
 
     def _write(self, written: Written, member: Member, pieces: Iterator[memoryview], *, alone: bool) -> None:
         self._report.files += 1
@@ -199,7 +156,9 @@ class Restoring:
         return a is not None and b is not None and (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 
     def _special(self, member: Member, step: Step) -> None:
-        names = self._writable(step.names, member, lambda path: self._is_same_special(path, member))
+        names = self._precedence.writable(
+            step.names, member, lambda path: self._precedence.is_same_special(path, member)
+        )
         if not names:
             return
         first, same = names[0]
@@ -209,12 +168,6 @@ class Restoring:
         elif not self._make_special(first, member):
             return
         self._link(first, [path for path, _ in names[1:]])
-
-    def _is_same_special(self, path: str, member: Member) -> bool:
-        if member.kind == SYMLINK:
-            return self._target.read_symlink(path) == member.target
-        status = self._target.status(path)
-        return status is not None and status.st_rdev == os.makedev(*member.device)
 
     def _make_special(self, path: str, member: Member) -> bool:
         if member.kind in {"char", "block"} and not self._target.root_user:
@@ -274,14 +227,6 @@ class Restoring:
 
 
 _MODES: Final = {kind: mode for mode, kind in KINDS.items()}
-
-
-def _kind(status: os.stat_result) -> str:
-    return KINDS[stat.S_IFMT(status.st_mode)]
-
-
-def _is_key_list(path: str) -> bool:
-    return path.rpartition("/")[2] == "authorized_keys"
 
 
 def _joined(present: bytes, saved: bytes) -> bytes:

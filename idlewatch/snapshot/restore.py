@@ -26,6 +26,7 @@ from idlewatch.snapshot.locked import unlocked
 from idlewatch.snapshot.mounts import points_below, read_mounts, since_for
 from idlewatch.snapshot.packed import opened
 from idlewatch.snapshot.plan import Plan, is_wanted, make_plan
+from idlewatch.snapshot.precedence import Precedence
 from idlewatch.snapshot.reader import listed, shown
 from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.steps import Progress, Steps
@@ -91,7 +92,8 @@ def restore(
             remove_deleted(deleted, images, place, report, overwrite=overwrite)
         steps.stage("restore", size)
         crew = stack.enter_context(Crew(target))
-        restoring = Restoring(plan, place, crew, report, steps, since_ns=since, overwrite=overwrite, images=images)
+        precedence = Precedence(place, report, steps, since_ns=since, overwrite=overwrite, images=images)
+        restoring = Restoring(plan, place, crew, report, steps, precedence)
         for part, file in parts:
             restoring.bring(file, part)
         restoring.finish()
