@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
+import structlog
 from hypothesis import settings
 
 settings.register_profile("shared", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("shared")
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))  # not every tick of every life
 
 _OF_A_SHELL = ("PYTHON", "LC_", "XDG_", "SSH_", "TMUX", "VSCODE_")
 """A build has none of these: without them a test does at a desk what it does there."""

@@ -102,6 +102,7 @@ def test_where_nothing_can_or_need_be_saved_the_task_is_told_so_for_hooks_run_al
     assert (asked["save"], asked["needless"], asked["impossible"]) == (None, plan.needless, plan.impossible)
 
 
+@pytest.mark.slow
 def test_programs_are_asked_for_a_checkpoint_once_an_end_sequence() -> None:
     pod = Pod()
     actions = pod.actions()
@@ -112,6 +113,7 @@ def test_programs_are_asked_for_a_checkpoint_once_an_end_sequence() -> None:
     assert [isinstance(asked, dict) and asked["ask"] for asked in pod.asked] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_a_drill_is_said_to_be_one_and_nothing_else_is() -> None:
     for drill in (False, True):
         pod = Pod()
@@ -123,6 +125,7 @@ def test_a_drill_is_said_to_be_one_and_nothing_else_is() -> None:
         assert pod.asked[0]["drill"] is drill
 
 
+@pytest.mark.slow
 def test_what_a_task_tells_reaches_the_timeline_once_also_where_it_is_called_off() -> None:
     pod = Pod(work="p({'event': {'kind': 'hook done', 'text': 'x'}}); p('goes on'); time.sleep(600)")
     actions = pod.actions()
@@ -140,6 +143,7 @@ def test_what_a_task_tells_reaches_the_timeline_once_also_where_it_is_called_off
     actions.close()
 
 
+@pytest.mark.slow
 def test_the_note_of_a_stop_names_what_was_saved_and_done() -> None:
     pod = Pod(work="return {'snapshot': 's1', 'done': ['hook x']}")
     actions = pod.actions()
@@ -152,6 +156,7 @@ def test_the_note_of_a_stop_names_what_was_saved_and_done() -> None:
     assert (note["snapshot"], note["done"]) == ("s1", ["hook x"])
 
 
+@pytest.mark.slow
 def test_a_stop_that_goes_without_its_save_says_so_in_the_note_and_to_people() -> None:
     pod = Pod(work="raise SnapshotError('disk full')")
     actions = pod.actions()
@@ -164,6 +169,7 @@ def test_a_stop_that_goes_without_its_save_says_so_in_the_note_and_to_people() -
     assert "NOT SAVED: disk full" in pod.people.texts[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "permanent", "retry_s"),
     [

@@ -397,6 +397,7 @@ def test_a_server_that_speaks_no_tls_is_told_in_words(asker: Asker, serve: Serve
     assert (answer.error or "").startswith("can't be talked to: ")
 
 
+@pytest.mark.slow
 def test_a_server_that_certifies_itself_is_asked(asker: Asker, serve: Serve, tmp_path: Path) -> None:
     pem = tmp_path / "self.pem"
     made = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=pod -keyout {pem} -out {tmp_path}/cert"
@@ -434,6 +435,7 @@ def test_a_body_that_is_no_json_is_told_without_the_body(body: bytes) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.slow
 def test_a_hung_question_does_not_keep_the_process_alive(serve: Serve) -> None:
     server = serve(lambda *_: server.freed.wait(100))
     program = f"""
@@ -447,6 +449,7 @@ def test_a_hung_question_does_not_keep_the_process_alive(serve: Serve) -> None:
     assert ended.stdout == "asked\n"
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported() -> None:
     program = (
         "import sys, idlewatch.asking; print(*sorted({'httpx', 'requests', 'asyncio', 'pydantic'} & set(sys.modules)))"

@@ -49,6 +49,7 @@ def test_jupyters_secrets_reach_the_signal_and_neither_the_record_nor_a_repr(tmp
     assert "hunter2" not in str(settings_record(place.loaded)) + repr(pod)
 
 
+@pytest.mark.slow
 def test_a_task_imports_nothing_from_the_folder_that_it_is_started_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

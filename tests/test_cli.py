@@ -88,6 +88,7 @@ def test_what_a_verb_does_not_have_is_refused_with_its_own_usage(capsys: pytest.
     assert "it has no --now" in said
 
 
+@pytest.mark.slow
 def test_a_replay_of_a_scenario_is_run_by_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
     scenario = Path(__file__).parent / "scenarios" / "F11.toml"
     assert main(["replay", str(scenario), "--json"]) == 0
@@ -101,6 +102,7 @@ def shell_at_login(disk: Path, flags: str = "-i") -> str:
     return told.stdout
 
 
+@pytest.mark.slow
 def test_a_daemon_that_refuses_its_settings_leaves_word_in_the_pod_and_on_the_volume(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_daemon_that_refuses_its_settings_leaves_word_in_the_pod_and_on_the_vo
     assert "did you mean IDLEWATCH_IDLE_AFTER?" in shown
 
 
+@pytest.mark.slow
 def test_the_demo_stops_the_simulated_pod_and_brings_every_file_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo"]) == 0
     out = capsys.readouterr().out

@@ -43,6 +43,7 @@ def shell(command: str, state_dir: Path, **more: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["settings", "--help"])
 def test_a_reader_who_has_left_ends_it_quietly_as_a_shell_expects(tmp_path: Path, verb: str) -> None:
     reading, writing = os.pipe()
@@ -54,6 +55,7 @@ def test_a_reader_who_has_left_ends_it_quietly_as_a_shell_expects(tmp_path: Path
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["settings --json", "demo", "--help"])
 def test_a_full_disk_is_one_sentence(tmp_path: Path, verb: str) -> None:
     done = shell(f"idlewatch {verb} > /dev/full", tmp_path)
@@ -63,6 +65,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, verb: str) -> None:
     assert "Errno" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_output_is_one_sentence_and_what_was_asked_for_is_done_whole(tmp_path: Path) -> None:
     done = shell("idlewatch hold 1m --reason night >&-", tmp_path)
     assert done.returncode == 1
@@ -72,12 +75,14 @@ def test_a_closed_output_is_one_sentence_and_what_was_asked_for_is_done_whole(tm
     assert json.loads(placed.read_text())["reason"] == "night"
 
 
+@pytest.mark.slow
 def test_with_nothing_to_say_anything_to_it_still_ends_with_the_right_status(tmp_path: Path) -> None:
     assert shell("idlewatch settings >&- 2>&- <&-", tmp_path).returncode == 1
     assert shell("idlewatch settings >/dev/null 2>&- <&-", tmp_path).returncode == 0
     assert shell("idlewatch release nothing 2>/dev/full", tmp_path).returncode == 3
 
 
+@pytest.mark.slow
 def test_characters_that_the_terminal_cannot_show_are_replaced(tmp_path: Path) -> None:
     hold.place("Müller · fine-tuning", for_s=600, state_dir=tmp_path)
     for encoding in ("ascii", "ascii:strict", "latin-1"):

@@ -87,6 +87,7 @@ def test_a_signal_that_fails_is_unknown_and_never_quiet(signal: Scripted, activi
     assert (found.activity, found.reason) == (activity, reason)
 
 
+@pytest.mark.slow
 def test_a_signal_that_fails_for_ever_never_stops_the_pod() -> None:
     clock, actions = FastClock(), Ordered()
     daemon(Scripted(fails=OSError("gone")), clock, actions).run(until=lambda: clock.now_s() > 86400)

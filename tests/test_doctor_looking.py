@@ -53,6 +53,7 @@ def gone(pid: str) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_a_look_that_hangs_is_given_up_and_named_and_the_others_are_seen(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     start = children(mark, good=SAYS.format("result", {"whole": 2}), slow=SLOW.format(deaf=False, mark=str(mark)))
@@ -75,6 +76,7 @@ def test_one_that_ignores_a_request_to_end_is_ended_hard(tmp_path: Path) -> None
     assert comes(lambda: gone(mark.read_text()), 60.0)
 
 
+@pytest.mark.slow
 def test_one_that_fails_says_why_and_what_it_saw_until_then(tmp_path: Path) -> None:
     error = {"kind": "TaskError", "text": "no right"}
     start = children(tmp_path / "pid", bad=SAYS.format("error", error))

@@ -87,6 +87,7 @@ def folder_of(here: Running, daemon: str) -> str:
     return f"cd {here.folder}; {daemon}"
 
 
+@pytest.mark.slow
 def test_the_command_is_as_without_us(here: Running) -> None:
     shows = [sys.executable, "-c", SHOWS, "a b", "--flag", ""]
     told = {"cwd": here.folder, "env": environment(), "input": "typed", "capture_output": True, "text": True}
@@ -134,6 +135,7 @@ def test_a_dead_daemon_is_started_again_and_the_command_lives_on(here: Running) 
     assert "was ended by signal 9; it is started again in 1 s" in started.communicate(timeout=DEADLINE_S)[1]
 
 
+@pytest.mark.slow
 def test_wrong_settings_end_no_command_and_are_not_tried_in_a_loop(here: Running) -> None:
     daemon = folder_of(here, "echo $$ >>pid; exit 2")
     started = here.start(supervised(daemon, "sh", "-c", "sleep 3; exit 5"))
@@ -143,6 +145,7 @@ def test_wrong_settings_end_no_command_and_are_not_tried_in_a_loop(here: Running
     assert said.count("NOTHING GUARDS") == 1
 
 
+@pytest.mark.slow
 def test_a_shutdown_request_reaches_both_and_the_daemon_gets_its_seconds(here: Running) -> None:
     daemon = folder_of(
         here, "trap 'sleep 1; echo done >noted; exit 0' TERM; echo $$ >>pid; while :; do sleep 0.1; done"
@@ -154,6 +157,7 @@ def test_a_shutdown_request_reaches_both_and_the_daemon_gets_its_seconds(here: R
     assert here.lines("noted") == ["done"]
 
 
+@pytest.mark.slow
 def test_what_is_no_request_to_end_reaches_the_command_alone(here: Running) -> None:
     daemon = folder_of(here, "trap 'echo told >>told' USR1 HUP TERM; echo $$ >>pid; while :; do sleep 0.1; done")
     command = "trap 'echo usr1 >>came' USR1; trap 'echo hup >>came' HUP; echo ready >ready; while :; do sleep 0.1; done"
@@ -252,6 +256,7 @@ def test_one_supervisor_a_machine_which_leaves_its_caller(here: Running) -> None
     until(lambda: running(str(lock)) is None, "the supervisor's end")
 
 
+@pytest.mark.slow
 def test_a_hook_below_exec_starts_no_second_supervisor(here: Running) -> None:
     code = "import sys; from idlewatch.host.exec_command import main; sys.exit(main(sys.argv[3:]))"
     hook = [sys.executable, "-m", "idlewatch.host.beside", "lock"]

@@ -26,9 +26,10 @@ from idlewatch.providers.runpod import ApiKey, RunpodProvider
 from idlewatch.tasks import TaskEnd
 from tests.pod_promises import Promises
 from tests.pod_story import BORN_S, SIGNALS, Story
-from tests.pod_world import ACCEPTED, LIMITS, SAVED, Fate, World
+from tests.pod_world import ACCEPTED, LIMITS, SAVED, STATE_FOLDERS, Fate, World
 
-pytestmark = pytest.mark.xdist_group("faults")  # each life is lived once, for its own test and for the table
+# one group: each life is lived once, for its own test and for the table
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
 
 POD, KEY = "abc123def456", "rpa_AKEYOFATEST00000000000000000000001"
 SOON_S = 1.0
@@ -161,7 +162,7 @@ def disturbed(step: str, fault: str) -> Cell:
 def lived(step: str, fault: str, script: Script, put: Callable[[Story, float], None] | None = None) -> Cell:
     told = calm()
     promises = Injecting(told, step if put else None, put)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=STATE_FOLDERS) as folder:
         world = World(told, Path(folder), promises, script)
         world.live()
         promises.over(world)

@@ -336,6 +336,7 @@ def test_a_long_gap_between_two_calls_skips_no_step(readers: Callable[..., GpuRe
     assert "(end of input)" in (reader.take(9999.0).error or "")
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_replaced_after_growing_delays(readers: Callable[..., GpuReader]) -> None:
     reader = readers(python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     now_s, delays = 100.0, []

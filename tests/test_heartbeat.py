@@ -17,6 +17,7 @@ from idlewatch.settings import environment_with
 from idlewatch.tasks import Task
 from tests.notices import Hook, served, waits_for
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 
 
@@ -128,7 +129,6 @@ def test_the_address_is_asked_for_and_what_it_answers_is_told_without_it(tmp_pat
     assert "SECRETTOKEN" not in failed[0]
 
 
-@pytest.mark.slow
 def test_one_that_drips_is_no_error_for_errands_that_fail_grow_rare(tmp_path: Path, hook: Hook) -> None:
     hook.drips = True
     pod = Pod(tmp_path, {"IDLEWATCH_HEARTBEAT_URL": hook.url})

@@ -37,6 +37,7 @@ def until(what: object, within_s: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_the_pod_is_held_while_the_command_runs_and_its_status_is_ours(tmp_path: Path) -> None:
     held = run(tmp_path, "--reason", "fine-tuning", "2h", "--", "sh", "-c", "echo out; read x; exit 7")
     until(lambda: holds(tmp_path))
@@ -54,6 +55,7 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_script_that_cannot_be_started_is_told_why(tmp_path: Path, row: tuple[str, int, int, str]) -> None:
     text, mode, status, says = row
@@ -67,6 +69,7 @@ def test_a_script_that_cannot_be_started_is_told_why(tmp_path: Path, row: tuple[
     assert str(script) in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "status", "says"),
     [("no-such-command", 127, "there is no such command"), ("/etc", 126, "it is a folder")],
@@ -79,6 +82,7 @@ def test_a_command_that_cannot_be_started_leaves_no_hold(tmp_path: Path, command
     assert holds(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "told"), [("KILL", True), ("SEGV", True), ("PIPE", False), ("INT", False)])
 def test_a_command_that_a_signal_ended_has_its_status_and_an_unexpected_one_is_told(
     tmp_path: Path, name: str, *, told: bool
@@ -90,6 +94,7 @@ def test_a_command_that_a_signal_ended_has_its_status_and_an_unexpected_one_is_t
     assert holds(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_shutdown_request_reaches_the_command_and_the_hold_ends(tmp_path: Path) -> None:
     held = run(tmp_path, "--", "sh", "-c", "echo $$; exec sleep 600")
     assert held.stdout is not None
@@ -113,6 +118,7 @@ def test_a_command_without_progress_loses_the_hold_and_runs_on(tmp_path: Path) -
     assert "the hold has ended, the command runs on" in error
 
 
+@pytest.mark.slow
 def test_without_a_daemon_nothing_is_started(tmp_path: Path) -> None:
     held = run(tmp_path / "nowhere", "--", "touch", str(tmp_path / "made"))
     _, error = held.communicate()
@@ -121,6 +127,7 @@ def test_without_a_daemon_nothing_is_started(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 def test_then_stop_without_a_daemon_says_at_once_that_nobody_would_stop_the_pod(tmp_path: Path) -> None:
     held = run(tmp_path, "--then-stop", "--", "touch", str(tmp_path / "made"))
     _, error = held.communicate()
@@ -136,6 +143,7 @@ def watched(state_dir: Path, **more: Json) -> None:
     (state_dir / "status.json").write_text(json.dumps(said))
 
 
+@pytest.mark.slow
 def test_then_stop_asks_for_a_stop_when_the_command_has_ended_well_or_not(tmp_path: Path) -> None:
     with only_daemon(tmp_path):
         watched(tmp_path)
@@ -146,6 +154,7 @@ def test_then_stop_asks_for_a_stop_when_the_command_has_ended_well_or_not(tmp_pa
     assert request_file(tmp_path).exists()
 
 
+@pytest.mark.slow
 def test_then_stop_does_not_stop_a_pod_for_a_command_that_was_not_there(tmp_path: Path) -> None:
     with only_daemon(tmp_path):
         watched(tmp_path)
@@ -156,6 +165,7 @@ def test_then_stop_does_not_stop_a_pod_for_a_command_that_was_not_there(tmp_path
     assert not request_file(tmp_path).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exits", "status"), [(0, 3), (7, 7)])
 def test_a_daemon_that_has_gone_meanwhile_hides_no_status_of_the_command(
     tmp_path: Path, exits: int, status: int

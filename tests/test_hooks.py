@@ -241,6 +241,7 @@ def has_ended(pid_file: Path) -> Callable[[], bool]:
     return ended
 
 
+@pytest.mark.slow
 def test_hooks_run_one_after_the_other_and_a_failure_does_not_keep_the_next_from_running(tmp_path: Path) -> None:
     put(tmp_path, "10-a", "echo first; exit 3")
     put(tmp_path, "20-b", 'echo "second $IDLEWATCH_STAGE $PWD"; echo loud >&2')
@@ -262,6 +263,7 @@ class Whatever:
     __hash__ = None  # type: ignore[assignment]  # it equals everything
 
 
+@pytest.mark.slow
 def test_a_hook_that_hangs_is_ended_with_its_whole_tree_and_the_next_one_runs(tmp_path: Path) -> None:
     sleeper = f"echo $$ > {tmp_path}/pid; exec sleep 600"
     put(tmp_path, "10-hangs", f"trap '' TERM; echo before; setsid sh -c '{sleeper}' & sleep 600")
@@ -272,6 +274,7 @@ def test_a_hook_that_hangs_is_ended_with_its_whole_tree_and_the_next_one_runs(tm
     assert has_ended(tmp_path / "pid")()
 
 
+@pytest.mark.slow
 def test_what_a_hook_leaves_in_the_background_ends_with_it_but_for_what_it_starts_after_a_start(tmp_path: Path) -> None:
     for stage, lives in ((SAVE, False), (Stage.AFTER_START, True)):
         pid = tmp_path / stage.value
@@ -286,6 +289,7 @@ def test_what_a_hook_leaves_in_the_background_ends_with_it_but_for_what_it_start
     os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_hook_that_hangs_after_a_start_leaves_alone_what_one_before_it_has_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     service = f"sh -c 'echo $$ > {pid}; exec sleep 600' >/dev/null 2>&1 & while [ ! -s {pid} ]; do :; done"
@@ -297,6 +301,7 @@ def test_a_hook_that_hangs_after_a_start_leaves_alone_what_one_before_it_has_sta
     os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_hook_does_not_outlive_the_end_sequence_that_is_called_off(tmp_path: Path, number: signal.Signals) -> None:
     own = f"echo $$ > {tmp_path}/own; "
@@ -314,6 +319,7 @@ def test_a_hook_does_not_outlive_the_end_sequence_that_is_called_off(tmp_path: P
         assert "error" in said[-1]
 
 
+@pytest.mark.slow
 def test_of_a_hooks_output_the_end_is_kept_and_a_flood_does_not_stop_it(tmp_path: Path) -> None:
     put(tmp_path, "10-a", "yes begin | head -c 3000000; echo; echo the end")
     output = str(Run(tmp_path).ends()[0][3])
@@ -321,12 +327,14 @@ def test_of_a_hooks_output_the_end_is_kept_and_a_flood_does_not_stop_it(tmp_path
     assert 3000 < len(output) <= 4000
 
 
+@pytest.mark.slow
 def test_a_hook_that_closes_its_output_is_still_waited_for(tmp_path: Path) -> None:
     put(tmp_path, "10-a", f"exec >&- 2>&-; sleep 1; touch {tmp_path}/done")
     assert Run(tmp_path).ends()[0][1] is True
     assert (tmp_path / "done").exists()
 
 
+@pytest.mark.slow
 def test_a_refused_hook_is_not_run_and_says_why(tmp_path: Path) -> None:
     put(tmp_path, "10-a", f"touch {tmp_path}/ran").chmod(0o777)
     name, ok, how, _ = Run(tmp_path).ends()[0]

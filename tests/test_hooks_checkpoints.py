@@ -289,6 +289,7 @@ def own_name(tmp_path: Path, name: str) -> str:
     return f"{name}_{os.getpid()}_{abs(hash(str(tmp_path)))}.py"
 
 
+@pytest.mark.slow
 def test_a_job_that_the_owner_named_is_asked_to_end_and_saves(tmp_path: Path, jobs: list[Job]) -> None:
     name = own_name(tmp_path, "train")
     jobs.append(Job(tmp_path, name, saves(tmp_path, name)))
@@ -296,6 +297,7 @@ def test_a_job_that_the_owner_named_is_asked_to_end_and_saves(tmp_path: Path, jo
     assert jobs[0].saved.read_text() == "saved"
 
 
+@pytest.mark.slow
 def test_a_job_that_registered_is_asked_to_end_and_others_are_not(tmp_path: Path, jobs: list[Job]) -> None:
     for which in ("one", "two"):
         name = own_name(tmp_path, which)
@@ -306,6 +308,7 @@ def test_a_job_that_registered_is_asked_to_end_and_others_are_not(tmp_path: Path
     assert jobs[1].process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_launcher_gets_it_and_passes_it_on(tmp_path: Path, jobs: list[Job]) -> None:
     name = own_name(tmp_path, "rank")
     jobs.append(Job(tmp_path, name, saves(tmp_path, name), launcher=PASSES_ON))
@@ -315,6 +318,7 @@ def test_a_launcher_gets_it_and_passes_it_on(tmp_path: Path, jobs: list[Job]) ->
     assert jobs[0].saved.read_text() == "saved"
 
 
+@pytest.mark.slow
 def test_a_job_whose_launcher_ends_without_passing_it_on_gets_its_own(tmp_path: Path, jobs: list[Job]) -> None:
     name = own_name(tmp_path, "rank")
     jobs.append(Job(tmp_path, name, saves(tmp_path, name), launcher=DOES_NOT))
@@ -322,6 +326,7 @@ def test_a_job_whose_launcher_ends_without_passing_it_on_gets_its_own(tmp_path: 
     assert jobs[0].saved.read_text() == "saved"
 
 
+@pytest.mark.slow
 def test_a_job_that_does_not_end_is_left_and_named(tmp_path: Path, jobs: list[Job]) -> None:
     name = own_name(tmp_path, "stubborn")
     code = (
@@ -335,6 +340,7 @@ def test_a_job_that_does_not_end_is_left_and_named(tmp_path: Path, jobs: list[Jo
     assert jobs[0].process.poll() is None
 
 
+@pytest.mark.slow
 def test_shells_and_those_that_house_people_are_left_alone_even_where_they_are_named(
     tmp_path: Path, jobs: list[Job]
 ) -> None:
@@ -359,6 +365,7 @@ def test_shells_and_those_that_house_people_are_left_alone_even_where_they_are_n
         shell.wait()
 
 
+@pytest.mark.slow
 def test_whoever_ends_jobs_its_parent_and_all_that_has_started_are_never_ended() -> None:
     """Named by `*`, from a process whose parent has started everything else that a test may touch."""
     code = (

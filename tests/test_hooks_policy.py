@@ -162,6 +162,7 @@ def test_a_window_that_still_shows_the_asked_work_long_after_puts_nothing_off() 
     pytest.fail(f"not stopped: {pod.decision}")
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     ask_s=st.sampled_from([5.0, 60.0, 120.0]),

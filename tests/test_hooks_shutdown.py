@@ -120,6 +120,7 @@ def sleeper(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sleeper", "known"), [("asleep", True), ("awake", False)], indirect=["sleeper"])
 def test_a_shutdown_request_ends_the_sleep_and_its_sender_is_known_where_it_was_waited_for(
     sleeper: subprocess.Popen[str], *, known: bool

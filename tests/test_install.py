@@ -126,6 +126,7 @@ def test_a_dry_run_changes_nothing(fake: Fake) -> None:
     assert not list(fake.volume.iterdir())
 
 
+@pytest.mark.slow
 def test_with_supervisord_it_is_one_of_its_programs(fake: Fake) -> None:
     done(fake.plan(Kind.SUPERVISORD, fake.volume).install())
     assert "exitcodes=2,3" in fake.at(PROGRAM).read_text()
@@ -133,6 +134,7 @@ def test_with_supervisord_it_is_one_of_its_programs(fake: Fake) -> None:
     assert (fake.volume / archive.ON_VOLUME).exists()
 
 
+@pytest.mark.slow
 def test_a_stock_image_s_hook_is_added_to_and_the_rest_of_it_stays(fake: Fake) -> None:
     fake.put(START, "if [ -f /post_start.sh ]; then bash /post_start.sh; fi")
     hook = fake.put(HOOK, "#!/usr/bin/env bash\nset -e\necho mine\nexit 0\n")
@@ -146,11 +148,13 @@ def test_a_stock_image_s_hook_is_added_to_and_the_rest_of_it_stays(fake: Fake) -
     assert hook.read_text() == "#!/usr/bin/env bash\nset -e\necho mine\nexit 0\n"
 
 
+@pytest.mark.slow
 def test_an_image_without_a_hook_gets_none(fake: Fake) -> None:
     done(but_the_daemon(fake.plan(Kind.POD, fake.volume).install()))
     assert not fake.at(HOOK).exists()
 
 
+@pytest.mark.slow
 def test_everything_of_ours_goes_and_what_is_the_owner_s_stays(fake: Fake) -> None:
     fake.put(START, "bash /post_start.sh")
     (fake.volume / ".idlewatch" / "p1").mkdir(parents=True)
@@ -322,6 +326,7 @@ def test_what_marks_the_tool_whole_comes_last_in_the_archive(tmp_path: Path) -> 
     assert owners == {(0, "root")}
 
 
+@pytest.mark.slow
 def test_an_archive_that_can_t_be_written_leaves_the_older_one(tmp_path: Path) -> None:
     packed = tmp_path / "tool.tar.gz"
     packed.write_bytes(b"older")
@@ -352,6 +357,7 @@ def test_the_tool_runs_by_itself_from_where_it_was_unpacked(tmp_path: Path) -> N
     assert subprocess.run(version, capture_output=True, text=True, check=True).stdout.startswith("idlewatch ")
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_laid_half_is_done_anew(tmp_path: Path) -> None:
     place = tmp_path / "idlewatch"
     (tmp_path / "idlewatch.new").mkdir()

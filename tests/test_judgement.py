@@ -237,6 +237,7 @@ def test_the_table_says_what_was_counted() -> None:
     assert f"| rule | {usd / 2:.1f} (1 in use) | 0.0 |" in list(kind_lines(table))
 
 
+@pytest.mark.slow
 def test_the_whole_of_it_runs_and_the_product_stops_nobody_in_a_training() -> None:
     table = measured([1], ["training"])
     assert table.row("idlewatch").total.in_use == 0

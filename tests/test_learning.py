@@ -145,6 +145,7 @@ def test_auto_is_a_setting_with_bounds() -> None:
 # ---------------------------------------------------------------- over the volume
 
 
+@pytest.mark.slow
 def test_gaps_go_to_the_volume_and_come_back_with_the_one_over_the_stop(tmp_path: Path) -> None:
     pod = Pod(tmp_path, {"IDLEWATCH_VOLUME": str(tmp_path / "volume"), "IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk")})
     kept = Gap(began_s=1e9, lasted_s=600.0, waited_s=1800.0)

@@ -452,6 +452,7 @@ class Elsewhere:
         self.address = self.urls["rest_url"].removesuffix("/v2")
 
 
+@pytest.mark.slow
 def test_as_a_process_it_says_where_it_is_and_is_steered(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     api: Any = Elsewhere(process.stdout.readline())
@@ -470,6 +471,7 @@ def test_as_a_process_it_says_where_it_is_and_is_steered(process: subprocess.Pop
         assert "SecretValue" not in body
 
 
+@pytest.mark.slow
 def test_as_a_process_it_ends_with_its_input(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     assert process.stdin is not None
@@ -478,6 +480,7 @@ def test_as_a_process_it_ends_with_its_input(process: subprocess.Popen[str]) -> 
     assert process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_as_a_process_it_ends_at_sigterm(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     process.stdout.readline()
@@ -485,6 +488,7 @@ def test_as_a_process_it_ends_at_sigterm(process: subprocess.Popen[str]) -> None
     assert process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_it_needs_the_standard_library_only() -> None:
     others = {"httpx", "pydantic", "psutil", "structlog", "rich", "pynvml"}
     code = f"import sys, idlewatch.demo.loopback_api; sys.exit(bool({others} & set(sys.modules)))"

@@ -159,6 +159,7 @@ class Pod:
         return self.folder / "volume/idlewatch-stopped-p1.txt"
 
 
+@pytest.mark.slow
 def test_the_note_and_its_page_lie_on_the_volume_with_what_the_daemon_last_showed(tmp_path: Path) -> None:
     pod = Pod(tmp_path, {"RUNPOD_VOLUME_ID": "v1"})
     pod.notes({"reason": "idle", "cause": "idle", "idle_for_s": 60.0, "snapshot": "s1"})
@@ -172,6 +173,7 @@ def test_the_note_and_its_page_lie_on_the_volume_with_what_the_daemon_last_showe
     assert not pod.shown.exists()
 
 
+@pytest.mark.slow
 def test_where_a_jupyter_ran_the_page_lies_where_its_file_browser_opens(tmp_path: Path) -> None:
     pod = Pod(tmp_path)
     pod.saw_jupyter()

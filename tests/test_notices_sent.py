@@ -92,6 +92,7 @@ def try_now(channel: Channel) -> None:
 # ---------------------------------------------------------------- webhooks
 
 
+@pytest.mark.slow
 def test_a_webhook_gets_the_json(hook: Hook) -> None:
     channel = tried(hook.url)
     assert (channel.trouble, channel.waiting) == (None, False)
@@ -100,6 +101,7 @@ def test_a_webhook_gets_the_json(hook: Hook) -> None:
     assert (said["format"], said["kind"], said["headline"], said["left_out"]) == (1, "alarm", "a headline", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "headers", "told"),
     [
@@ -118,6 +120,7 @@ def test_a_webhook_that_does_not_take_it_is_reported_without_its_address(
     assert {path for _, path in hook.asked} == {f"/hooks/{SECRET}"}
 
 
+@pytest.mark.slow
 def test_a_webhook_that_is_gone_and_comes_back(hook: Hook) -> None:
     hook.status = 503
     channel = tried(hook.url, times=2)
@@ -128,12 +131,14 @@ def test_a_webhook_that_is_gone_and_comes_back(hook: Hook) -> None:
     assert len({each["id"] for each in hook.sent}) == 1
 
 
+@pytest.mark.slow
 def test_one_that_is_not_there_or_speaks_no_tls_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert "it refused the connection" in str(tried(f"http://127.0.0.1:{port}/{SECRET}", times=2).trouble)
 
 
+@pytest.mark.slow
 def test_plain_http_where_tls_is_wanted(hook: Hook) -> None:
     trouble = str(tried(hook.url.replace("http://", "https://"), times=2).trouble)
     assert "TLS failed" in trouble
@@ -199,6 +204,7 @@ class Apprise:
 """
 
 
+@pytest.mark.slow
 def test_without_apprise_its_addresses_say_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "apprise.py").write_text("raise ImportError('not here')")
     assert "pip install '.[notify]' in a checkout of idlewatch" in str(
@@ -206,6 +212,7 @@ def test_without_apprise_its_addresses_say_what_to_install(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_apprise_gets_title_text_and_kind(tmp_path: Path) -> None:
     (tmp_path / "apprise.py").write_text(FAKE)
     channel = tried(f"slack://{SECRET}/x", path=str(tmp_path))
@@ -215,6 +222,7 @@ def test_apprise_gets_title_text_and_kind(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_apprise_gets_the_link_that_keeps_the_pod(tmp_path: Path) -> None:
     (tmp_path / "apprise.py").write_text(FAKE)
     warning = notice(facts={"keep_link": "https://page/keep/1"})
@@ -222,6 +230,7 @@ def test_apprise_gets_the_link_that_keeps_the_pod(tmp_path: Path) -> None:
     assert "lines\\nKeep it up for 2 hours: https://page/keep/1" in (tmp_path / "sent").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "told"),
     [
@@ -238,6 +247,7 @@ def test_what_apprise_says_of_an_address_is_not_passed_on(tmp_path: Path, how: s
     assert SECRET not in trouble
 
 
+@pytest.mark.slow
 def test_the_real_apprise_delivers_and_leaves_no_file(hook: Hook, tmp_path: Path) -> None:
     assert sent(hook.url.replace("http://", "json://"), HOME=str(tmp_path)) == {}
     assert (hook.sent[0]["title"], hook.sent[0]["message"]) == ("idlewatch", "two\nlines")

@@ -46,6 +46,7 @@ def test_without_an_address_it_says_where_one_may_be_known(capsys: pytest.Captur
     assert "this shell does not know it" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_test_is_sent_every_way_and_fails_where_one_does_not_take_it(
     hook: Hook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_person_in_a_shell_is_told(pod: Pod) -> None:
     assert pod.tell("hello").told == ()
 
 
+@pytest.mark.slow
 def test_our_own_standard_output_is_left_out(pod: Pod) -> None:
     own = pod.terminal("0")
     pod.terminal("1")

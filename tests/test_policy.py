@@ -540,6 +540,7 @@ def of_kind(kind: str, signal: str, now_s: float) -> Finding:
     return finding(now_s, signal=signal)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(runs=RUNS, save_ok=st.booleans(), stop_ok=st.booleans())
 def test_whatever_happens_no_stop_breaks_a_promise(
@@ -573,6 +574,7 @@ def test_whatever_happens_no_stop_breaks_a_promise(
                 assert kinds
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(pattern=st.lists(st.booleans(), min_size=2, max_size=20).filter(lambda p: p.count(True) * 4 <= len(p)))
 def test_short_flapping_unknown_never_brings_a_stop_nearer_and_does_not_put_it_off_for_ever(
@@ -593,6 +595,7 @@ def test_short_flapping_unknown_never_brings_a_stop_nearer_and_does_not_put_it_o
     pytest.fail(f"not stopped after {1600 * TICK_S} s; {life.tick().reason}")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(lead=st.lists(st.sampled_from(["quiet", "active", "unknown"]), max_size=60))
 def test_with_everything_quiet_it_does_stop_on_time(lead: list[str]) -> None:

@@ -638,6 +638,7 @@ def packed_text(path: Path) -> str:
     return (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
 def test_what_is_recorded_is_whole_lines_at_any_time_and_can_be_replayed(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

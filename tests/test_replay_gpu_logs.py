@@ -196,6 +196,7 @@ def test_an_export_without_gpus_is_told(tmp_path: Path) -> None:
         told(path)
 
 
+@pytest.mark.slow
 def test_a_long_log_is_decided_at_fewer_instants_and_stopped_just_the_same(tmp_path: Path) -> None:
     days: Spans = [(6 * 60, 90), (5 * 60, 0), (7, 40), (24, 0), (3, 9), (5 * 60 + 26, 0)] * 10
     path = smi(tmp_path, days, every_s=60.0)
@@ -230,6 +231,7 @@ def compare(capsys: pytest.CaptureFixture[str], files: Sequence[Path], *envs: Pa
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_settings_are_compared_in_money_and_in_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = smi(tmp_path, [(30, 80), (25, 0), (30, 80), (62, 0), (30, 80), (300, 0), (10, 80)])
     calm = written(tmp_path / "calm.env", ["IDLEWATCH_IDLE_AFTER=30m", "IDLEWATCH_USD_PER_HOUR=2"])

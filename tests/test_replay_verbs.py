@@ -172,6 +172,7 @@ def test_the_documented_keys_of_the_json_are_those_that_come(idle: Path, capsys:
         assert all({*each} <= documented for each in told["files"][0][several])
 
 
+@pytest.mark.slow
 def test_a_long_flapping_life_is_told_in_few_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "flaps.toml"
     stretch = 'lasts = "20h"\npattern = [{ lasts = "20m" }, { lasts = "1m", host = { error = "lost" } }]'
@@ -237,6 +238,7 @@ def test_who_holds_this_machine_is_recorded_too(tmp_path: Path) -> None:
     assert len(list((tmp_path / "s" / "holds").iterdir())) == 1, "it only looks"
 
 
+@pytest.mark.slow
 def test_this_machine_is_recorded_for_a_while(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.jsonl"
     child = recorder(path, "--for", "1s")
@@ -252,6 +254,7 @@ def test_this_machine_is_recorded_for_a_while(tmp_path: Path, capsys: pytest.Cap
     assert "recording of a machine that is no Pod" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_recording_well(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl.gz"
     child = recorder(path)

@@ -26,7 +26,8 @@ from idlewatch.show.replayed import Replayed, table
 from idlewatch.signals import SIGNALS
 from idlewatch.verbs.replaying import replayed_story
 
-pytestmark = pytest.mark.xdist_group("scenarios")  # each is lived once, for its own test and for the table
+# one group: each is lived once, for its own test and for the table
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("scenarios")]
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "scenarios"

@@ -13,12 +13,12 @@ import pytest
 
 from tests.pod_promises import Promises
 from tests.pod_story import story
-from tests.pod_world import World
+from tests.pod_world import STATE_FOLDERS, World
 
-LIVES = int(os.environ.get("IDLEWATCH_TEST_SEEDS", "200"))
-BATCH = 20
-_MEMORY = Path("/dev/shm")
-STATE_FOLDERS = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+pytestmark = pytest.mark.slow
+
+LIVES = int(os.environ.get("IDLEWATCH_TEST_SEEDS", "80"))
+BATCH = 10
 
 
 def lived(seed: int) -> Promises:

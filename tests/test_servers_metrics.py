@@ -138,6 +138,7 @@ def written(name: str, labels: dict[str, str], value: float) -> str:
     return f"{name}{{{inside}}} {value!r}\n" if labels else f"{name} {value!r}\n"
 
 
+@pytest.mark.slow
 @patient
 @given(st.lists(_SAMPLES, max_size=8))
 def test_what_is_written_by_the_rules_is_read_back(samples: list[tuple[str, dict[str, str], float]]) -> None:

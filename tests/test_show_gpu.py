@@ -599,6 +599,7 @@ def until(watch: GpuWatch, what: Callable[[View], bool]) -> View:
     return seen[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [5.0], indirect=True)
 def test_what_a_real_reader_says_at_once_is_drawn_as_settling(own: GpuWatch, script: NvmlScript) -> None:
     script.processes(0, 1)
@@ -620,6 +621,7 @@ def test_what_a_real_reader_says_then_is_judged(own: GpuWatch, script: NvmlScrip
     until(own, lambda view: view.verdict.activity == Activity.QUIET and view.rows[0].seen[-1].pct == 0)
 
 
+@pytest.mark.slow
 def test_a_snapshot_waits_for_the_first_energy_and_no_longer(own: GpuWatch, script: NvmlScript) -> None:
     script.works(0)
     assert snapshot(own, MachineClock(), None).rows[0].watts is not None

@@ -718,12 +718,14 @@ def burnt(own_pid: Callable[[int], int]) -> dict[str, Json]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_real_child_of_ours_is_taken_off() -> None:
     own = burnt(lambda _: os.getpid())["own_cpu_s"]
     assert isinstance(own, float)
     assert own > 0.6
 
 
+@pytest.mark.slow
 def test_a_real_process_beside_ours_counts() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         seen = burnt(lambda _: stranger.pid)

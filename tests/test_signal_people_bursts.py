@@ -91,6 +91,7 @@ VS_CODE = [Hum(KEEP_ALIVE_BYTES, 5.0), Hum(KEEP_ALIVE_BYTES, 5.0), Hum(3 * KEEP_
 LOOKS_S = st.sampled_from([5.0, 10.0, 14.7, 15.0, 20.0])
 
 
+@pytest.mark.slow
 @given(
     gaps_s=st.lists(st.floats(100, 1700), min_size=2, max_size=6),
     lasts_s=st.floats(0.5, 10),
@@ -115,6 +116,7 @@ def test_every_burst_of_typing_is_a_sign_whatever_its_phase_against_the_looks(
         assert any(burst.at_s <= sign_s <= ended_s + looks_s for sign_s in signs), burst
 
 
+@pytest.mark.slow
 @given(
     gaps_s=st.lists(st.floats(60, LIMITS.idle_after_s - 40), min_size=4, max_size=8),
     lasts_s=st.floats(0.5, 10),
@@ -135,6 +137,7 @@ def test_who_types_once_in_each_idle_after_is_never_warned(
         assert decision.action is Action.WAIT, f"{at_s}: {decision}"
 
 
+@pytest.mark.slow
 @given(
     editor=st.sampled_from(
         [

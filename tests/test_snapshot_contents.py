@@ -139,6 +139,7 @@ def test_what_is_staged_is_not_committed(clone: Path) -> None:
     assert look_at(str(clone)).staged is False
 
 
+@pytest.mark.slow
 @git_needed
 def test_commits_that_no_remote_has(clone: Path) -> None:
     write(clone / "code.py", "edited")

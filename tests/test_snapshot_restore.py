@@ -139,6 +139,7 @@ def test_an_archive_of_the_format_before_is_restored(tmp_path: Path) -> None:
     assert (target / "b").samefile(target / "a")
 
 
+@pytest.mark.slow
 def test_a_bomb_is_stopped_at_what_the_manifest_promised(tmp_path: Path) -> None:
     (target := tmp_path / "target").mkdir()
     bomb = made_snapshot(tmp_path / "volume", [(file("bomb"), bytes(300_000_000))], tar_bytes=10_240)
@@ -302,6 +303,7 @@ def test_a_second_restore_changes_nothing(tmp_path: Path) -> None:
     assert state(target) == state(root)
 
 
+@pytest.mark.slow
 def test_an_interrupted_restore_is_simply_run_again(tmp_path: Path) -> None:
     root = tmp_path / "root"
     for number in range(1300):

@@ -222,6 +222,7 @@ def test_a_file_that_never_rests_is_kept_as_a_prefix_and_named(tmp_path: Path, s
         assert restored.endswith(b"\0" * 4096)
 
 
+@pytest.mark.slow
 def test_a_file_that_a_thread_writes_to_is_saved_as_some_state_of_it(tmp_path: Path) -> None:
     root = tmp_path / "root"
     busy = write(root / "busy", b"")
@@ -397,6 +398,7 @@ except SnapshotError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [300, 100_000, 2_000_000])
 def test_a_full_volume_fails_the_save_and_keeps_the_older_one(tmp_path: Path, limit: int) -> None:
     """A limit on file sizes stands in for the full disk: it works for root and others alike."""
@@ -481,11 +483,13 @@ def test_requests_and_snapshots_pass_through_json(tmp_path: Path) -> None:
     assert Snapshot.from_json(json.loads(json.dumps(snapshot.as_json()))) == snapshot
 
 
+@pytest.mark.slow
 def test_the_face_is_light_to_import() -> None:
     heavy = "import sys, idlewatch.snapshot; print([m for m in sys.modules if 'zstd' in m or m in ('psutil', 'httpx')])"
     assert subprocess.run([sys.executable, "-c", heavy], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_child_can_be_made_gentle() -> None:
     gentle = "import os, idlewatch.snapshot as s; s.be_gentle(); print(os.nice(0))"
     done = subprocess.run([sys.executable, "-c", gentle], check=True, capture_output=True, text=True)

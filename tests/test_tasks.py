@@ -46,6 +46,7 @@ def test_an_error_comes_back_as_the_error_it_was() -> None:
     assert (str(error), error.retry_after_s) == ("HTTP 429", 7.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "says"),
     [
@@ -111,6 +112,7 @@ def test_a_child_that_nothing_ends_is_given_up_and_told(unreached: Callable[[], 
     assert one._process.poll() is None
 
 
+@pytest.mark.slow
 def test_after_some_that_hang_no_more_are_begun_until_one_has_ended(unreached: Callable[[], Unreached]) -> None:
     hanging = [unreached() for _ in range(3)]
     for one in hanging:
@@ -150,6 +152,7 @@ def test_what_belongs_into_the_timeline_is_kept_until_it_is_taken() -> None:
     assert (one.progress, one.take_events(), one.take_events()) == ("left", [1, 2], [])
 
 
+@pytest.mark.slow
 def test_what_a_task_that_is_killed_had_started_does_not_outlive_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     work = (

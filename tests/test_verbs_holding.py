@@ -259,6 +259,7 @@ def as_another(state_dir: Path, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb", [["hold", "1m"], ["hold", "--", "touch", "made"], ["stop"], ["stop", "--cancel"], ["release"]], ids=" ".join
 )

@@ -71,6 +71,7 @@ def test_without_a_hold_it_would_have_stopped_and_a_gap_in_the_watch_counts_for_
     assert would_have_stopped_s(torn, LIMITS, started_s=0.0, without="hold") is None
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["quiet", "active", "unknown"]), st.integers(1, 90)), min_size=1, max_size=12)
 )

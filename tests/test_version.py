@@ -46,6 +46,7 @@ def test_a_checkout_knows_it(package: Path, where: str) -> None:
     assert commit(package) == COMMIT
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it() -> None:
     command = [sys.executable, "-m", "idlewatch", "--version"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

@@ -67,6 +67,7 @@ print(clock.ended())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "ends"), [("usual", "True"), ("ignored", "False")])
 def test_a_hangup_ends_the_daemon_with_a_word_unless_it_was_started_with_nohup(how: str, ends: str) -> None:
     told = subprocess.run([sys.executable, "-c", HANGUP, how], check=True, timeout=60, capture_output=True, text=True)

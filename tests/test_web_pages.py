@@ -231,6 +231,7 @@ def test_short_verdicts_are_told_as_one_by_the_strongest(tmp_path: Path) -> None
     assert all(span[0] >= before for span, before in zip(lane["spans"][1:], ends, strict=False))
 
 
+@pytest.mark.slow
 def test_a_long_past_costs_no_more_than_a_short_one(tmp_path: Path) -> None:
     """Only what is shown is read: as many points for two days as for half of one, and through the index."""
     clock = SetClock()

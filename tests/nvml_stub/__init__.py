@@ -9,12 +9,15 @@ An NVML for tests: a C library that the real pynvml loads, and the script that i
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "nvml_stub.c"
+LIBRARY = "libnvidia-ml.so.1"
 ALL = "*"
 
 
@@ -24,11 +27,18 @@ def build(directory: Path, *, old: bool = False) -> Path:
 
     `old`: without MIG, GPM, JPEG, OFA, and with only the second version of the process lists.
     """
-    library = directory / "libnvidia-ml.so.1"
-    soname = f"-Wl,-soname,{library.name}"
-    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", soname, *(["-DOLD"] if old else [])]
-    subprocess.run(["cc", *flags, "-o", str(library), str(SOURCE), "-lm"], check=True)
+    (directory / LIBRARY).write_bytes(_compiled(old=old))
     return directory
+
+
+@functools.cache
+def _compiled(*, old: bool) -> bytes:
+    """The library, compiled once a process: many test modules need it."""
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", f"-Wl,-soname,{LIBRARY}", *(["-DOLD"] if old else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, LIBRARY)
+        subprocess.run(["cc", *flags, "-o", str(made), str(SOURCE), "-lm"], check=True)
+        return made.read_bytes()
 
 
 def environment(directory: Path, script: NvmlScript) -> dict[str, str]:
