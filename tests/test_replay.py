@@ -510,6 +510,18 @@ def test_what_a_daemon_keeps_of_a_boot_can_be_replayed(tmp_path: Path) -> None:
     assert {look.decisive for look in again.looks if look.pod == "held"} == {"hold: ann: reads; bob: waits"}
 
 
+def test_a_learned_wait_is_learned_again_from_the_recording_alone(tmp_path: Path) -> None:
+    day: list[tuple[float, bool]] = [(1, True), *[(9, False), (1, True)] * 8, (24 * 60 - 82, False)]
+    told = list(readings(day * 4, every_s=60.0))
+    story = recorded(tmp_path, lines(*told, whole=True), "x.jsonl.gz")
+    again = relived(story, idle_after="auto", usd_per_hour="2.5", interval="60s")
+    warned = [at_s % (24 * 60) - 80 for at_s in after(again, Action.WARN)]
+    assert warned == pytest.approx([30, 30, 9, 9], abs=2), (
+        "after three days it knows that nobody is away for 9 min only"
+    )
+    assert len(after(relived(story, idle_after="auto", interval="60s"), Action.WARN)) == 4, "30m without a price"
+
+
 def test_the_recordings_settings_hold_unless_others_are_set(tmp_path: Path) -> None:
     told = recorded(tmp_path, lines(*readings([(60, False)]), settings={"IDLEWATCH_IDLE_AFTER": "40m"}))
     assert after(relived(told), Action.WARN) == [40.1]

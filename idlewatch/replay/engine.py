@@ -12,8 +12,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from idlewatch.daemon import Daemon
+from idlewatch.daemon import Daemon, Tick
 from idlewatch.hours import WorkingHours, parse_working_hours
+from idlewatch.learning import Learner, stakes_of
 from idlewatch.model import Action, Decision, Outcome, Signal
 from idlewatch.moment import Moment
 from idlewatch.remembered import State
@@ -44,9 +45,18 @@ class _Replay:
 
     def __init__(self, life: Life, settings: Settings) -> None:
         self._life, self._limits = life, settings.limits()
-        self._clock, self._moment = _Clock(life), _Moments(life, settings)
+        self._clock = _Clock(life)
+        self._learner = self._learns(settings)
+        self._moment = _Moments(life, settings, self._learner)
         self._tape = Tape(life.readings, LOOK_BACK_S)
         self.witness = Witness(self._limits.interval_s)
+
+    def _learns(self, settings: Settings) -> Learner | None:
+        """With IDLEWATCH_IDLE_AFTER=auto: what learns from this life alone, as in a Pod with its first start."""
+        if not settings.learns:
+            return None
+        stakes, wait_s = stakes_of(settings), self._limits.idle_after_s
+        return Learner(None, stakes=stakes, wall=self._clock.wall, default_s=wait_s)
 
     def daemon(self, signals: Sequence[Signal], left: State | None, ends_s: float, *, until_stopped: bool) -> State:
         """One daemon from its start to its end; returns what it leaves."""
@@ -55,7 +65,7 @@ class _Replay:
             clock=clock,
             signals=[Replayed(signal, self._tape) for signal in signals],
             actions=_Rehearsed(self._life.save_takes_s),
-            record=self.witness,
+            record=_Watched(self.witness, self._learner),
             moment=self._moment,
             limits=self._limits,
             state=left,
@@ -67,17 +77,30 @@ class _Replay:
         return daemon.state
 
 
+class _Watched:
+    """Each tick for the witness, and for what learns."""
+
+    def __init__(self, witness: Witness, learner: Learner | None) -> None:
+        self._witness, self._learner = witness, learner
+
+    def tick(self, report: Tick) -> None:
+        self._witness.tick(report)
+        if self._learner:
+            self._learner.tick(report)
+
+
 class _Moments:
     """What was true beside the findings."""
 
-    def __init__(self, life: Life, settings: Settings) -> None:
-        self._life, self._usd_per_hour = life, settings.usd_per_hour
+    def __init__(self, life: Life, settings: Settings, learner: Learner | None) -> None:
+        self._life, self._usd_per_hour, self._learner = life, settings.usd_per_hour, learner
         self._hours: WorkingHours | None = (
             parse_working_hours(settings.working_hours) if settings.working_hours else None
         )
 
     def __call__(self, now_s: float) -> Moment:
         uptime_s, price = now_s - self._life.started_s, self._usd_per_hour
+        chosen = self._learner.chosen if self._learner else None
         return Moment(
             now_s=now_s,
             uptime_s=uptime_s,
@@ -85,6 +108,8 @@ class _Moments:
             spent_usd=uptime_s / 3600 * price if price else None,
             usd_per_hour=price or None,
             working=self._hours is not None and self._hours.includes(self._life.wall(now_s)),
+            learned_idle_after_s=chosen.wait_s if chosen else None,
+            learned_why=chosen.why if chosen else None,
         )
 
 
