@@ -5,14 +5,15 @@ Pure. It keeps, for each signal, up to when it was seen and the spans since the 
 else follows. Time counts as idle only where *every* present ground signal saw it and no signal saw activity (what a
 refining signal did not see is the policy's business: it bars for a while). A reading that
 comes late may cover the time before it (a counter's difference does), so time is never counted in ticks, and a
-reading that is handed over twice changes nothing.
+reading that is handed over twice changes nothing. A refining signal that saw nothing for longer than the limit, and
+whose next reading does not tell of that time, begins it anew: what it would have seen there is not known.
 
     zero ─────────seen─────────┤ gap ├────seen────┤ not seen yet ├ now
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from idlewatch.model import Activity, Finding
@@ -43,6 +44,8 @@ class IdleClock:
     looked_s: float
     """The last tick."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    refined_to_s: Mapping[str, float] = field(default_factory=dict)
+    """Refining signal -> up to when it was seen."""
 
 
 def started(now_s: float) -> IdleClock:
@@ -50,8 +53,10 @@ def started(now_s: float) -> IdleClock:
     return IdleClock(now_s, now_s)
 
 
-def advanced(clock: IdleClock, findings: Iterable[Finding], now_s: float, blind_limit_s: float) -> IdleClock:
-    """Return the clock after one tick's findings."""
+def advanced(
+    clock: IdleClock, findings: Iterable[Finding], now_s: float, blind_limit_s: float, aside: Container[str] = ()
+) -> IdleClock:
+    """Return the clock after one tick's findings; `aside`: refining signals that are not waited for any more."""
     findings = list(findings)
     ground = [f for f in findings if not f.refines]
     nobody_looks = all(f.activity is Activity.ABSENT for f in ground)
@@ -62,7 +67,11 @@ def advanced(clock: IdleClock, findings: Iterable[Finding], now_s: float, blind_
     if now_s - clock.looked_s > blind_limit_s:
         zero_s = now_s
     zero_s = max([zero_s, *(_blind_end(one, now_s, blind_limit_s) for one in seen.values())])
-    return IdleClock(zero_s, now_s, {name: _since(one, zero_s) for name, one in seen.items()})
+    sights = {f.signal: _sight(clock, f, now_s) for f in findings if f.refines}
+    back = (from_s for name, (to_s, from_s, _) in sights.items() if name not in aside and from_s - to_s > blind_limit_s)
+    zero_s = max([zero_s, *back])
+    refined = {name: to_s for name, (_, _, to_s) in sights.items()}
+    return IdleClock(zero_s, now_s, {name: _since(one, zero_s) for name, one in seen.items()}, refined)
 
 
 def idle_for_s(clock: IdleClock) -> float:
@@ -104,6 +113,17 @@ def _seen_more(one: Seen, finding: Finding, tick: Span) -> Seen:
         return one
     counts_from_s = to_s if finding.pauses else max(from_s, one.until_s)
     return Seen(to_s, _with_gap(one.gaps, (one.until_s, counts_from_s)))
+
+
+def _sight(clock: IdleClock, finding: Finding, now_s: float) -> tuple[float, float, float]:
+    """Up to when a refining signal had seen; from and up to when it sees now, both the same where it sees no more."""
+    before_s = clock.refined_to_s.get(finding.signal, clock.zero_s)
+    span = clock.looked_s, now_s
+    if finding.activity is not Activity.ABSENT:
+        span = finding.seen_from_s, min(finding.seen_to_s, now_s)
+    if finding.activity is Activity.UNKNOWN or span[1] <= before_s:
+        return before_s, before_s, before_s
+    return before_s, max(span[0], before_s), span[1]
 
 
 def _with_gap(gaps: tuple[Span, ...], gap: Span) -> tuple[Span, ...]:

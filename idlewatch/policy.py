@@ -84,7 +84,9 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     """Return what to remember and the one thing to do now. At most one action a tick; `Decision.reason` says why."""
     before = state
     findings, asked_s = without_asked(findings, moment)
-    clock = idle_clock.advanced(state.clock, findings, moment.now_s, limits.blind_limit_s)
+    clock = idle_clock.advanced(
+        state.clock, findings, moment.now_s, limits.blind_limit_s, _aside(state, findings, limits)
+    )
     standing = ceilings.standing(moment, limits)
     blind, troubles = _troubled(state, clock, findings, moment, limits)
     state = replace(
@@ -101,6 +103,12 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     alarms = trouble.news(before.troubles, state.troubles)
     idle_s = idle_clock.idle_for_s(state.clock)
     return state, replace(decision, alarms=alarms, idle_for_s=idle_s, cause=decision.cause or state.cause)
+
+
+def _aside(state: State, findings: Sequence[Finding], limits: Limits) -> frozenset[str]:
+    """The refining signals that were unknown for so long that the others decide without them."""
+    waits_s = limits.connected_for_s
+    return frozenset(f.signal for f in findings if not trouble.still_waited_for(state.blind, f, waits_s))
 
 
 def after_outcome(state: State, outcome: Outcome, now_s: float, limits: Limits) -> tuple[State, tuple[Alarm, ...]]:
@@ -157,10 +165,11 @@ class _Tick:
 def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
     now_s, limits = tick.moment.now_s, tick.limits
     obstacle = _obstacle(state, tick)
-    if tick.moment.refusal and (tick.forced or obstacle is None):
+    if tick.moment.refusal:
         state = with_trouble(state, CANNOT_STOP, tick.moment.refusal)
-        return state, _wait(f"would stop it now, but can't: {tick.moment.refusal}")
-    if not tick.moment.refusal:
+        if tick.forced or obstacle is None:
+            return state, _wait(f"would stop it now, but can't: {tick.moment.refusal}")
+    else:
         state = without_trouble(state, CANNOT_STOP)
     if obstacle is not None:
         return state, _wait(obstacle)

@@ -77,7 +77,8 @@ class Promises:
         reached = self.story.ceiling_s and now_s - BORN_S >= max(self.story.ceiling_s, 900.0) - LIMITS.warn_for_s
         if not reached and not touch(self.story.requests, now_s - LONGEST_TICK_S, now_s + LONGEST_TICK_S):
             self._break(now_s, f"a stop for {cause}, for which nobody asked")
-        if now_s - saved_to_s > FORCED_SAVE_MAX_AGE_S:
+        whole_to_s = [to_s for from_s, to_s in self.story.suspensions if from_s <= saved_to_s < to_s]
+        if now_s - max([saved_to_s, *whole_to_s]) > FORCED_SAVE_MAX_AGE_S:  # no save ends while nothing runs
             self._break(now_s, "a stop on an old save")
 
     # ---------------------------------------------------------------- 4 and 5: at each tick

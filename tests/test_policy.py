@@ -120,6 +120,37 @@ def test_an_idle_pod_is_warned_saved_and_stopped_in_that_order_and_on_time() -> 
     assert stopped_s - saved_s <= 2 * TICK_S
 
 
+def quiet_but(life: Life, refining: Finding) -> Decision:
+    at_s = life.now_s + TICK_S
+    return life.tick(finding(at_s), finding(at_s, signal="gpu"), replace(refining, refines=True))
+
+
+@pytest.mark.parametrize("before", [Activity.UNKNOWN, Activity.QUIET])
+@pytest.mark.parametrize("tells_of_it", [True, False])
+def test_what_a_refining_signal_could_not_see_for_long_is_no_quiet_time_unless_it_tells_of_it_later(
+    before: Activity, *, tells_of_it: bool
+) -> None:
+    life = Life()
+    seen_to_s = life.now_s + TICK_S
+    first = finding(seen_to_s, signal="people")
+    quiet_but(life, first)
+    for _ in range(int(900 / TICK_S)):
+        quiet_but(life, first if before is Activity.QUIET else finding(life.now_s, before, "people"))
+    back_s = life.now_s + TICK_S
+    back = finding(back_s, signal="people", seen_from_s=seen_to_s if tells_of_it else back_s)
+    idle_for_s = quiet_but(life, back).idle_for_s
+    assert idle_for_s == pytest.approx(900 if tells_of_it else 0, abs=3 * TICK_S)
+
+
+def test_a_refining_signal_that_comes_and_goes_puts_the_stop_off_no_longer_than_it_is_waited_for() -> None:
+    life = Life(limits=replace(LIMITS, connected_for_s=3600.0))
+    for _ in range(12):
+        for _ in range(int(660 / TICK_S)):
+            quiet_but(life, finding(life.now_s, Activity.UNKNOWN, "people"))
+        quiet_but(life, finding(life.now_s + TICK_S, signal="people", seen_from_s=life.now_s + TICK_S))
+    assert Action.STOP in life.actions()
+
+
 def test_signals_that_are_unknown_for_one_reason_are_named_together() -> None:
     life = Life()
     same = [finding(life.now_s, Activity.UNKNOWN, signal, reason="just started") for signal in ("gpu", "host")]

@@ -36,3 +36,8 @@ def test_the_promises_hold_in_every_life(first: int) -> None:
     lives = [lived(seed) for seed in range(first, min(first + BATCH, LIVES))]
     assert [text for life in lives for text in life.broken] == []
     assert any(life.stops for life in lives)
+
+
+@pytest.mark.parametrize("seed", [6944, 8567, 8895])
+def test_the_promises_hold_in_lives_that_once_broke_one(seed: int) -> None:
+    assert lived(seed).broken == []
