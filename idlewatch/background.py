@@ -68,6 +68,11 @@ class Background:
             if not self._waits_for(errand.after):
                 self._standing[name] = self._moved_on(errand, self._standing[name], now_s)
 
+    def failures(self, name: str) -> int:
+        """How often in a row an errand has failed."""
+        standing = (self._standing or {}).get(name)
+        return standing.failures if standing else 0
+
     def is_under_way(self, name: str) -> bool:
         """Whether an errand is being done now."""
         standing = (self._standing or {}).get(name)

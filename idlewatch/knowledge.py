@@ -37,6 +37,9 @@ from idlewatch.saving_again import PeriodicSaves
 from idlewatch.settings import OnSaveFailure
 from idlewatch.watch import Known, MachineClock
 
+_UNREACHABLE_TRIES = 2
+"""So often in a row must the provider have been out of reach before people hear of it: five minutes."""
+
 
 def _without_save(here: Assembly) -> str | None:
     """What to say from the start where nothing can be saved before a stop; None where it can, or need not."""
@@ -199,8 +202,10 @@ class Knowledge:
         return result if isinstance(result, dict) else {}
 
     def _refused(self) -> str | None:
+        """Why a stop may be refused or not even be asked for; a machine that only starts has minutes to come up."""
         error = self._background.errors.get(DESCRIBE)
-        return f"a stop may fail: {error}" if isinstance(error, ProviderRefused) else None
+        lasts = isinstance(error, ProviderRefused) or self._background.failures(DESCRIBE) >= _UNREACHABLE_TRIES
+        return f"a stop may fail: {error}" if error and lasts else None
 
     def _not_restored(self) -> str | None:
         if self._background.is_under_way(RESTORE):

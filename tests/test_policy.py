@@ -329,6 +329,13 @@ def test_a_pod_that_must_not_be_stopped_is_never_warned_and_says_so_once() -> No
     assert "Serverless" in life.tick().reason
 
 
+def test_that_it_must_not_be_stopped_is_told_long_before_that_is_due() -> None:
+    life = Life(refusal="this is a Serverless worker")
+    life.quiet(60)
+    assert life.alarms == ["cannot stop"]
+    assert life.tick().reason.startswith("quiet for")
+
+
 def observer(**changes: object) -> Life:
     observed = Outcome(action=Action.STOP, ok=True, reason="observing", observed=True)
     return replace(Life(stop_answer=observed, observing=True), **changes)  # type: ignore[arg-type]

@@ -1,0 +1,49 @@
+"""What the daemon knows of its provider, and what people hear of a stop that may fail, long before it is due."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from idlewatch.errors import IdlewatchError, ProviderRefused, ProviderUnavailable
+from idlewatch.knowledge import Knowledge
+from idlewatch.tasks import TaskEnd
+from tests.test_restoring import Started, here_of, known_of
+
+REFUSED = ProviderRefused("RunPod's API did not let this Pod be read: 401")
+NO_WAY = ProviderUnavailable("the CA bundle that SSL_CERT_FILE names is not there")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("disk/home", "volume", "state"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def told(known: Knowledge, now_s: float) -> str | None:
+    return known(now_s).troubles["RunPod's API"]
+
+
+def fails(known: Knowledge, starter: Started, error: IdlewatchError, now_s: float) -> str | None:
+    """The next try fails; what is then told of it."""
+    known(now_s)
+    starter.tasks["describe"].told = TaskEnd(error=error)
+    return told(known, now_s + 1.0)
+
+
+def test_a_key_that_is_refused_is_told_at_once(folder: Path) -> None:
+    known, starter = known_of(here_of(folder))
+    assert fails(known, starter, REFUSED, 0.0) == f"a stop may fail: {REFUSED}"
+
+
+def test_an_api_out_of_reach_is_told_once_that_lasts_and_no_longer_than_it_does(folder: Path) -> None:
+    known, starter = known_of(here_of(folder))
+    assert fails(known, starter, NO_WAY, 0.0) is None
+    assert told(known, 290.0) is None
+    assert fails(known, starter, NO_WAY, 302.0) == f"a stop may fail: {NO_WAY}"
+    known(10_000.0)
+    assert told(known, 10_001.0) == f"a stop may fail: {NO_WAY}", "while it is tried again"
+    starter.tasks["describe"].told = TaskEnd(result={})
+    assert told(known, 10_002.0) is None
