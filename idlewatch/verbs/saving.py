@@ -114,7 +114,7 @@ def restore(options: argparse.Namespace) -> bool:
     here = assembly.assembled(loaded())
     snapshot = _chosen(place(here), options.pod or here.pod_name, options.id)
     target = _target(options.into, here.save_root or Path(snapshot.root))
-    with _progress_shown(), _helped(target), registered(here.loaded.settings.state_dir):
+    with _progress_shown(), _helped(target):  # a person waits for this: it is use
         report = bring_back(
             snapshot,
             target,
