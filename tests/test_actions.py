@@ -82,6 +82,7 @@ def test_a_warning_is_told_to_people_and_gives_no_outcome() -> None:
     assert actions.poll(1.0) is None
 
 
+@pytest.mark.slow
 def test_a_save_runs_as_a_task_and_its_snapshot_comes_back_once() -> None:
     pod = Pod()
     actions = pod.actions()
@@ -91,6 +92,7 @@ def test_a_save_runs_as_a_task_and_its_snapshot_comes_back_once() -> None:
     assert pod.begun == ["save"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [SavePlan(needless="keeps its disk"), SavePlan(impossible="no volume")])
 def test_where_nothing_can_or_need_be_saved_the_task_is_told_so_for_hooks_run_all_the_same(plan: SavePlan) -> None:
     pod = Pod(save=plan, work="return {}")

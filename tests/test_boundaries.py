@@ -49,6 +49,7 @@ def test_the_core_is_pure(module: str) -> None:
     assert not imports(path) & (CLOCKS | {"os", "pathlib", "subprocess", "structlog"})
 
 
+@pytest.mark.slow
 def test_only_settings_touches_the_environment() -> None:
     touching = {
         str(path.relative_to(PACKAGE))
@@ -70,6 +71,7 @@ def test_the_kernel_reader_knows_no_signal() -> None:
     assert all(ours(path) <= {"kernel", "errors"} for path in (PACKAGE / "kernel").glob("*.py"))
 
 
+@pytest.mark.slow
 def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_person_needs() -> None:
     """A Pod's life has a dozen of them, each beside the user's work."""
     heavy = ("httpx", "psutil", "pynvml", "pydantic_settings", "idlewatch.signals.making", "idlewatch.gpu")
@@ -77,6 +79,7 @@ def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_pers
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
+@pytest.mark.slow
 def test_the_command_line_loads_rich_only_to_draw_and_can_then(capfd: pytest.CaptureFixture[str]) -> None:
     code = (
         "import sys; from idlewatch.interpreter import load_log_without_rich; load_log_without_rich()\n"

@@ -75,6 +75,7 @@ def run(folder: Path, packages: list[str], code: str, state_dir: Path) -> subpro
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["lightning/pytorch/callbacks.py", "pytorch_lightning/callbacks.py"])
 def test_lightning_holds_the_pod_from_setup_to_teardown_or_failure(tmp_path: Path, package: str) -> None:
     (tmp_path / "state").mkdir()
@@ -103,6 +104,7 @@ def test_a_trainer_of_hugging_face_holds_the_pod_while_it_trains(tmp_path: Path)
     assert after == []
 
 
+@pytest.mark.slow
 def test_without_a_daemon_the_training_goes_on_and_is_told_once(tmp_path: Path) -> None:
     done = run(tmp_path / "lib", ["transformers/__init__.py"], TRANSFORMERS, tmp_path / "nowhere")
     assert done.returncode == 0

@@ -28,6 +28,7 @@ def test_what_is_written_reads_back_exactly(milliseconds: int) -> None:
     assert parse_duration(written_duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=12))
 def test_any_text_is_a_duration_or_a_clear_refusal(text: str) -> None:
     try:

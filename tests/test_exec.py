@@ -100,6 +100,7 @@ def test_the_command_is_as_without_us(here: Running) -> None:
     assert found["read"] == "typed"
 
 
+@pytest.mark.slow
 def test_the_command_has_the_terminal(here: Running) -> None:
     ours, theirs = pty.openpty()
     command = supervised("exec sleep 600", sys.executable, "-c", SHOWS)
@@ -123,6 +124,7 @@ def test_a_command_that_is_not_there_is_said_as_by_a_shell(here: Running) -> Non
     assert "/not/there: No such file or directory" in said
 
 
+@pytest.mark.slow
 def test_a_dead_daemon_is_started_again_and_the_command_lives_on(here: Running) -> None:
     daemon = folder_of(here, "echo $$ >>pid; exec sleep 600")
     started = here.start(supervised(daemon, "sleep", "600"))

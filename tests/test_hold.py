@@ -71,6 +71,7 @@ def test_the_block_is_released_also_when_it_fails(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_forked_child_that_leaves_the_block_keeps_its_parents_hold(tmp_path: Path) -> None:
     program = (
         "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom hold import hold\n"

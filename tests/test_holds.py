@@ -255,6 +255,7 @@ RECORD = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=400) | RECORD.map(lambda record: json.dumps(record).encode()))
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_file_holds_nothing_raises_and_nothing_holds_for_ever(

@@ -287,6 +287,7 @@ def started(line: str) -> list[str]:
         return output.read().splitlines()
 
 
+@pytest.mark.slow
 def test_the_start_command_brings_the_tool_back_and_starts_the_pod_with_it(tmp_path: Path) -> None:
     packed, disk = tmp_path / "volume" / archive.ON_VOLUME, tmp_path / "disk"
     disk.mkdir()

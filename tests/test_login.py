@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from idlewatch import login
 from idlewatch.model import Activity, Finding, Reading
 from idlewatch.moment import StopRequest
@@ -66,6 +68,7 @@ def test_the_daemon_says_what_is_wrong_and_takes_it_back(tmp_path: Path) -> None
     history.close()
 
 
+@pytest.mark.slow
 def test_who_logs_in_during_the_warning_is_told_how_to_keep_the_pod(tmp_path: Path) -> None:
     clock, history, record = watched(tmp_path)
     daemon(clock, record, Rehearsed(), Scripted()).run(until=lambda: clock.now_s() > 1900)
@@ -86,6 +89,7 @@ def test_who_logs_in_while_a_request_or_a_ceiling_stops_the_pod_is_told_what_hel
     history.close()
 
 
+@pytest.mark.slow
 def test_who_logs_in_where_the_daemon_only_observes_is_told_what_would_be(tmp_path: Path) -> None:
     clock, history, record = watched(tmp_path, IDLEWATCH_MODE="observe")
     observing = daemon(clock, record, Rehearsed(), Scripted(), observing=True)

@@ -347,6 +347,7 @@ def test_the_mark_is_set_and_taken_away(server: TmuxServer, folder: Path) -> Non
     assert mark() == ""
 
 
+@pytest.mark.slow
 @with_tmux
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_another_users_server_is_talked_to_as_that_user(folder: Path) -> None:

@@ -191,6 +191,7 @@ def another(state_dir: Path, how: str = "stays") -> Iterator[subprocess.Popen[by
             other.communicate(b"\n", timeout=WITHIN_S)
 
 
+@pytest.mark.slow
 def test_another_process_is_found_until_it_ends_however_hard(tmp_path: Path) -> None:
     with another(tmp_path) as other:
         assert [key[0] for key in registrations(tmp_path)] == [other.pid]
@@ -199,6 +200,7 @@ def test_another_process_is_found_until_it_ends_however_hard(tmp_path: Path) -> 
         assert registrations(tmp_path) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exec", "fork"])
 def test_neither_what_it_becomes_nor_what_it_leaves_behind_is_ours(tmp_path: Path, how: str) -> None:
     with another(tmp_path, how):
@@ -275,6 +277,7 @@ with registered(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_real_process_beside_the_daemon_is_ours_only_where_it_says_so_there(tmp_path: Path, *, watched: bool) -> None:
     """The same program, once registered with this daemon's folder and once with another's: then it counts."""

@@ -67,6 +67,7 @@ def test_whatever_gaps_come_no_more_is_paid_than_twice_hindsight_and_the_credit(
     assert paid_s(gaps) <= bound_s(gaps)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.sampled_from([STAKES, BOLD]), st.floats(0.0, 1.0))
 def test_an_adversary_that_knows_the_wait_gets_no_more_either(seed: int, stakes: Stakes, kindness: float) -> None:
     random, now_s = Random(seed), 100 * DAY_S

@@ -640,6 +640,7 @@ def test_a_good_pod_has_no_refusal_and_fits_the_protocol() -> None:
     assert PROVIDERS["runpod"] is RunpodProvider
 
 
+@pytest.mark.slow
 def test_the_daemon_can_import_the_providers_without_an_http_library() -> None:
     code = "import sys, idlewatch.providers; sys.exit('httpx' in sys.modules or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
@@ -752,6 +753,7 @@ near_answers = st.fixed_dictionaries(
 codes = st.sampled_from([200, 201, 202, 204, 206, 301, 400, 403, 409, 500])
 
 
+@pytest.mark.slow
 @given(body=bodies, code=codes)
 @settings(deadline=None, max_examples=300)
 def test_no_chance_answer_is_a_pod(body: bytes, code: int) -> None:
@@ -770,6 +772,7 @@ def test_rest_takes_nothing_but_a_200_with_an_id_and_a_known_status(pod: dict[st
     assert isinstance(said, PodRead) == good
 
 
+@pytest.mark.slow
 @given(document=near_answers | near_pods, code=codes)
 @settings(deadline=None, max_examples=300)
 def test_graphql_takes_nothing_with_errors_beside_it(document: dict[str, Any], code: int) -> None:

@@ -7,6 +7,8 @@ import stat
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from idlewatch.daemon import Daemon
 from idlewatch.history import STATE_MARK, History, events_of, status_of
 from idlewatch.model import Action, Decision, Outcome, PodIdentity
@@ -50,6 +52,7 @@ def daemon(
     )
 
 
+@pytest.mark.slow
 def test_a_life_leaves_status_timeline_readings_and_state(tmp_path: Path) -> None:
     clock, history, record = watched(tmp_path)
     actions = Rehearsed()
@@ -106,6 +109,7 @@ class NoRoom(Rehearsed):
             self._outcome = Outcome(action=Action.SAVE, ok=False, reason="no space left on the volume")
 
 
+@pytest.mark.slow
 def test_an_alarm_that_an_outcome_raises_is_told_too(tmp_path: Path) -> None:
     clock, history, record = watched(tmp_path)
     daemon(clock, record, NoRoom(), Scripted()).run(until=lambda: clock.now_s() > 2200)
@@ -121,6 +125,7 @@ class Observed(Rehearsed):
             self._outcome = Outcome(action=decision.action, ok=True, reason="only observing", observed=True)
 
 
+@pytest.mark.slow
 def test_the_timeline_of_a_daemon_that_only_observes_says_what_it_would_have_done(tmp_path: Path) -> None:
     clock, history, record = watched(tmp_path, IDLEWATCH_MODE="observe")
     daemon(clock, record, Observed(), Scripted(), observing=True).run(until=lambda: clock.now_s() > 9000)

@@ -79,6 +79,7 @@ STOPPED = [65, 66]
 """30 min of work, 30 min of quiet, 5 min of warning, and the last look."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "gpu.log"])
 def test_a_log_of_nvidia_smi_is_judged(tmp_path: Path, name: str) -> None:
     path = smi(tmp_path, IDLE_AFTER_WORK, name=name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from idlewatch import recording
 from idlewatch.daemon import Daemon, Tick
 from idlewatch.gpu.reader import Taken
@@ -118,6 +120,7 @@ def told(lived: Lived) -> Iterator[tuple[float, str, dict[str, str], str, str]]:
         yield look.at_s, look.pod, dict(look.verdicts), look.decisive, look.said
 
 
+@pytest.mark.slow
 def test_a_replay_of_what_a_daemon_saw_gives_its_verdicts_tick_by_tick(tmp_path: Path) -> None:
     live, kept = lived_live(tmp_path)
     story = read_story(kept, tuple(SIGNALS))

@@ -227,6 +227,7 @@ def recorder(path: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_who_holds_this_machine_is_recorded_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     (tmp_path / "s").mkdir(mode=0o700)

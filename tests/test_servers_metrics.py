@@ -151,6 +151,7 @@ def test_what_is_written_by_the_rules_is_read_back(samples: list[tuple[str, dict
         assert page.total(name) == math.fsum(value for _, value in found)
 
 
+@pytest.mark.slow
 @patient
 @given(st.lists(_SAMPLES, min_size=1, max_size=4), st.data())
 def test_a_page_that_was_cut_is_never_read_as_smaller_figures(

@@ -158,6 +158,7 @@ def tried(told: Shadow, words: str) -> Tried:
 NIGHTS = [boot((60, USE), (50, REST), (60, USE), (600, REST), day=day) for day in range(4)]
 
 
+@pytest.mark.slow
 def test_each_other_setting_is_compared_with_the_one_of_now(tmp_path: Path) -> None:
     told = shadow(NIGHTS, tmp_path)
     assert (told.days, told.enough, told.starts, told.left_out) == (4, True, 4, 0)
@@ -177,6 +178,7 @@ def test_with_little_history_nothing_is_tried_and_that_is_said(tmp_path: Path) -
     assert shadow_json(told)["proposed"] == []
 
 
+@pytest.mark.slow
 def test_where_the_time_is_over_the_newest_starts_are_told_of(tmp_path: Path) -> None:
     ticks = iter(range(1000))
     told = shadow(NIGHTS, tmp_path, spent_s=lambda: 5.0 * next(ticks))
@@ -185,6 +187,7 @@ def test_where_the_time_is_over_the_newest_starts_are_told_of(tmp_path: Path) ->
     assert "the newest 3 of 4 starts" in " ".join(shadow_lines(told))
 
 
+@pytest.mark.slow
 def test_what_can_not_be_set_beside_the_rest_is_not_tried(tmp_path: Path) -> None:
     told = shadow(NIGHTS, tmp_path, INTERVAL="6m", BLIND_LIMIT="20m")
     assert "IDLEWATCH_IDLE_AFTER=10m" not in {one.other.words for one in told.tried}

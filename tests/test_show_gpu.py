@@ -82,6 +82,7 @@ def looked(draw: st.DrawFn) -> Looked:
     return Looked(past, end_s, column_s)
 
 
+@pytest.mark.slow
 @given(looked())
 def test_work_that_was_seen_is_always_drawn(told: Looked) -> None:
     of = told.drawn()
@@ -627,6 +628,7 @@ def test_a_snapshot_waits_for_the_first_energy_and_no_longer(own: GpuWatch, scri
     assert snapshot(own, MachineClock(), None).rows[0].watts is not None
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_a_driver_that_cannot_be_opened_has_its_words(own: GpuWatch, script: NvmlScript) -> None:
     script.error("init", DRIVER_NOT_LOADED)
     view = snapshot(own, MachineClock(), None)

@@ -407,6 +407,7 @@ def test_a_child_of_ours_with_the_pid_of_one_that_had_ended_is_ours_after_a_whol
     assert facts(signal, 105 + WHOLE_EVERY_S)["own_cpu_s"] == pytest.approx(3)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=25)
 def test_looks_that_are_not_whole_say_the_same_as_those_that_are(
@@ -480,6 +481,7 @@ def test_own_memory_is_taken_off(machine: Machine) -> None:
     assert facts(signal, 105)["mem_growth_mib"] == pytest.approx(8)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.floats(0, 40), st.integers(0, 10_000), st.integers(0, 10_000), st.integers(0, 10**7)), max_size=8
@@ -546,6 +548,7 @@ def settled(found: list[Finding]) -> list[Finding]:
     return [finding for finding in found if finding.seen_to_s > 1300]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late_s", [0.0, 1.0])
 @pytest.mark.parametrize("cores", [1, 8])
 def test_a_cron_job_of_20_s_each_10_min_never_holds_a_pod(cores: int, late_s: float) -> None:

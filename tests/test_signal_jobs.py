@@ -440,6 +440,7 @@ def test_a_process_that_was_hidden_until_now_has_gained_nothing() -> None:
     assert {each.bars for each in watched(machine, 60, signal=signal)} == {False}
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.data())
 def test_no_cpu_counts_twice_whoever_ends_whenever(data: st.DataObject) -> None:

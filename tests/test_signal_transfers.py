@@ -614,6 +614,7 @@ def test_an_error_is_unknown_a_proof_of_absence_absent_and_the_first_reading_unk
     assert signal.judge(Reading(signal="transfers", at_s=1.0, absent="none")).activity is Activity.ABSENT
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(rates=st.lists(st.integers(0, 20_000), min_size=1, max_size=80))
 def test_no_pattern_below_the_floor_ever_counts_and_none_above_is_missed(rates: list[int]) -> None:

@@ -122,6 +122,7 @@ def test_a_repository_that_is_on_its_remote_has_nothing_of_its_own(clone: Path) 
     assert not found.nowhere_else
 
 
+@pytest.mark.slow
 @git_needed
 def test_an_edit_and_a_removal_are_changes(clone: Path) -> None:
     write(clone / "code.py", "edited")
@@ -129,6 +130,7 @@ def test_an_edit_and_a_removal_are_changes(clone: Path) -> None:
     assert look_at(str(clone)).changed == 2
 
 
+@pytest.mark.slow
 @git_needed
 def test_what_is_staged_is_not_committed(clone: Path) -> None:
     write(clone / "deep/new.py", "new")
@@ -152,6 +154,7 @@ def test_commits_that_no_remote_has(clone: Path) -> None:
     assert look_at(str(clone)).unpushed == ()
 
 
+@pytest.mark.slow
 @git_needed
 def test_a_stash_and_a_repository_without_a_remote(clone: Path, tmp_path: Path) -> None:
     write(clone / "code.py", "edited")

@@ -43,6 +43,7 @@ def volume_of(root: Path) -> Path:
     return root.parent / "volume"
 
 
+@pytest.mark.slow
 def test_only_what_has_changed_is_written(root: Path) -> None:
     first = saved(root, volume_of(root))
     write(root / "d1/1", "changed")
@@ -56,6 +57,7 @@ def test_only_what_has_changed_is_written(root: Path) -> None:
     verify(second)
 
 
+@pytest.mark.slow
 def test_every_kind_of_change_comes_back(root: Path) -> None:
     hostile_tree(root / "hostile")
     saved(root, volume_of(root))
@@ -89,6 +91,7 @@ def test_what_was_gone_and_has_come_back(root: Path) -> None:
     assert state(brought_back(third, root.parent / "target")) == state(root)
 
 
+@pytest.mark.slow
 def test_random_changes_again_and_again(root: Path) -> None:
     chance = random.Random(5)
     for round_ in range(6):
@@ -113,6 +116,7 @@ def test_another_container_builds_upon_nothing(root: Path) -> None:
     assert saved(root, volume_of(root), since_ns=2, incremental=False).base is None
 
 
+@pytest.mark.slow
 def test_a_base_that_cannot_be_trusted_is_not_built_upon(root: Path) -> None:
     first = saved(root, volume_of(root))
     raw = bytearray(first.archive_path.read_bytes())
@@ -155,6 +159,7 @@ def test_what_is_built_upon_is_kept_and_goes_with_the_last_of_them(root: Path) -
     assert [one.id for one in snapshots(volume_of(root), POD)] == [full[1].id, full[0].id]
 
 
+@pytest.mark.slow
 def test_a_limit_in_bytes_never_takes_the_newest(root: Path) -> None:
     first = saved(root, volume_of(root), incremental=False)
     second = saved(root, volume_of(root), incremental=False, keep=9, keep_bytes=2 * first.archive_bytes + 10_000)

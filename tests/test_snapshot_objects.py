@@ -82,6 +82,7 @@ def place(tmp_path: Path, s3: LoopbackS3) -> Place:
     return Place(tmp_path, s3)
 
 
+@pytest.mark.slow
 def test_a_hostile_tree_comes_back_from_a_bucket_that_knows_nothing_of_it(place: Place) -> None:
     hostile_tree(place.root)
     write(place.root / "telltale-name", b"telltale content" + random.Random(1).randbytes(20 * MIB))
@@ -99,6 +100,7 @@ def test_a_hostile_tree_comes_back_from_a_bucket_that_knows_nothing_of_it(place:
         restore(found, back)
 
 
+@pytest.mark.slow
 def test_what_changed_is_uploaded_alone_and_old_ones_go_with_all_their_pieces(place: Place) -> None:
     write(place.root / "big", random.Random(2).randbytes(20 * MIB))
     first = place.save()
@@ -156,6 +158,7 @@ def spoil_piece(s3: LoopbackS3) -> Callable[[str, str], None]:
     return spoil
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoils", "said"),
     [
@@ -189,6 +192,7 @@ save(SaveRequest(objects=objects, pod_id="pod1", boot_key="b", root=root, key=Ke
 """
 
 
+@pytest.mark.slow
 def test_a_save_that_ends_suddenly_is_not_listed_and_swept_by_the_next(place: Place) -> None:
     write(place.root / "big", random.Random(5).randbytes(40 * MIB))
     first = place.save()
@@ -395,6 +399,7 @@ def test_a_new_pod_is_told_of_others_in_the_same_bucket_and_given_one_only_by_na
     assert (disk / "work.txt").read_text() == "three days of work"
 
 
+@pytest.mark.slow
 def test_a_service_that_hangs_hangs_only_the_child(tmp_path: Path, s3: LoopbackS3) -> None:
     write(tmp_path / "disk/work.txt", "three days of work")
     s3.instead = lambda method, key: (0, "")

@@ -41,6 +41,7 @@ def decoded(raw: bytes) -> pax.Member:
     return pax.decode(raw[-512:], extended)
 
 
+@pytest.mark.slow
 @given(MEMBERS, st.integers(0, 2**62))
 def test_every_member_comes_back_from_its_header(member: pax.Member, size: int) -> None:
     if member.kind not in {"char", "block"}:
@@ -50,6 +51,7 @@ def test_every_member_comes_back_from_its_header(member: pax.Member, size: int) 
     assert decoded(pax.encode(member)) == member
 
 
+@pytest.mark.slow
 @given(MEMBERS)
 def test_the_standard_librarys_tarfile_reads_the_same(member: pax.Member) -> None:
     with tarfile.open(fileobj=io.BytesIO(pax.encode(member) + pax.END)) as archive:

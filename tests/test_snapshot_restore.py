@@ -463,6 +463,7 @@ def grow(root: Path, tree: list[tuple[list[bytes], int, object, int]]) -> None:
                 files.append(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(TREES)
 def test_any_tree_comes_back(tree: list[tuple[list[bytes], int, object, int]]) -> None:

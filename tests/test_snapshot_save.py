@@ -200,6 +200,7 @@ def test_what_changes_after_the_last_pass_is_named(tmp_path: Path) -> None:
     assert not (target / "c").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_bytes", [4096, -4096])
 def test_a_file_that_never_rests_is_kept_as_a_prefix_and_named(tmp_path: Path, step_bytes: int) -> None:
     """The callback comes in the middle of reading a file of 20 MiB, and changes it each time."""
@@ -496,6 +497,7 @@ def test_a_child_can_be_made_gentle() -> None:
     assert int(done.stdout) >= 10
 
 
+@pytest.mark.slow
 def test_progress_tells_rate_and_time_left(tmp_path: Path) -> None:
     write(tmp_path / "root" / "big", os.urandom(24 * MIB))
     seen: list[Progress] = []

@@ -286,6 +286,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_however_long_the_stream_is(s3: LoopbackS3) -> None:
     """Pieces of 1 MiB, blocks of 4 MiB: what is in memory is some of each, not the stream."""
     program = STREAM % (KEY_ID, SECRET, BUCKET)

@@ -34,12 +34,14 @@ def ended(one: Task, *, ticks_s: float = 0.01) -> TaskEnd:
     pytest.fail("the task did not end")
 
 
+@pytest.mark.slow
 def test_the_result_and_the_progress_come_back() -> None:
     one = task("progress({'done': 1}); return {'twice': request['n'] * 2}")
     assert ended(one).result == {"twice": 4}
     assert one.progress == {"done": 1}
 
 
+@pytest.mark.slow
 def test_an_error_comes_back_as_the_error_it_was() -> None:
     error = ended(task("raise ProviderUnavailable('HTTP 429', 7.0)")).error
     assert isinstance(error, ProviderUnavailable)
@@ -62,10 +64,12 @@ def test_a_child_that_dies_without_an_answer_is_an_error_and_never_a_result(work
     assert end.result is None
 
 
+@pytest.mark.slow
 def test_what_a_child_prints_beside_its_answer_is_not_taken_for_it() -> None:
     assert ended(task("print('junk'); print('[1]'); return 7")).result == 7
 
 
+@pytest.mark.slow
 def test_a_silent_child_is_ended() -> None:
     error = ended(task("time.sleep(600)", silent_limit_s=1.0), ticks_s=0.05).error
     assert isinstance(error, TaskError)
@@ -132,6 +136,7 @@ def test_the_daemon_s_own_end_does_not_wait_for_what_nothing_ends(unreached: Cal
     assert one.poll(0.0) is not None
 
 
+@pytest.mark.slow
 def test_last_words_are_one_short_line_that_steers_no_terminal() -> None:
     error = ended(task("sys.stderr.write('first\\n\\x1b[31m' + 'x' * 5000); raise SystemExit(3)")).error
     text = str(error)
@@ -146,6 +151,7 @@ def test_a_command_that_is_not_there_is_a_task_error() -> None:
         Task(["/nonexistent/program"], None, now_s=0.0, silent_limit_s=1.0)
 
 
+@pytest.mark.slow
 def test_what_belongs_into_the_timeline_is_kept_until_it_is_taken() -> None:
     one = task("[progress({'event': n}) for n in (1, 2)]; progress('left'); return 7")
     assert ended(one).result == 7

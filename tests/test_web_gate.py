@@ -384,6 +384,7 @@ def bad_requests(count: int) -> list[tuple[str, str, dict[str, str]]]:
     return found
 
 
+@pytest.mark.slow
 def test_ten_thousand_bad_requests_do_nothing_and_lock_nobody_out(site: Site) -> None:
     before = site.visitor()
     many = bad_requests(10_000)
@@ -400,6 +401,7 @@ def test_ten_thousand_bad_requests_do_nothing_and_lock_nobody_out(site: Site) ->
     assert Visitor(site.app).get(path_of(keep_link(site.state_dir, ORIGIN, 60.0, site.clock.wall()))).status == 200
 
 
+@pytest.mark.slow
 def test_failures_leave_nothing_behind_that_grows(site: Site) -> None:
     stranger = Visitor(site.app)
 

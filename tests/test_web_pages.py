@@ -166,6 +166,7 @@ def window(clock: SetClock, span_s: float) -> Window:
     return Window(from_s=now_s - span_s, to_s=now_s, wall_less_boot_s=START.timestamp() - now_s)
 
 
+@pytest.mark.slow
 def test_charts_show_each_gpu_and_leave_gaps_where_nobody_looked(tmp_path: Path) -> None:
     clock = SetClock()
     fill_history(tmp_path, clock, days=0.25, gpus=3)
@@ -274,6 +275,7 @@ def test_a_history_of_another_format_is_not_guessed_at(tmp_path: Path) -> None:
     assert charts.series(tmp_path, window(clock, 3600.0))["charts"] == []
 
 
+@pytest.mark.slow
 def test_every_range_and_any_window_can_be_asked_for(site: Site) -> None:
     fill_history(site.state_dir, site.clock, days=0.2)
     visitor = site.visitor()
@@ -293,6 +295,7 @@ def test_a_window_that_is_none_is_refused(site: Site, query: str) -> None:
     assert {visitor.get(f"/api/{name}?{query}").status for name in ("series", "timeline")} == {400}
 
 
+@pytest.mark.slow
 def test_why_is_not_asked_at_every_poll(tmp_path: Path) -> None:
     clock = SetClock()
     show_status(tmp_path, clock.now_s())
@@ -400,6 +403,7 @@ def test_every_file_that_a_page_names_is_there(site: Site) -> None:
     assert "uplot.LICENSE.txt" in pages.STATIC
 
 
+@pytest.mark.slow
 def test_big_answers_are_packed(site: Site) -> None:
     fill_history(site.state_dir, site.clock, days=0.2)
     visitor = site.visitor()
