@@ -232,7 +232,8 @@ def with_key(here: Assembly, request: SaveRequest) -> SaveRequest:
             "snapshots are encrypted here, and this shell does not know the key; run this as root, or set "
             "IDLEWATCH_SNAPSHOT_KEY"
         )
-    return replace(request, key=key, objects=here.objects if request.objects else None)
+    clean = Redactor(known_secrets(loaded.sources)).clean
+    return replace(request, key=key, objects=here.objects if request.objects else None, clean=clean)
 
 
 def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:

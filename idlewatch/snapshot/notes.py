@@ -7,49 +7,47 @@ Processes and what they had in memory do not come back; their command lines do, 
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from idlewatch.snapshot import running
 from idlewatch.snapshot.dpkg import versions
 from idlewatch.snapshot.object_shelf import ObjectShelf
 from idlewatch.snapshot.reader import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from idlewatch.snapshot.manifest import Snapshot
+    from idlewatch.snapshot.repositories import Repository
 
-_TMUX_TIMEOUT_S: Final = 5.0
-_PANES: Final = "\t".join(
-    f"#{{{name}}}"
-    for name in (
-        "session_name",
-        "window_index",
-        "window_name",
-        "window_layout",
-        "pane_current_path",
-        "pane_current_command",
-    )
-)
 _SITES: Final = ("site-packages", "dist-packages")
 _DIST_INFO: Final = re.compile(r"([^/]+)-([^/-]+)\.(?:dist|egg)-info")
 _PYTHONS: Final = ("usr/lib", "usr/local/lib", "opt/conda/lib", "root/.local/lib", "root/miniconda3/lib", "venv/lib")
-_MOST_COMMAND_CHARS: Final = 2000
+_CONDA_PREFIXES: Final = ("opt/conda", "root/miniconda3", "root/anaconda3", "opt/miniconda3", "root/miniforge3")
+_CONDA_META: Final = ("conda-meta", "envs/*/conda-meta")
 
 
-def write_up(snapshot: Snapshot, *, root: str, sites: Sequence[str], live: bool) -> str:
+def write_up(
+    snapshot: Snapshot,
+    *,
+    root: str,
+    sites: Sequence[str],
+    repositories: Sequence[Repository],
+    live: bool,
+    clean: Callable[[str], str],
+) -> str:
     """
-    Return the text. `sites` are folders of Python packages that are part of the loss, `live`: `root` is this machine.
+    Return the text. `sites` are folders of Python packages that are part of the loss, `repositories` those in it.
 
-    Reads names and tables only, but for tmux, which is asked for its windows.
+    Reads names and tables only; where it is `live`, so `root` is this machine, also what runs, without secrets, and
+    tmux is asked for its windows. `clean` takes out what is known to be secret here.
     """
-    parts = [_how_to(snapshot), *_environments(root, sites), *_packages(root)]
+    parts = [_how_to(snapshot), *_unpushed(repositories), *_environments(root, sites), *_conda(root), *_packages(root)]
     if live:
-        parts += [*_tmux(Path("/tmp")), *_running()]  # noqa: S108 - where tmux keeps its sockets, see tmux(1)
+        found = running.programs()
+        parts += [*running.tmux(), *running.notebooks(found, root), *running.command_lines(found, clean)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -69,7 +67,7 @@ def _how_to(snapshot: Snapshot) -> str:
     if lost:
         lines += [
             "Then remove what is in an archive or the image but was gone:",
-            *(f"  {shown(path)}" for path in lost),
+            *(f"  ./{shown(path)}" for path in lost),
         ]
     return "\n".join(lines)
 
@@ -88,6 +86,36 @@ def _environments(root: str, sites: Sequence[str]) -> Iterator[str]:
             yield "\n".join([f"# Python packages in {shown(folder)}, as `pip freeze` would list them", *sorted(found)])
 
 
+def _conda(root: str) -> Iterator[str]:
+    for meta in (f"{prefix}/{meta}" for prefix in _CONDA_PREFIXES for meta in _CONDA_META):
+        for folder in sorted(Path(root or "/").glob(meta)):
+            found = sorted(path.stem.rsplit("-", 2) for path in folder.glob("*-*-*.json"))
+            if found:
+                title = f"# conda packages in {shown(str(folder.parent))}, as `conda list --export` would list them"
+                yield "\n".join([title, *map("=".join, found)])
+
+
+def _unpushed(repositories: Sequence[Repository]) -> Iterator[str]:
+    """Yield the part that names work that is known to be nowhere else. None of it is touched, least of all by git."""
+    rows = [
+        f"{shown(one.path)}: {'; '.join(_why_only_here(one))}" + (f" (remote: {shown(one.remote)})" * bool(one.remote))
+        for one in repositories
+        if one.nowhere_else
+    ]
+    if rows:
+        yield "\n".join(["# Git repositories with work that is nowhere else", *rows])
+
+
+def _why_only_here(one: Repository) -> Iterator[str]:
+    if one.changed:
+        yield f"{one.changed} files changed since git last looked"
+    if one.staged:
+        yield "something staged and not committed"
+    if one.stashed:
+        yield "something stashed"
+    yield from (f"branch {shown(branch)}" for branch in one.unpushed)
+
+
 def _packages(root: str) -> Iterator[str]:
     installed = sorted(versions(root).values(), key=lambda one: one.name)
     if installed:
@@ -95,27 +123,3 @@ def _packages(root: str) -> Iterator[str]:
         yield "\n".join(["# Debian packages asked for (the others came with them)", *asked_for])
         selections = (f"{one.name}\t{one.selection}" for one in installed)
         yield "\n".join(["# All Debian packages, for `dpkg --set-selections`", *selections])
-
-
-def _tmux(folder: Path) -> Iterator[str]:
-    for socket in sorted(folder.glob("tmux-*/*")):
-        try:
-            if not stat.S_ISSOCK(socket.lstat().st_mode):
-                continue
-            call = ["tmux", "-S", str(socket), "list-panes", "-a", "-F", _PANES]
-            told = subprocess.run(call, capture_output=True, timeout=_TMUX_TIMEOUT_S, check=True, text=True)
-        except (OSError, subprocess.SubprocessError, ValueError):
-            continue
-        yield f"# tmux at {socket}: session, window, layout, folder, command\n{told.stdout.rstrip()}"
-
-
-def _running() -> Iterator[str]:
-    import psutil
-
-    rows = []
-    for process in psutil.process_iter(["pid", "username", "cwd", "cmdline"]):
-        told = process.info
-        if told["cmdline"] and told["pid"] != os.getpid():
-            command = " ".join(told["cmdline"])[:_MOST_COMMAND_CHARS]
-            rows.append(f"{told['pid']}\t{told['username']}\t{told['cwd'] or '?'}\t{command!r}")
-    yield "\n".join(["# What ran (it does not come back by itself): pid, user, folder, command", *rows])

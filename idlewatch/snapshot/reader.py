@@ -8,7 +8,6 @@ pass over everything before it touches the first file.
 from __future__ import annotations
 
 import json
-import os
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -106,9 +105,16 @@ def _refuse_odd(member: pax.Member) -> None:
         raise SnapshotError(f"the archive is damaged: {shown(member.path)} is a {member.kind} with content")
 
 
-def shown(path: str) -> str:
-    """Return a path that can be printed: bytes that are no UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def shown(path: str, *, keep: str = "") -> str:
+    """Return a path that can be printed: what is no text is escaped, and what would steer a terminal, but `keep`."""
+    return path if path.isprintable() else "".join(char if char in keep else _shown_char(char) for char in path)
+
+
+def _shown_char(char: str) -> str:
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]
 
 
 def walk(

@@ -48,6 +48,9 @@ class SaveRequest:
     key: Key | None = None
     """Encrypts what is saved. Never part of the JSON: whoever carries the request out gets it by a way of its own."""
 
+    clean: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    """Takes known secrets out of what is written down of command lines; comes by the same way."""
+
     @property
     def place(self) -> Path | Objects:
         """Where it goes. Raises SnapshotError where nothing is named."""
@@ -86,7 +89,7 @@ class SaveRequest:
     @classmethod
     def from_json(cls, raw: Mapping[str, Json]) -> SaveRequest:
         """Return the request of `as_json`; what is missing has its default. Raises SnapshotError for a wrong one."""
-        known = {field.name for field in fields(cls)} - {"key"}
+        known = {field.name for field in fields(cls)} - {"key", "clean"}
         if unknown := sorted(raw.keys() - known):
             raise SnapshotError(f"not a request for a save: unknown {', '.join(unknown)}")
         values = cast("dict[str, Any]", dict(raw))

@@ -223,7 +223,14 @@ class _Saving:
             trusted = self._base is not None and self._base.snapshot.image == image.fingerprint
             self._store.keep_image(image, self._key, self._listing, trusted=trusted)
         sites = sorted({part.where for part in self._loss.contents.pip})
-        text = write_up(snapshot, root=self._first.root, sites=sites, live=not self._first.root)
+        text = write_up(
+            snapshot,
+            root=self._first.root,
+            sites=sites,
+            repositories=self._loss.contents.repositories,
+            live=not self._first.root,
+            clean=self._origin.request.clean,
+        )
         self._store.add_notes(snapshot.id, text, self._key)
 
     def _snapshot(self, sink: Sink, index_at: int) -> Snapshot:
