@@ -112,7 +112,7 @@ def _open_in(workspace: Path) -> list[str]:
 
 
 def tmux(folder: Path = _SOCKETS) -> Iterator[str]:
-    """Yield one part for each tmux server that answers; without `-u` it writes `_` for tabs where there is no locale."""
+    """Yield one part for each tmux server that answers. Without `-u` and without a locale it writes `_` for a tab."""
     for socket in sorted(folder.glob("tmux-*/*")):
         try:
             if not stat.S_ISSOCK(socket.lstat().st_mode):
