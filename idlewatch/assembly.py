@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from idlewatch import places, pod
+from idlewatch import key_place, places, pod
 from idlewatch.actions import ObservedActions, PodActions, SavePlan
 from idlewatch.announcing import Announcer, Tells
 from idlewatch.checkpoints import asked_processes
@@ -242,11 +242,25 @@ def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:
 
 
 def actions(here: Assembly) -> PodActions | ObservedActions:
-    """What carries decisions out: nothing at all where it only observes."""
+    """What carries decisions out: nothing at all where it only observes. Raises SettingsError for a misplaced key."""
+    _refuse_misplaced_key(here)
     if here.loaded.settings.mode is Mode.OBSERVE:
         return ObservedActions()
     _require_library(here)
     return pod_actions(here, Terminals(), None, tmux=True)
+
+
+def _refuse_misplaced_key(here: Assembly) -> None:
+    """A file with the key of snapshots must not lie where they lie, nor where they are made of."""
+    file = key_place.key_file(here.loaded.sources)
+    if file is None:
+        return
+    name, path = file
+    settings, kept = here.loaded.settings, here.volume if here.objects is None else None
+    skip = () if here.save_root is None else own_files(here, here.save_root)
+    why = key_place.misplaced(path, kept, here.save_root, read_mounts(), settings.excludes(), skip)
+    if why:
+        raise SettingsError([f"{name}={path}: {why}"])
 
 
 def _require_library(here: Assembly) -> None:

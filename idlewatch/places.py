@@ -9,7 +9,7 @@ kernel's list of mounts, by text, and nothing on the volume is touched; `leads_a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from idlewatch.snapshot.mounts import Mount
@@ -37,7 +37,7 @@ def survives(folder: Path, mounts: Sequence[Mount]) -> bool:
 
     Links are followed up to that mount and not on it: nothing that may hang is touched.
     """
-    return _lies_on_kept(_up_to_a_kept_mount(folder, mounts), mounts)
+    return _lies_on_kept(resolved(folder, lambda step: _lies_on_kept(step, mounts)), mounts)
 
 
 def leads_away(folder: Path, mounts: Sequence[Mount]) -> str | None:
@@ -62,13 +62,13 @@ def _mount_of(path: Path, mounts: Sequence[Mount]) -> Mount | None:
     return max(reversed(above), key=lambda mount: len(mount.point), default=None)
 
 
-def _up_to_a_kept_mount(folder: Path, mounts: Sequence[Mount]) -> Path:
-    """`folder` with the links resolved that lie on the wiped disk, which does not hang. A loop is left as it is."""
-    at, left, links = Path("/"), list(folder.parts[1:]), 0
+def resolved(path: Path, stops: Callable[[Path], bool]) -> Path:
+    """An absolute path with its links followed up to where it `stops`, which is not touched. A loop stays as it is."""
+    at, left, links = Path("/"), list(path.parts[1:]), 0
     while left:
         part = left.pop(0)
         step = at.parent if part == ".." else at / part
-        if _lies_on_kept(step, mounts) or links > _LINKS_MAX:
+        if stops(step) or links > _LINKS_MAX:
             return Path(os.path.normpath(Path(step, *left)))
         target = _link(step)
         if target is None:

@@ -8,6 +8,7 @@ Nothing else in idlewatch touches the environment, and in here only `sources` do
 """
 
 from idlewatch.settings.fields import PREFIX, VOLUME, Mode, OnSaveFailure, Restore, Settings, secret_variables, variable
+from idlewatch.settings.files import secret_file
 from idlewatch.settings.kept import SETTINGS_FILE, daemon_source, settings_record, verb_sources
 from idlewatch.settings.kinds import Address, shown, written
 from idlewatch.settings.loading import Loaded, load
@@ -38,6 +39,7 @@ __all__ = [
     "parse_environ_block",
     "parse_rp_environment",
     "pod_sources",
+    "secret_file",
     "secret_variables",
     "settings_record",
     "shown",

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from idlewatch import places
 from idlewatch.errors import SettingsError, SnapshotError
 from idlewatch.settings.fields import VOLUME, secret_variables, variable
 from idlewatch.settings.sources import Source, first
@@ -36,6 +37,14 @@ class WithFiles:
 def file_variables() -> frozenset[str]:
     """The variables that name a file."""
     return frozenset(f"{name}{SUFFIX}" for name in secret_variables())
+
+
+def secret_file(sources: Sequence[Source], field: str) -> tuple[str, Path] | None:
+    """The variable and the file that a secret setting came from, of `with_files`; None: not from a file."""
+    name = variable(field)
+    source = next((source for source in sources if source.variables.get(name)), None)
+    path = None if source is None else source.variables.get(f"{name}{SUFFIX}")
+    return (f"{name}{SUFFIX}", Path(path)) if path else None
 
 
 def with_files(sources: Sequence[Source]) -> WithFiles:
@@ -68,9 +77,12 @@ def _content(path: Path) -> str:
     if not path.is_absolute():
         raise SettingsError(["this is not an absolute path; write it from / on"])
     try:
-        kind = kind_of_mount(path, read_mounts())
+        mounts = read_mounts()
+        real = places.resolved(path, lambda step: may_hang(kind_of_mount(step, mounts)))
+        kind = kind_of_mount(real, mounts)
         if may_hang(kind):
-            raise SettingsError([f"it lies on a network volume ({kind}), which may hang; put it on the Pod's own disk"])
+            where = f"it lies on a network volume ({kind}), which may hang"
+            raise SettingsError([f"{where}; put it elsewhere, or its content into the variable itself"])
         # a pipe that nobody writes into must not hold the daemon up
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):

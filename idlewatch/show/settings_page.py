@@ -91,7 +91,7 @@ Durations are written `45s`, `30m`, `2h`, `1h30m`, `2d`; `0` means off where off
 does not. Sizes are written `500MB`, `20GB`; lists are separated by commas. A misspelt variable is refused with the name
 that was probably meant.
 
-A secret may lie in a file of one line instead, on the Pod's own disk: a network volume may hang. Its name is set in
+A secret may lie in a file of one line instead, not on a network volume, which may hang. Its name is set in
 {files}.
 """
 _AUTO = """\
