@@ -32,6 +32,7 @@ from idlewatch.notify.webhook import why
 from idlewatch.settings import environment_with
 from idlewatch.tasks import Task
 from idlewatch.telling import send
+from idlewatch.tmux_servers import servers
 from tests.notices import Hook, served, waits_for
 
 SECRET = "SECRETTOKEN"
@@ -396,7 +397,7 @@ def test_a_socket_that_others_may_have_put_there_is_not_talked_to(folder: Path) 
         if os.geteuid() == 0:
             os.chown(strange / "default", 65534, 65534)
             expected = [own / "default"]
-        assert [server.socket for server in tmux.servers(folder)] == expected
+        assert [server.socket for server in servers(folder)] == expected
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idlewatch import assembly
+from idlewatch.cli import main
 from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.settings import Loaded, load
 from idlewatch.settings.sources import Source
-from idlewatch.snapshot import Key, SaveRequest, Snapshot, new_key, note_image, restore, snapshots, verify
+from idlewatch.snapshot import Key, SaveRequest, Snapshot, excludes_of, new_key, note_image, restore, snapshots, verify
 from idlewatch.snapshot.age import HEADER_BYTES, PIECE_BYTES, SealedContent, seal, unseal
 from idlewatch.snapshot.packed import opened
 from tests.snapshot_trees import POD, birth, hostile_tree, request, saved, state, write
@@ -163,6 +165,29 @@ def test_without_its_key_nothing_is_touched(pod: Pod, tmp_path: Path, key: Key |
     with pytest.raises(SnapshotError, match=why):
         verify(listed, key=key)
     assert list(target.iterdir()) == []
+
+
+def test_the_verbs_that_list_tell_no_path_of_what_is_encrypted(
+    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = pod.save(excludes=excludes_of(leave_out=["/telltale-big"]))
+    for name, value in {
+        "IDLEWATCH_VOLUME": pod.volume,
+        "IDLEWATCH_SAVE_ROOT": pod.root,
+        "IDLEWATCH_STATE_DIR": tmp_path / "no-state",
+        "IDLEWATCH_SNAPSHOT_KEY": SECRET,
+        "RUNPOD_POD_ID": POD,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    for verb in (["snapshots", "--json"], ["snapshots"]):
+        assert main(verb) == 0
+        said = capsys.readouterr().out
+        assert made.id in said
+        assert "telltale" not in said
+    assert main(["snapshots", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["snapshots"]
+    assert row["encrypted"] is True
+    assert "locked" not in row
 
 
 def test_a_differential_builds_only_upon_what_its_key_opens(pod: Pod, tmp_path: Path) -> None:

@@ -144,6 +144,9 @@ def test_the_layout_of_tmux_is_told(tmp_path: Path) -> None:
     try:
         subprocess.run([*call, "split-window", "-t", "tränen", "-c", "/usr", "cat"], check=True, env=variables)
         (part,) = tmux(tmp_path)
+        folder.chmod(0o777)
+        assert not list(tmux(tmp_path)), "where anybody may put a socket, tmux would do what its maker says"
+        folder.chmod(0o700)
     finally:
         subprocess.run([*call, "kill-server"], check=True)
     rows = [line.split("\t") for line in part.splitlines()[1:]]

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-import subprocess
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from idlewatch.snapshot.commands import command_line
 from idlewatch.snapshot.reader import shown
+from idlewatch.tmux_servers import ask, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,14 +111,9 @@ def _open_in(workspace: Path) -> list[str]:
 
 
 def tmux(folder: Path = _SOCKETS) -> Iterator[str]:
-    """Yield one part for each tmux server that answers. Without `-u` and without a locale it writes `_` for a tab."""
-    for socket in sorted(folder.glob("tmux-*/*")):
-        try:
-            if not stat.S_ISSOCK(socket.lstat().st_mode):
-                continue
-            call = ["tmux", "-u", "-S", str(socket.absolute()), "list-panes", "-a", "-F", _PANES]
-            told = subprocess.run(call, capture_output=True, timeout=_TMUX_TIMEOUT_S, check=True, text=True)
-        except (OSError, subprocess.SubprocessError, ValueError):
-            continue
-        title = f"# tmux at {shown(str(socket))}: session, window, its name and layout, pane, pid, folder, command"
-        yield "\n".join([title, *(shown(line, keep="\t") for line in told.stdout.splitlines())])
+    """Yield one part for each tmux server that answers."""
+    for server in servers(folder):
+        told = ask(server, ["list-panes", "-a", "-F", _PANES], _TMUX_TIMEOUT_S)
+        if told:
+            title = f"# tmux at {shown(str(server.socket))}: session, window, name, layout, pane, pid, folder, command"
+            yield "\n".join([title, *(shown(line, keep="\t") for line in told.splitlines())])

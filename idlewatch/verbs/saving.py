@@ -95,11 +95,17 @@ def snapshots(options: argparse.Namespace) -> bool:
     kept, pod_name = place(here), options.pod or here.pod_name
     found = listed(kept, pod_name)
     if options.json:
-        say_json({"snapshots": [one.as_json() for one in found]})
+        say_json({"snapshots": [_row(one) for one in found]})
     else:
         rows = [f"{one.id}  {one.created_at:.19}  {size(one.archive_bytes):>9}  {one.files} files" for one in found]
         say([*(rows or [f"no snapshot of {pod_name} on {kept}"]), *_of_others(kept, pod_name)])
     return True
+
+
+def _row(snapshot: Snapshot) -> dict[str, Json]:
+    """The manifest; of an encrypted one without what its key would open, which nobody can read here."""
+    values = {name: value for name, value in snapshot.as_json().items() if name != "locked"}
+    return {**values, "encrypted": snapshot.locked is not None}
 
 
 def _of_others(kept: Place, pod_name: str) -> Iterator[str]:
