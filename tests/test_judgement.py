@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks.judgement import published
-from benchmarks.judgement.days import KINDS, life
+from benchmarks.judgement import published, sensitive
+from benchmarks.judgement.days import FAINT, FAINT_KINDS, KINDS, life
 from benchmarks.judgement.doing import DAY_S, HOUR_S, Connection, Doing, PodLife
+from benchmarks.judgement.facts import Scribe
 from benchmarks.judgement.learned import learned, left_out, used
 from benchmarks.judgement.measures import RESTART_S, STAKES, USD_PER_HOUR, Cost, all_knowing, cost, optimum_usd
 from benchmarks.judgement.observed import Gpu, Seen, observed
 from benchmarks.judgement.product import Product
 from benchmarks.judgement.rules import RULES, Rule
 from benchmarks.judgement.table import Row, Table, kind_lines, lines, measured
+from idlewatch import policy
 from idlewatch.model import Signal, Surroundings
 from idlewatch.patience import CREDIT_RESTARTS
 from idlewatch.signals import SIGNALS
@@ -74,6 +76,37 @@ def test_a_look_tells_what_happened_and_a_gpu_that_does_nothing_is_seen() -> Non
     seen = looks(made((1, replace(AT_WORK, gpus=1), True), gpus=2))
     assert all(one.gpus[0].highest == 80 and one.gpus[1].highest <= 1 for one in seen)
     assert 0.7 < sum(one.gpus[0].newest == 80 for one in seen) / len(seen) <= 1
+
+
+def test_faint_use_is_each_limits_own_and_reaches_the_readings() -> None:
+    kinds = [life(FAINT, seed) for seed in range(len(FAINT_KINDS))]
+    memory, gpu_memory, energy, unread = (observed(one, 30.0) for one in kinds[3:])
+    assert max(one.grown_mib for one in memory) > 1
+    assert max(one.mib for one in gpu_memory) > 700
+    assert 100 < sum(one.late for one in energy) < 500
+    assert 0.02 < sum(one.unread for one in unread) / len(unread) < 0.65
+    assert not any(one.unread or one.late or one.grown_mib for one in observed(life("training", 1), 30.0))
+
+
+def test_what_a_look_lacks_is_lacking_in_its_reading() -> None:
+    plain, late = seen(0)._replace(at_s=30.0), seen(0)._replace(at_s=60.0, late=True, watts=100.0)
+    scribe = Scribe(editor=False, notebook=False, server=False, zero_s=1000.0)
+    told = list(scribe.readings([plain, late, plain._replace(at_s=90.0, unread=True)], 30.0))
+    gpu = [one for one in told if one.signal == "gpu"]
+    facts: Any = gpu[1].facts["gpus"]
+    assert (gpu[1].covers_s, facts[0]["covered_s"], facts[0]["energy_span_s"]) == (15, 15, 30)
+    assert facts[0]["power_mean_w"] == 100.0
+    assert gpu[2].error == "the driver does not answer"
+    assert all(one.error is None and one.covers_s != 15 for one in told if one.signal != "gpu")
+
+
+def test_a_limit_that_is_moved_is_put_back() -> None:
+    before = policy.LEAST_COVERAGE
+    [moved] = [
+        one for name, _, told in sensitive._limits() if name.startswith("coverage") for one in told if one.value == "30"
+    ]
+    cost_of = sensitive._cost([FAINT], [6], moved)
+    assert (cost_of.days, policy.LEAST_COVERAGE) == (1.0, before)
 
 
 # ---------------------------------------------------------------- rules

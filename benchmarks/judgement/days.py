@@ -34,10 +34,15 @@ that wait for an answer from elsewhere.
 
 One kind more is not in the table, because limits of judges only matter near them, and other use is far above:
 
-    faint            After a block of work 6 h of faint use and then as faint a noise, a third of the lives each: GPU
+    faint            After a block of work 6 h of faint use and then as faint a noise, a seventh of the lives each: GPU
                      (needed: a peak of 4 to 20 % each 5 to 60 s; noise: 0.5 to 4 % each 30 s to 5 min), the CPU
                      (needed: one core for 30 s, 3 to 40 % of the time; noise: for 20 s, 0.5 to 5 %), the network
-                     (needed: 10 to 300 KB/s of an unknown program; noise: 0.3 to 30 KB/s). Evenly over ratios.
+                     (needed: 10 to 300 KB/s of an unknown program; noise: 0.3 to 30 KB/s), the Pod's memory and the
+                     GPU's (needed: loading 60 to 1600 MiB in 10 min; noise: 6 to 160 MiB), energy (each five minutes or
+                     so half of a look is described by no sample; needed: in that half it drew 3 to 60 W more; noise:
+                     0.5 to 10 W), and a GPU that can't be read for 3 to 60 % of the time, some minutes in a row
+                     (needed: a burst of work each 7 min or so, which is seen only where it can be read). Evenly over
+                     ratios.
 
 Every fourth life of any kind has a hum: 1 to 4 % of a core taken by something that nobody needs.
 """
@@ -46,7 +51,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.judgement import published
 from benchmarks.judgement.doing import ALWAYS, DAY_S, HOUR_S, Connection, Doing, PodLife
@@ -243,7 +248,7 @@ def _cpu_work(made: PodLife, source: random.Random) -> None:
 
 def _faint(made: PodLife, source: random.Random) -> None:
     _block(made, source, 20, cells=False)
-    faint = (_faint_gpu, _faint_cpu, _faint_network)[made.seed % 3]
+    faint = FAINT_KINDS[made.seed % len(FAINT_KINDS)]
     faint(made, source, made.ends_s + 6 * HOUR_S, needed=True)
     faint(made, source, DAY_S, needed=False)
 
@@ -272,7 +277,40 @@ def _even(source: random.Random, least: float, most: float) -> float:
     return least * math.exp(math.log(most / least) * source.random())
 
 
+def _faint_memory(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    made.until(to_s, Doing(mib_per_min=_growth(source, needed=needed)), needed=needed)
+
+
+def _faint_gpu_memory(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    made.until(to_s, Doing(mib=600.0, gpu_mib_per_min=_growth(source, needed=needed)), needed=needed)
+
+
+def _growth(source: random.Random, *, needed: bool) -> float:
+    """MiB a minute."""
+    return (_even(source, 60, 1600) if needed else _even(source, 6, 160)) / 10
+
+
+def _faint_energy(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    watts = _even(source, 3, 60) if needed else _even(source, 0.5, 10)
+    made.until(to_s, Doing(late_per_min=0.2, late_watts=watts), needed=needed)
+
+
+def _unread(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    share = _even(source, 0.03, 0.6)
+    works = Doing(bursts_per_min=0.15, peak_pct=60, share=0.3, watts=140.0, unread=share)
+    made.until(to_s, works if needed else Doing(unread=share), needed=needed)
+
+
 FAINT = "faint"
+FAINT_KINDS: Sequence[Callable[..., None]] = (
+    _faint_gpu,
+    _faint_cpu,
+    _faint_network,
+    _faint_memory,
+    _faint_gpu_memory,
+    _faint_energy,
+    _unread,
+)
 KINDS: Mapping[str, Callable[[PodLife, random.Random], None]] = {
     "notebook day": _notebook_day,
     "editor day": _editor_day,

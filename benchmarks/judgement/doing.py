@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from idlewatch.signals.host_window import HostLimits
+
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
+HUM_AT_MOST = HostLimits().cpu_median_max_cores
+"""Cores that the host's judge may take for a hum: what takes more is work, whoever looks."""
 ALWAYS = 1e6
 """So many bursts a minute are one in every look."""
 
@@ -45,12 +49,23 @@ class Doing:
     """Requests to the server."""
     busy_kernel: bool = False
     """A notebook's cell is running."""
+    gpu_mib_per_min: float = 0.0
+    """By which the memory of its GPU grows."""
+    mib_per_min: float = 0.0
+    """By which the Pod's own memory grows."""
+    late_per_min: float = 0.0
+    """Looks that came late, so that the GPU's samples describe the second half only, as a Poisson process."""
+    late_watts: float = 0.0
+    """By how much the power of such a look is above that of rest: work in the half that no sample describes."""
+    unread: float = 0.0
+    """Of the looks, how many can't read the GPU; some minutes of them in a row."""
 
     @property
     def shows(self) -> bool:
         """Whether anything of it is more than a Pod at rest: what a perfect look would see."""
         acts = (self.bursts_per_min, self.keys_per_min, self.cells_per_min, self.commands_per_min, self.asked_per_min)
-        return any(acts) or self.cpu_cores > 0.1 or self.moved > 0 or self.talks > 0 or self.busy_kernel
+        busy = self.cpu_cores > HUM_AT_MOST or self.busy_kernel
+        return any(acts) or busy or self.moved > 0 or self.talks > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Scribe:
         for place, seen in enumerate(looks):
             at_s, covers_s = self._zero_s + seen.at_s, step_s if place else 0.0
             for name, told in self._facts(seen, at_s, covers_s).items():
-                yield Reading(signal=name, at_s=at_s, covers_s=covers_s, facts=told)
+                yield _reading(name, seen, at_s, covers_s, told)
             for name, why in _ABSENT.items():
                 if not (self._notebook if name == "jupyter" else self._server):
                     yield Reading(signal=name, at_s=at_s, absent=why)
@@ -68,10 +68,10 @@ class Scribe:
                 "util_mean_pct": gpu.mean,
                 "samples": int(covers_s * 6),
                 "instant": False,
-                "covered_s": covers_s,
+                "covered_s": covers_s / 2 if seen.late else covers_s,
                 "engines_max_pct": {},
                 "energy_span_s": covers_s,
-                "power_mean_w": seen.watts if gpu.mean else min(seen.watts, 120.0),
+                "power_mean_w": seen.watts if gpu.mean or seen.late else min(seen.watts, 120.0),
                 "mem_used_mib": seen.mib,
                 "processes": int(seen.mib > 500),
             }
@@ -167,6 +167,13 @@ class Scribe:
         return {"servers": [server], "missing": []}
 
 
+def _reading(name: str, seen: Seen, at_s: float, covers_s: float, told: dict[str, Any]) -> Reading:
+    if name == "gpu" and seen.unread:
+        return Reading(signal=name, at_s=at_s, error="the driver does not answer")
+    half = name == "gpu" and seen.late
+    return Reading(signal=name, at_s=at_s, covers_s=covers_s / 2 if half else covers_s, facts=told)
+
+
 def _host(seen: Seen, covers_s: float) -> dict[str, Any]:
     if not covers_s:
         return {"cpus": 16}
@@ -178,7 +185,7 @@ def _host(seen: Seen, covers_s: float) -> dict[str, Any]:
         "span_s": covers_s,
         "net_bytes": seen.network * covers_s,
         "disk_bytes": seen.disk * covers_s,
-        "mem_growth_mib": 0.0,
+        "mem_growth_mib": seen.grown_mib,
     }
 
 

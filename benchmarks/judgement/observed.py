@@ -10,9 +10,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from benchmarks.judgement.doing import ALWAYS, Connection, Doing, PodLife
+
+_UNREAD_S = 180.0
+"""How long a GPU that can't be read stays so, in the mean."""
 
 
 class Gpu(NamedTuple):
@@ -44,6 +48,12 @@ class Seen(NamedTuple):
     commands: int
     asked: int
     busy_kernel: bool
+    grown_mib: float
+    """Of the Pod's own memory, over the look."""
+    late: bool
+    """The GPU's samples describe its second half only."""
+    unread: bool
+    """The GPU could not be read."""
     connected: Connection | None
     needed: bool
     """The truth: for measuring only."""
@@ -55,21 +65,36 @@ def observed(life: PodLife, step_s: float) -> list[Seen]:
 
 
 def _looks(life: PodLife, step_s: float) -> Iterator[Seen]:
-    source, place = random.Random(f"{life.kind} {life.seed} {step_s}"), 0
+    source, place, unread = random.Random(f"{life.kind} {life.seed} {step_s}"), 0, False
     for index in range(1, int(life.ends_s / step_s) + 1):
         at_s = index * step_s
         while life.stretches[place].to_s < at_s:
             place += 1
         stretch = life.stretches[place]
-        yield _look(life, stretch.doing, at_s, step_s, source, needed=stretch.needed)
+        doing = stretch.doing
+        if doing.gpu_mib_per_min:
+            doing = replace(doing, mib=doing.mib + doing.gpu_mib_per_min * (at_s - stretch.from_s) / 60)
+        unread = _is_unread(doing, step_s, source, before=unread)
+        seen = _look(life, doing, at_s, step_s, source, needed=stretch.needed)
+        yield seen._replace(unread=True) if unread else seen
+
+
+def _is_unread(doing: Doing, step_s: float, source: random.Random, *, before: bool) -> bool:
+    """Whether the GPU can't be read at this look: for some minutes in a row, and `doing.unread` of the time in all."""
+    if not doing.unread:
+        return False
+    ends = step_s / _UNREAD_S
+    return source.random() >= ends if before else source.random() < ends * doing.unread / (1 - doing.unread)
 
 
 def _look(life: PodLife, doing: Doing, at_s: float, step_s: float, source: random.Random, *, needed: bool) -> Seen:
     busy = doing.bursts_per_min == ALWAYS or _happens(doing.bursts_per_min, step_s, source)
+    late = _happens(doing.late_per_min, step_s, source)
     return Seen(
         at_s=at_s,
         gpus=tuple(_gpus(life, doing, source, busy=busy)),
-        watts=doing.watts * source.uniform(0.985, 1.015) if busy or not doing.bursts_per_min else 110.0,
+        watts=(doing.watts * source.uniform(0.985, 1.015) if busy or not doing.bursts_per_min else 110.0)
+        + (doing.late_watts if late else 0.0),
         mib=doing.mib,
         cpu_cores=doing.cpu_cores * source.uniform(0.7, 1.3),
         hum_cores=life.hum_cores * source.uniform(0.8, 1.2),
@@ -83,6 +108,9 @@ def _look(life: PodLife, doing: Doing, at_s: float, step_s: float, source: rando
         commands=_count(doing.commands_per_min, step_s, source),
         asked=max(1, _count(doing.asked_per_min, step_s, source)) if busy and doing.asked_per_min else 0,
         busy_kernel=doing.busy_kernel,
+        grown_mib=doing.mib_per_min * step_s / 60,
+        late=late,
+        unread=False,
         connected=next((one for one in life.connections if one.from_s <= at_s < one.to_s), None),
         needed=needed,
     )

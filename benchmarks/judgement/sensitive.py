@@ -7,23 +7,27 @@ On seeds that no default was chosen on. Limits of judges are no settings; they a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 
-from benchmarks.judgement.days import FAINT, KINDS, life
+from benchmarks.judgement.days import FAINT, FAINT_KINDS, KINDS, life
 from benchmarks.judgement.measures import Cost, cost
 from benchmarks.judgement.observed import observed
 from benchmarks.judgement.product import Factories, Product
 from benchmarks.judgement.table import STEP_S
-from idlewatch.gpu.reader import GpuReader
+from idlewatch import policy
+from idlewatch.gpu import floor, judge
 from idlewatch.signals import SIGNALS
-from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.host import HostSignal
+from idlewatch.signals.host_window import HostLimits
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.signals.making import KERNEL
 
-FIRST = 500
-"""Added to every seed: other lives than those of the table."""
+FIRST = 40_000
+"""Added to every seed: lives that no default and no setting of the table was chosen on."""
+_HOST = HostLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Variant:
     value: str
     product: Product
     step_s: float = STEP_S
+    constants: Sequence[tuple[ModuleType, str, float]] = ()
+    """Limits that can't be given to a judge: module, name and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +72,13 @@ def measured(seeds: Sequence[int]) -> list[Curve]:
     """A curve for each default, on one life for each kind and seed; limits of judges on faint lives alone."""
     kinds = tuple(KINDS)
     told = [_curve(*one, kinds, seeds) for one in _variants()]
-    return [*told, *_faint_curves(range(6 * len(seeds)))]
+    return [*told, *_faint_curves(range(3 * len(FAINT_KINDS) * len(seeds)))]
 
 
 def _faint_curves(seeds: Sequence[int]) -> Iterator[Curve]:
     """Each limit on the faint lives of its own kind."""
     for kind, one in enumerate(_limits()):
-        yield _curve(*one, (FAINT,), [seed for seed in seeds if (FIRST + seed) % 3 == kind])
+        yield _curve(*one, (FAINT,), [seed for seed in seeds if (FIRST + seed) % len(FAINT_KINDS) == kind])
 
 
 def _curve(name: str, default: str, told: Sequence[Variant], kinds: Sequence[str], seeds: Sequence[int]) -> Curve:
@@ -90,27 +96,49 @@ def _variants() -> Sequence[tuple[str, str, Sequence[Variant]]]:
 
 def _limits() -> Sequence[tuple[str, str, Sequence[Variant]]]:
     return (
-        ("GPU limit, %", "5", [_made(f"{one:g}", _gpu(one)) for one in (1.0, 3.0, 5.0, 8.0, 15.0)]),
-        ("CPU limit, % of a core", "5.5", [_made(f"{one:g}", _cpu(one / 100)) for one in (1.0, 3.0, 5.5, 10.0, 30.0)]),
+        ("GPU limit, %", "5", [_set(GPU_LIMIT=f"{one:g}%") for one in (1.0, 3.0, 4.0, 5.0, 8.0, 15.0)]),
+        (
+            "CPU limit, % of a core",
+            f"{_HOST.cpu_cores * 100:g}",
+            [_made(f"{one:g}", _cpu(one / 100)) for one in (1.0, 3.0, 4.0, 5.5, 10.0, 30.0)],
+        ),
         (
             "network limit, KB/s",
-            "50",
+            f"{_HOST.network_bytes_per_s / 1e3:g}",
             [_made(f"{one:g}", _network(one * 1e3)) for one in (2.0, 10.0, 30.0, 50.0, 150.0)],
+        ),
+        (
+            "memory limit, MiB in 10 min",
+            f"{_HOST.memory_mib:g}",
+            [_made(f"{one:g}", _memory(one)) for one in (64.0, 128.0, 256.0, 512.0, 1024.0)],
+        ),
+        (
+            "GPU memory limit, MiB in 10 min",
+            f"{judge.GROWTH_MIB:g}",
+            [_constant(f"{one:g}", (judge, "GROWTH_MIB", one)) for one in (50.0, 100.0, 200.0, 400.0, 800.0)],
+        ),
+        (
+            "energy margin, W",
+            f"{floor.MARGIN_W:g}",
+            [_constant(f"{one:g}", *_margin(one)) for one in (1.0, 3.0, 6.0, 12.0, 25.0)],
+        ),
+        (
+            "coverage, %",
+            f"{policy.LEAST_COVERAGE * 100:g}",
+            [_constant(f"{one:g}", (policy, "LEAST_COVERAGE", one / 100)) for one in (30.0, 50.0, 80.0, 90.0, 97.0)],
         ),
     )
 
 
 def _set(**values: str) -> Variant:
     (value,) = values.values()
-    return Variant(value, Product(variables={f"IDLEWATCH_{name}": value for name, value in values.items()}))
+    return Variant(
+        value.removesuffix("%"), Product(variables={f"IDLEWATCH_{name}": value for name, value in values.items()})
+    )
 
 
 def _made(value: str, factories: Factories) -> Variant:
     return Variant(value, Product(factories={**SIGNALS, **factories}))
-
-
-def _gpu(limit_pct: float) -> Factories:
-    return {"gpu": lambda _: GpuSignal(reader=GpuReader(), active_above_pct=limit_pct)}
 
 
 def _cpu(limit_cores: float) -> Factories:
@@ -120,12 +148,29 @@ def _cpu(limit_cores: float) -> Factories:
     }
 
 
+def _constant(value: str, *constants: tuple[ModuleType, str, float]) -> Variant:
+    return Variant(value, Product(), constants=constants)
+
+
+def _margin(watts: float) -> Sequence[tuple[ModuleType, str, float]]:
+    """Both parts of it: the share is that of a card of 120 W."""
+    return (floor, "MARGIN_W", watts), (floor, "MARGIN_SHARE", watts / 120)
+
+
+def _memory(limit_mib: float) -> Factories:
+    return {"host": lambda _: HostSignal(memory_limit_mib=limit_mib)}
+
+
 def _network(limit: float) -> Factories:
     return {"host": lambda _: HostSignal(network_limit_bytes_per_s=limit)}
 
 
 def _cost(kinds: Sequence[str], seeds: Sequence[int], variant: Variant) -> Cost:
-    return sum((_of_life(kind, FIRST + seed, variant) for kind in kinds for seed in seeds), Cost())
+    with ExitStack() as changed:
+        for module, name, value in variant.constants:
+            changed.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, value)
+        return sum((_of_life(kind, FIRST + seed, variant) for kind in kinds for seed in seeds), Cost())
 
 
 def _of_life(kind: str, seed: int, variant: Variant) -> Cost:
