@@ -22,6 +22,7 @@ from idlewatch.history import events_of
 from idlewatch.show.status import number
 from tests.gpu_pods import FAST, HURRIED, IDLE_AFTER_S, IMPATIENT, WARN_FOR_S, GpuPod, gpu_of, gpu_pod
 from tests.nvml_stub import NvmlScript
+from tests.side_by_side import until
 
 NOT_SUPPORTED, NO_PERMISSION, LOST, OTHER_VERSION, UNKNOWN_ERROR = 3, 4, 15, 18, 999
 LONG_S = 3 * (IDLE_AFTER_S + WARN_FOR_S)
@@ -212,13 +213,13 @@ class FaultyPod:
         for name in self._life.faults:
             self.told.append(told := Told(name))
             if not FAULTS[name].at_once:
-                yield from self._until(self._works)
+                yield from until(self._works)
             yield from self._broken(told)
             if told.for_good:
                 return
             self._mend()
-            yield from self._until(self._works)
-            yield from self._until(lambda told=told: self._logged(told) and len(told.failed) == told.back)  # type: ignore[misc]  # a default
+            yield from until(self._works)
+            yield from until(lambda told=told: self._logged(told) and len(told.failed) == told.back)  # type: ignore[misc]  # a default
 
     def ask_to_end(self) -> None:
         """So that all end at the same time."""
@@ -238,10 +239,6 @@ class FaultyPod:
         ):
             self.wrong.append(f"{names}: came as far as {self.told[-1]}")
 
-    def _until(self, so: Callable[[], bool]) -> Iterator[None]:
-        while not so():
-            yield
-
     def _works(self) -> bool:
         return self._pod.activity() == "active"
 
@@ -250,7 +247,7 @@ class FaultyPod:
         if not fault.at_once:
             fault.happens(self._pod.script)
         self._pod.script.rests(0)
-        yield from self._until(lambda: self._told_for_long(told) and self._asked(told))
+        yield from until(lambda: self._told_for_long(told) and self._asked(told))
         told.stopped = self._pod.place.stopped()
 
     def _told_for_long(self, told: Told) -> bool:
@@ -321,19 +318,6 @@ def faulty_pods(stack: ExitStack, folder: Path, library: Path) -> list[FaultyPod
         pod.place.settings["IDLEWATCH_BLIND_LIMIT"] = "40s"  # a tenth of it is granted to a reader that starts
         made.append(FaultyPod(life, pod, library, own))
     return made
-
-
-_OVER = object()
-
-
-def all_live(lives: list[Iterator[None]]) -> Callable[[], bool]:
-    """What brings every life on by as much as it can go, and says whether all have come to their end."""
-
-    def step() -> bool:
-        lives[:] = [life for life in lives if next(life, _OVER) is not _OVER]
-        return not lives
-
-    return step
 
 
 def table(told: Sequence[Told]) -> list[str]:

@@ -56,7 +56,7 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
         "test_holds.py::test_a_process_that_is_gone_ends_its_hold_and_one_that_is_hidden_does_not",
     ),
     "N27": ("test_places.py::test_a_status_of_another_boot_or_of_long_ago_is_not_shown_as_now",),
-    "N28": ("test_whole_path.py::test_a_stop_that_is_only_said_is_not_confirmed_and_tried_again",),
+    "N28": ("test_stop_rows.py::test_a_story",),
 }
 """Rows that readings can't tell, and the tests that cover them."""
 

@@ -57,13 +57,6 @@ def test_a_daemon_killed_at_any_step_loses_neither_work_nor_the_stop(pod: Place,
     proven(pod)
 
 
-def test_a_stop_that_is_only_said_is_not_confirmed_and_tried_again(pod: Place) -> None:
-    pod.api.pods[POD_ID].stop_effect = StopEffect.ONLY_SAID
-    pod.start()
-    pod.until(lambda: any("STOP NOT CONFIRMED" in str(event["text"]) for event in events_of(pod.state_dir)))
-    assert "STOP NOT CONFIRMED" in str((status_of(pod.state_dir) or {})["troubles"])
-
-
 def test_a_hold_keeps_the_pod_up_and_its_end_lets_it_go(pod: Place) -> None:
     (pod.state_dir / "holds").mkdir()
     path = place("demo", for_s=600, who="ann", state_dir=pod.state_dir)
@@ -75,25 +68,12 @@ def test_a_hold_keeps_the_pod_up_and_its_end_lets_it_go(pod: Place) -> None:
     pod.until(pod.stopped)
 
 
-def test_a_save_that_fails_keeps_the_pod_up_and_alarmed(pod: Place) -> None:
-    (pod.volume / ".idlewatch").write_text("a file where a folder must be")
-    pod.start()
-    pod.until(lambda: "save failed" in pod.kinds())
-    assert not pod.stopped()
-    assert "save failed" in str((status_of(pod.state_dir) or {})["troubles"])
-
-
 def test_a_budget_stops_a_held_pod_but_only_after_its_save(pod: Place) -> None:
     pod.settings = {"IDLEWATCH_BUDGET_USD": "0.01", "IDLEWATCH_USD_PER_HOUR": "1000000", "IDLEWATCH_IDLE_AFTER": "1h"}
     (pod.state_dir / "holds").mkdir()
     place("demo", for_s=600, who="ann", state_dir=pod.state_dir)
     pod.start()
     pod.until(pod.stopped)
-    assert pod.kinds()[:4] == ["warn", "save", "save done", "stop"]
-    assert "budget" in str(events_of(pod.state_dir)[0]["text"])
-
-
-def test_a_second_daemon_refuses(pod: Place) -> None:
-    pod.start()
-    pod.until(lambda: pod.phase() != "None")
-    assert pod.start().wait(20) != 0
+    told = [event for event in events_of(pod.state_dir) if event["kind"] != "hold placed"]
+    assert [event["kind"] for event in told[:4]] == ["warn", "save", "save done", "stop"]
+    assert "budget" in str(told[0]["text"])

@@ -18,9 +18,10 @@ import pytest
 from idlewatch.history import events_of
 from idlewatch.show.status import number
 from idlewatch.snapshot import snapshots
-from tests.gpu_faults import FAULTS, Told, a_library_is_here, all_live, faulty_pods, table
+from tests.gpu_faults import FAULTS, Told, a_library_is_here, faulty_pods, table
 from tests.gpu_pods import HURRIED, SLOW, VERB, GpuPod, gpu_pod, screen_of
 from tests.nvml_stub import ALL, build, now_s
+from tests.side_by_side import Steps, Story, all_live, until
 from tests.whole_path import POD_ID, comes, proven
 
 PATIENCE_S = 60.0
@@ -85,36 +86,7 @@ def long_runs(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Iterat
 # ---------------------------------------------------------------- NVML breaks
 
 
-@dataclass
-class Story:
-    """One Pod that lives beside others; what is wrong with it fails its own test."""
-
-    lives: Callable[[GpuPod], Iterator[None]]
-    pod: GpuPod
-    over: bool = False
-    error: AssertionError | None = None
-
-    def told(self) -> Iterator[None]:
-        """Live it."""
-        try:
-            yield from self.lives(self.pod)
-            self.over = True
-        except AssertionError as error:
-            self.error = error
-
-    def right(self) -> None:
-        """Fail where it was not as it should."""
-        if self.error:
-            raise self.error
-        assert self.over, f"it did not come to its end: {self.pod.place.status()} {self.pod.place.kinds()}"
-
-
-def until(so: Callable[[], bool]) -> Iterator[None]:
-    while not so():
-        yield
-
-
-def sound(pod: GpuPod) -> Iterator[None]:
+def sound(pod: GpuPod) -> Steps:
     """What becomes of a Pod whose GPU rests, beside those that have a fault."""
     pod.script.works(0)
     pod.place.start()
@@ -123,7 +95,7 @@ def sound(pod: GpuPod) -> Iterator[None]:
     yield from until(pod.place.stopped)
 
 
-def sat_out(pod: GpuPod) -> Iterator[None]:
+def sat_out(pod: GpuPod) -> Steps:
     """45 s in a Pod, where a silence of 15 s is a hang and the reader is granted 60 s more; here a twentieth."""
     pod.script.works(0)
     pod.place.start()
@@ -138,7 +110,7 @@ def sat_out(pod: GpuPod) -> Iterator[None]:
     yield from until(pod.place.stopped)
 
 
-def halted(pod: GpuPod) -> Iterator[None]:
+def halted(pod: GpuPod) -> Steps:
     pod.place.command = HURRIED
     pod.place.settings |= {"IDLEWATCH_WARN_FOR": "5s", "IDLEWATCH_BLIND_LIMIT": "8s"}
     pod.script.works(0)
@@ -161,6 +133,10 @@ def halted(pod: GpuPod) -> Iterator[None]:
     assert pod.place.kinds()[2:6] == ["warn", "save", "save done", "stop"]
 
 
+def story(lives: Callable[[GpuPod], Steps], pod: GpuPod) -> Story:
+    return Story(lives(pod), lambda: f"{pod.place.status()} {pod.place.kinds()}")
+
+
 @dataclass(frozen=True)
 class Broken:
     """Pods whose NVML breaks, what was told of every fault, and what was wrong with that."""
@@ -176,7 +152,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Iterator[
     folder = tmp_path_factory.mktemp("broken")
     with ExitStack() as stack:
         stories = {
-            lives.__name__: Story(lives, stack.enter_context(gpu_pod(folder / lives.__name__, library)))
+            lives.__name__: story(lives, stack.enter_context(gpu_pod(folder / lives.__name__, library)))
             for lives in (sound, sat_out, halted)
         }
         pods = faulty_pods(stack, folder, library)

@@ -248,19 +248,6 @@ def test_where_the_container_is_being_ended_the_hooks_run_once_and_the_next_star
 
 
 @on_systemd
-def test_a_save_under_way_is_dropped_and_the_hooks_that_ran_do_not_run_again(pod: Place) -> None:
-    put(pod, "before-save/10-a", f"{tell(pod, 'saving')}; {UNTIL_ENDED}")
-    put(pod, "before-stop/10-b", tell(pod, "stopping"))
-    wrapper = as_the_containers_command(pod)
-    pod.until(lambda: told(pod) == ["saving"])
-    wrapper.terminate()
-    wrapper.wait(60)
-    assert told(pod) == ["saving", "stopping"]
-    assert snapshots(pod.volume, POD_ID) == []
-    assert not pod.processes()
-
-
-@on_systemd
 def test_before_stop_hooks_that_ran_in_the_end_sequence_are_not_run_again(pod: Place) -> None:
     put(pod, "before-stop/10-a", tell(pod, "once"))
     pod.api.pods[POD_ID].stop_effect = StopEffect.NOTHING
