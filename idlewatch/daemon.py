@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from idlewatch import policy, remembered, troubles
 from idlewatch.errors import SignalError
@@ -83,6 +84,7 @@ class Daemon:
         self._record = record
         self._moment = moment
         self._limits = limits
+        self._log = log.bind()  # once, not anew for each of a year's ticks that are replayed
         self.state = policy.resumed(state, clock.now_s()) if state else remembered.started(clock.now_s())
 
     def look_back(self, readings: Iterable[Reading]) -> None:
@@ -127,12 +129,12 @@ class Daemon:
             alarms=(*alarms, *decision.alarms),
         )
         self._record.tick(report)
-        _say(report)
+        _say(report, self._log)
         self._actions.carry_out(decision, now_s)
         return report
 
 
-def _say(report: Tick) -> None:
+def _say(report: Tick, log: FilteringBoundLogger) -> None:
     decision, outcome = report.decision, report.outcome
     if outcome:
         log.info("outcome", action=outcome.action, ok=outcome.ok, reason=outcome.reason)
