@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.judgement import published, sensitive
+from benchmarks.judgement import band, published, sensitive
 from benchmarks.judgement.days import FAINT, FAINT_KINDS, KINDS, life
 from benchmarks.judgement.doing import DAY_S, HOUR_S, Connection, Doing, PodLife
 from benchmarks.judgement.facts import Scribe
@@ -107,6 +107,13 @@ def test_a_limit_that_is_moved_is_put_back() -> None:
     ]
     cost_of = sensitive._cost([FAINT], [6], moved)
     assert (cost_of.days, policy.LEAST_COVERAGE) == (1.0, before)
+
+
+def test_what_lies_between_two_limits_is_counted_and_whether_it_decides() -> None:
+    rows = [{"t_s": str(at_s), "util_pct": str(percent)} for at_s, percent in ((0, 4), (900, 4), (950, 6), (2000, 3))]
+    assert band._band("made", rows) == band.Band("made", samples=4, between=2, alone=1)
+    assert 0 < band.share_between("util_gpu_seren") < band.share_between("util_gpu_philly") < 0.02
+    assert sum(one.samples for one in band.recorded()) > 9000
 
 
 # ---------------------------------------------------------------- rules

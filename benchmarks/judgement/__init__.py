@@ -9,5 +9,6 @@ How good are the decisions? Made-up lives of Pods under idlewatch's policy and u
     measures.py    idle dollars, false stops, the optimum of hindsight
     learned.py     IDLEWATCH_IDLE_AFTER=auto on lists of gaps
     sensitive.py   what each default costs, were it another
+    band.py        what lies between two limits of GPU utilization, in what was published and recorded
     drawn.py       the picture
 """

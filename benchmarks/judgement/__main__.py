@@ -14,7 +14,7 @@ import logging
 import time
 from pathlib import Path
 
-from benchmarks.judgement import drawn, learned, sensitive, table
+from benchmarks.judgement import band, drawn, learned, sensitive, table
 from idlewatch import logs
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     seeds = range(options.first, options.first + options.seeds)
     if options.sensitivity:
         told = sensitive.measured(seeds)
-        print("\n".join(sensitive.lines(told)))
+        print("\n".join([*sensitive.lines(told), *band.lines()]))
         _write(options.write, "sensitivity.svg", drawn.curves(told))
     else:
         found = table.measured(seeds)

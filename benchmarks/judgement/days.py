@@ -36,13 +36,13 @@ One kind more is not in the table, because limits of judges only matter near the
 
     faint            After a block of work 6 h of faint use and then as faint a noise, a seventh of the lives each: GPU
                      (needed: a peak of 4 to 20 % each 5 to 60 s; noise: 0.5 to 4 % each 30 s to 5 min), the CPU
-                     (needed: one core for 30 s, 3 to 40 % of the time; noise: for 20 s, 0.5 to 5 %), the network
-                     (needed: 10 to 300 KB/s of an unknown program; noise: 0.3 to 30 KB/s), the Pod's memory and the
-                     GPU's (needed: loading 60 to 1600 MiB in 10 min; noise: 6 to 160 MiB), energy (each five minutes or
-                     so half of a look is described by no sample; needed: in that half it drew 3 to 60 W more; noise:
-                     0.5 to 10 W), and a GPU that can't be read for 3 to 60 % of the time, some minutes in a row
-                     (needed: a burst of work each 7 min or so, which is seen only where it can be read). Evenly over
-                     ratios.
+                     (needed: one core for 30 s, 3 to 40 % of the time; noise: one or eight cores for 20 s, 0.5 to 5 %),
+                     the network (needed: 10 to 300 KB/s of an unknown program; noise: 0.3 to 30 KB/s), the Pod's memory
+                     and the GPU's (needed: loading 60 to 1600 MiB in 10 min; noise: 6 to 160 MiB), energy (each five
+                     minutes or so half of a look is described by no sample; needed: in that half it drew 3 to 60 W
+                     more; noise: 0.5 to 10 W), and a GPU that can't be read for 3 to 60 % of the time, some minutes in
+                     a row (needed: a burst of work each 7 min or so, which is seen only where it can be read). Evenly
+                     over ratios.
 
 Every fourth life of any kind has a hum: 1 to 4 % of a core taken by something that nobody needs.
 """
@@ -262,8 +262,9 @@ def _faint_gpu(made: PodLife, source: random.Random, to_s: float, *, needed: boo
 
 def _faint_cpu(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
     busy_s, duty = (30.0, _even(source, 0.03, 0.4)) if needed else (20.0, _even(source, 0.005, 0.05))
+    cores = 1.0 if needed else source.choice((1.0, 8.0))
     while made.ends_s < to_s:
-        made.add(busy_s / 60, Doing(cpu_cores=1.0), needed=needed)
+        made.add(busy_s / 60, Doing(cpu_cores=cores), needed=needed)
         made.add(busy_s / 60 * (1 / duty - 1), REST, needed=needed)
 
 

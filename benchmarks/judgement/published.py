@@ -44,11 +44,12 @@ class Spread:
 @cache
 def utilization(cluster: str) -> tuple[float, ...]:
     """The published quantiles of GPU utilization where a GPU was at work, lowest first: `util_gpu_seren` and so on."""
-    return tuple(value for value, _ in _distribution(cluster) if value > BUSY_ABOVE_PCT)
+    return tuple(value for value, _ in distribution(cluster) if value > BUSY_ABOVE_PCT)
 
 
 @cache
-def _distribution(name: str) -> tuple[tuple[float, float], ...]:
+def distribution(name: str) -> tuple[tuple[float, float], ...]:
+    """A published distribution: values and the percentage that is at most that, lowest first."""
     with gzip.open(DATA / "acme_util_cdf.csv.gz", "rt") as file:
         return tuple(
             (float(row["value"]), float(row["cdf_pct"])) for row in csv.DictReader(file) if row["file"] == name
@@ -57,7 +58,7 @@ def _distribution(name: str) -> tuple[tuple[float, float], ...]:
 
 def watts_at(share: float) -> float:
     """The power of Seren's GPUs at a quantile, from 0 to 1."""
-    told = _distribution("gpu_power_seren")
+    told = distribution("gpu_power_seren")
     place = bisect_left([cdf for _, cdf in told], share * 100)
     return told[min(place, len(told) - 1)][0]
 
