@@ -213,6 +213,14 @@ def _add_readings(added: _Verbs) -> None:
     report.add_argument("--html", metavar="FILE", help="one page with its chart in it")
     report.add_argument("--usd-per-hour", type=_dollars, metavar="PRICE", help="another price than the API told")
     report.add_argument("--card", metavar="NAME", help="compare with Serverless on this card: 4090, A100, H100")
+    report.add_argument(
+        "--others-within",
+        dest="others_within_s",
+        type=_span,
+        default=20.0,
+        metavar="DURATION",
+        help="CPU time to find out what other settings would have done (default: 20s)",
+    )
     metrics = _add(added, "metrics", "measuring.told", "what Prometheus is told, see docs/monitoring")
     metrics.add_argument("--push", metavar="URL", help="push it to a Pushgateway: http://HOST:9091")
     gpu = _add(added, "gpu", "gpus.gpu", "the GPUs live: what each did, what can't be read, and the verdict", json=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -148,6 +151,7 @@ def shadow(boots: Sequence[Boot], state_dir: Path, spent_s: Callable[[], float] 
         factories=SIGNALS,
         state_dir=state_dir,
         spent_s=spent_s,
+        within_s=20.0,
     )
 
 
@@ -214,24 +218,24 @@ def readings(percent: float, minutes: int, from_s: float) -> list[Reading]:
     ]
 
 
-def kept(folder: Path) -> Boot:
+def kept(folder: Path, began: datetime = T0) -> Boot:
     """A start on the volume: an hour at 80 %, two hours at 4 %, which is in use only below a limit of 4 %."""
     started_s, history = 500.0, History(folder)
     told = [*readings(80.0, 60, started_s), *readings(4.0, 120, started_s + HOUR_S)]
     with history.together():
-        history.saw(told, T0)
+        history.saw(told, began)
         history.judged(
             replace(span, from_s=span.from_s + started_s, to_s=span.to_s + started_s)
             for span in spans((60, USE), (120, REST))
         )
-    history.happened("stop done", "stopped", at_s=started_s + 3 * HOUR_S, wall=T0 + timedelta(hours=3), facts={})
+    history.happened("stop done", "stopped", at_s=started_s + 3 * HOUR_S, wall=began + timedelta(hours=3), facts={})
     head: dict[str, Json] = {"pod_id": "p1", "boot_key": "p1@1", "started_s": started_s, "settings": {}}
-    keep_on_volume(folder / "pod", folder, name_of(T0, "p1@1"), head)
+    keep_on_volume(folder / "pod", folder, name_of(began, "p1@1"), head)
     history.close()
     [first, _] = boots_of(
         folder / "none",
         folder / "pod",
-        now=T0 + timedelta(days=1),
+        now=began + timedelta(days=1),
         now_s=DAY_S,
         boot_key="p1@2",
         started_s=DAY_S - 60.0,
@@ -325,3 +329,25 @@ def test_the_words_name_what_they_rest_on_and_a_page_shows_all_that_was_tried() 
     said: Any = json.loads(json.dumps(shadow_json(told)))
     assert said["proposed"][0]["setting"] == "IDLEWATCH_IDLE_AFTER=20m"
     assert said["tried"][0]["more_saved_usd"] == 40.0
+
+
+def test_the_verb_says_it_and_leaves_it_out_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "volume/.idlewatch").mkdir(parents=True)
+    kept(tmp_path / "volume/.idlewatch", began=datetime.now(UTC) - timedelta(days=1))
+    (tmp_path / "volume/.idlewatch/pod").rename(tmp_path / "volume/.idlewatch/p1")
+    told = json.loads(report(tmp_path, "--json"))["other_settings"]
+    assert (told["enough"], told["starts"], told["proposed"], told["tried"]) == (False, 1, [], [])
+    assert "not enough history yet to compare them, " in " ".join(report(tmp_path).split())
+    assert "settings" not in report(tmp_path, "--csv")
+
+
+def report(folder: Path, *words: str) -> str:
+    variables = {
+        "PATH": os.environ["PATH"],
+        "RUNPOD_POD_ID": "p1",
+        "IDLEWATCH_VOLUME": str(folder / "volume"),
+        "IDLEWATCH_STATE_DIR": str(folder / "state"),
+        "IDLEWATCH_SAVE_ROOT": str(folder / "disk"),
+    }
+    command = [sys.executable, "-m", "idlewatch", "report", *words]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60).stdout

@@ -21,10 +21,8 @@ from idlewatch.shadow.lives import Life
 
 ENOUGH_DAYS = 3
 """With fewer days of history nothing is said: habits of a day are none."""
-WITHIN_S = 20.0
-"""CPU time that all of it may take."""
 _POLICY_SHARE = 0.6
-"""As much of it is for settings that need no readings."""
+"""As much of the time is for settings that need no readings."""
 _QUIET = ("10m", "15m", "20m", "30m", "45m", "1h", "90m", "2h")
 _CONNECTED = ("0", "30m", "1h", "2h", "3h")
 _GPU = ("1%", "3%", "5%", "10%")
@@ -111,12 +109,13 @@ def shadow_of(
     factories: Factories,
     state_dir: Path,
     spent_s: Callable[[], float],
-    within_s: float = WITHIN_S,
+    within_s: float,
 ) -> Shadow:
     """
     Try every other setting on these lives, the oldest first.
 
-    `spent_s` is the CPU time of this process. No setting is tried with less than three days of history.
+    `spent_s` is the CPU time of this process, of which `within_s` may be spent. No setting is tried with less than three
+    days of history.
     """
     days = len({date for life in lives for date in life.dates})
     up_s = sum(life.ends_s - life.from_s for life in lives)

@@ -78,13 +78,15 @@ def _report(options: argparse.Namespace, given: Loaded) -> Report:
         card=card,
         comparison=_compared(bill, card, gpus),
         advice=advice_of(here.loaded.settings.state_dir, now_s, bill.usd_per_hour),
-        shadow=None if options.csv else _shadow(here, boots, from_, bill.usd_per_hour),
+        shadow=None if options.csv else _shadow(here, boots, from_, bill.usd_per_hour, options.others_within_s),
         storage=storage.while_stopped(here.pod.pod_id, here.volume, network=network),
     )
 
 
-def _shadow(here: Assembly, boots: Sequence[Boot], from_: datetime, usd_per_hour: float | None) -> Shadow:
-    """What other settings would have done since then: a few seconds of CPU, at most `tried.WITHIN_S`."""
+def _shadow(
+    here: Assembly, boots: Sequence[Boot], from_: datetime, usd_per_hour: float | None, within_s: float
+) -> Shadow:
+    """What other settings would have done since then; takes so much CPU time at the most."""
     return shadow_of(
         lives_of(boots, from_),
         here.loaded,
@@ -93,6 +95,7 @@ def _shadow(here: Assembly, boots: Sequence[Boot], from_: datetime, usd_per_hour
         factories=SIGNALS,
         state_dir=here.loaded.settings.state_dir,
         spent_s=time.process_time,
+        within_s=within_s,
     )
 
 

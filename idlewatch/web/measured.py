@@ -56,7 +56,7 @@ class Measured:
                 path = Path(folder) / "report.html"
                 try:
                     async with asyncio.timeout(_REPORT_WITHIN_S):
-                        status, _, err = await self._runs(("report", "--html", str(path)))
+                        status, _, err = await self._runs(("report", "--html", str(path), "--others-within", "5s"))
                 except TimeoutError:
                     raise Refused("the report takes too long; `idlewatch report` writes it in a terminal") from None
                 if status:
