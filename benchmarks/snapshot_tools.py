@@ -75,8 +75,8 @@ OTHERS = (
     Tool(
         name="restic",
         make='restic -q -r "$2/restic" init',
-        save='cd "$1" && restic -q -r "$2/restic" --cache-dir "$2/cache" backup .',
-        restore='restic -q -r "$2/restic" --cache-dir "$2/cache" restore latest --target "$3"',
+        save='cd "$1" && restic -q -r "$2/restic" --cache-dir "$2/../restic-cache" backup .',
+        restore='restic -q -r "$2/restic" --cache-dir "$2/../restic-cache" restore latest --target "$3"',
     ),
     Tool(
         name="borg",
@@ -135,6 +135,16 @@ def timed(script: str, root: Path, volume: Path, target: Path, *more: str) -> tu
 def folder_mb(folder: Path) -> float:
     """Return what the files in a folder weigh."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / MB
+
+
+def warm_up(folder: Path) -> None:
+    """Read all that lies in a folder, once what was written before is on the disk."""
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                while file.read(MB):
+                    pass
 
 
 def drop_caches() -> str:
