@@ -27,7 +27,8 @@ from tests.whole_path import POD_ID, comes, proven
 PATIENCE_S = 60.0
 ALL_WITHIN_S = 150.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# one group: its Pods live side by side, once for all tests and not once a worker
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("gpu pods")]
 
 
 @pytest.fixture(scope="module")
