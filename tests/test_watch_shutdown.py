@@ -57,8 +57,7 @@ HANGUP = """
 import os, signal, sys
 from idlewatch.watch import MachineClock
 
-if sys.argv[1] == "ignored":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "ignored" else signal.SIG_DFL)
 clock = MachineClock()
 clock.end_on_shutdown_request()
 os.kill(os.getpid(), signal.SIGHUP)
