@@ -114,7 +114,7 @@ def shadow_of(
     """
     Try every other setting on these lives, the oldest first.
 
-    `spent_s` is the CPU time of this process, of which `within_s` may be spent. No setting is tried with less than three
+    `spent_s` is the CPU time of this process, of which `within_s` may be spent. Nothing is tried with less than three
     days of history.
     """
     days = len({date for life in lives for date in life.dates})
