@@ -12,7 +12,8 @@ from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.model import Json
 from idlewatch.show.status import mapping, number, status_lines
 from tests.nvml_stub import NvmlScript, environment
-from tests.whole_path import POD_ID, Place, comes, simulated
+from tests.waiting import comes
+from tests.whole_path import POD_ID, Place, simulated
 
 GPU_DAEMON = str(Path(__file__).parent / "gpu_daemon.py")
 FAST = (GPU_DAEMON, "0.25", "30", "60")

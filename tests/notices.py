@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -108,13 +107,3 @@ def served() -> Iterator[Hook]:
         hook.over.set()
         server.shutdown()
         server.server_close()
-
-
-def waits_for(what: Any, within_s: float = 60.0) -> bool:
-    """Whether `what()` became true; the time is only how long a broken product is waited for."""
-    give_up = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.02)
-    return True

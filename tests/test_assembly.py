@@ -15,7 +15,7 @@ from idlewatch.settings import Source, load, settings_record
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
 from idlewatch.web.address import serving
-from tests.whole_path import comes
+from tests.waiting import comes
 
 
 def here(**variables: str) -> assembly.Assembly:

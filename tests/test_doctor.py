@@ -17,13 +17,14 @@ from idlewatch import places
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
 from idlewatch.history import status_of, write_atomically
 from idlewatch.keys import marks
+from idlewatch.lock import only_daemon
 from idlewatch.notes import LAST_STOP, write_note
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, read_mounts, verify
 from idlewatch.watch import MachineClock
 from tests.nvml_stub import NvmlScript, build
 from tests.nvml_stub import environment as nvml_environment
-from tests.whole_path import comes
+from tests.waiting import comes
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parent.parent
@@ -121,7 +122,7 @@ def test_a_pod_with_a_volume_and_no_daemon_lacks_nothing_but_the_daemon(place: P
     assert "nothing to see here: RUNPOD_GPU_COUNT=0" in ran.line("signal:gpu")["text"]
     assert "host sees" in ran.line("signal:host")["text"]
     assert "in 1 file;" in ran.line("room")["text"]
-    assert abs(float(ran.line("clock")["text"].split()[3])) < 60
+    assert ran.standing("clock") == "ok"
     assert [path.name for path in place.volume.iterdir()] == []
     assert [path.name for path in place.state_dir.iterdir()] == []
 
@@ -141,7 +142,7 @@ def test_where_no_volume_is_mounted(place: Place) -> None:
     assert ran.code == 1
     assert ran.standing("volume") == "will not work"
     assert "kept up, idle or not" in ran.line("volume")["text"]
-    assert ran.line("volume")["remedy"] == "RunPod mounts one at /workspace: set IDLEWATCH_VOLUME=/workspace"
+    assert "wipes this Pod's disk at once" in ran.line("volume")["remedy"]
 
 
 def test_a_plain_laptop_asks_nobody_and_says_so(place: Place) -> None:
@@ -205,9 +206,10 @@ def test_without_certificates_the_bundle_that_is_missing_is_named(place: Place) 
     place.variables["SSL_CERT_FILE"] = "/nowhere/ca-certificates.crt"
     ran = place.doctor("--json")
     line = ran.line("certificates")
-    assert line["standing"] in {"will not work", "warning"}
+    assert line["standing"] == "warning"
+    assert ran.standing("api:REST v2 with RUNPOD_API_KEY") == "ok"
     assert "SSL_CERT_FILE=/nowhere/ca-certificates.crt is not there" in line["text"]
-    assert "unset SSL_CERT_FILE" in line["remedy"]
+    assert "take SSL_CERT_FILE out of this Pod's variables" in line["remedy"]
 
 
 @pytest.fixture
@@ -353,7 +355,8 @@ def test_no_drill_in_the_middle_of_the_real_thing(place: Place, phase: str) -> N
         "mode": "stop",
     }
     write_atomically(place.state_dir / "status.json", json.dumps(shown))
-    ran = place.doctor("--drill")
+    with only_daemon(place.state_dir):
+        ran = place.doctor("--drill")
     assert ran.code == 3
     assert f"in the middle of an end sequence ({phase}: everything quiet)" in ran.err
     assert list(place.volume.iterdir()) == []

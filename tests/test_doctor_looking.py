@@ -19,7 +19,7 @@ from idlewatch.model import Finding, Json, Reading
 from idlewatch.tasks import Task
 from idlewatch.watch import MachineClock
 from tests.fakes import quiet
-from tests.whole_path import comes
+from tests.waiting import comes
 
 SAYS = "import json; print(json.dumps({{'progress': {{'half': 1}}}})); print(json.dumps({{{0!r}: {1!r}}}), flush=True)"
 SLOW = """

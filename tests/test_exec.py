@@ -8,14 +8,14 @@ import pty
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from idlewatch.host.beside import running
 from idlewatch.host.exec_command import USAGE, in_worker, main
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 DEADLINE_S = 60.0
@@ -31,13 +31,6 @@ print(json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), "blocked": blocked,
     "read": "" if front else sys.stdin.read(),
     "environ": open("/proc/self/environ").read(), "umask": os.umask(0), "fds": sorted(os.listdir("/proc/self/fd"))}))
 """
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    end_s = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < end_s, f"not in time: {what}"
-        time.sleep(0.02)
 
 
 def supervised(daemon: str, *command: str, own_kernel: bool = False) -> list[str]:

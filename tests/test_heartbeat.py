@@ -15,7 +15,8 @@ import pytest
 from idlewatch.history import STATUS_FILE
 from idlewatch.settings import environment_with
 from idlewatch.tasks import Task
-from tests.notices import Hook, served, waits_for
+from tests.notices import Hook, served
+from tests.waiting import comes
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -68,7 +69,7 @@ class Pod:
         )
         command = [sys.executable, "-m", "idlewatch", "_task", task]
         doing = Task(command, None, now_s=time.monotonic(), silent_limit_s=silent_limit_s, environment=variables)
-        assert waits_for(lambda: doing.poll(time.monotonic()) is not None)
+        assert comes(lambda: doing.poll(time.monotonic()) is not None)
         end = doing.poll(time.monotonic())
         assert end is not None
         return end.result if end.error is None else end.error

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from idlewatch.cli import main
 from idlewatch.model import Json
 from idlewatch.settings import environment_with
 from idlewatch.watch import MachineClock, only_daemon, request_file
+from tests.waiting import until
 
 
 def run(state_dir: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -29,18 +29,10 @@ def holds(state_dir: Path) -> list[Path]:
     return list((state_dir / "holds").glob("*.json"))
 
 
-def until(what: object, within_s: float = 30.0) -> None:
-    assert callable(what)
-    give_up = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < give_up, "it did not come"
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 def test_the_pod_is_held_while_the_command_runs_and_its_status_is_ours(tmp_path: Path) -> None:
     held = run(tmp_path, "--reason", "fine-tuning", "2h", "--", "sh", "-c", "echo out; read x; exit 7")
-    until(lambda: holds(tmp_path))
+    until(lambda: holds(tmp_path), "a hold")
     assert "fine-tuning" in holds(tmp_path)[0].read_text()
     assert f'"pid": {held.pid}' in holds(tmp_path)[0].read_text()
     out, _ = held.communicate("go\n")
@@ -110,8 +102,8 @@ def test_a_shutdown_request_reaches_the_command_and_the_hold_ends(tmp_path: Path
 @pytest.mark.slow
 def test_a_command_without_progress_loses_the_hold_and_runs_on(tmp_path: Path) -> None:
     held = run(tmp_path, "--", "sleep", "600")
-    until(lambda: holds(tmp_path))
-    until(lambda: not holds(tmp_path), within_s=90)
+    until(lambda: holds(tmp_path), "a hold")
+    until(lambda: not holds(tmp_path), "the end of the hold")
     assert held.poll() is None
     held.send_signal(signal.SIGTERM)
     _, error = held.communicate()

@@ -19,7 +19,7 @@ from idlewatch.hooks.found import Hook
 from idlewatch.hooks.trust import untrusted
 from idlewatch.hooks.words import hook_environment, without_secrets
 from idlewatch.model import Json
-from tests.whole_path import comes
+from tests.waiting import comes
 
 SAVE = Stage.BEFORE_SAVE
 OCCASION = Occasion(reason="quiet for 30m", cause="idle", volume=Path("/workspace"))

@@ -20,7 +20,7 @@ from idlewatch.model import Activity, Json, PodIdentity
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.watch import Known, Moments
 from tests.test_signal_jobs import Machine, watched
-from tests.whole_path import comes
+from tests.waiting import comes
 
 BOOT = "pod@1"
 

@@ -30,8 +30,9 @@ from idlewatch.settings import environment_with
 from idlewatch.web.keys import keys_of
 from tests.blind_daemon import BLINDFOLD
 from tests.test_metrics import SHIPPED
+from tests.waiting import comes
 from tests.web_process import Served, free_port, served
-from tests.whole_path import POD_ID, Place, comes, simulated
+from tests.whole_path import POD_ID, Place, simulated
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 

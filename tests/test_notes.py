@@ -21,7 +21,7 @@ from idlewatch.notify import COLUMNS
 from idlewatch.settings import environment_with
 from idlewatch.storage import while_stopped
 from idlewatch.tasks import Task
-from tests.notices import waits_for
+from tests.waiting import comes
 
 ROOT = Path(__file__).parent.parent
 NOTE: dict[str, Json] = {
@@ -149,7 +149,7 @@ class Pod:
         )
         command = [sys.executable, "-m", "idlewatch", "_task", "note"]
         task = Task(command, request, now_s=time.monotonic(), silent_limit_s=120.0, environment=variables)
-        assert waits_for(lambda: task.poll(time.monotonic()) is not None)
+        assert comes(lambda: task.poll(time.monotonic()) is not None)
         end = task.poll(time.monotonic())
         assert end is not None
         assert end.error is None, end.error

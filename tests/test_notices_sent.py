@@ -33,7 +33,8 @@ from idlewatch.settings import environment_with
 from idlewatch.tasks import Task
 from idlewatch.telling import send
 from idlewatch.tmux_servers import servers
-from tests.notices import Hook, served, waits_for
+from tests.notices import Hook, served
+from tests.waiting import comes
 
 SECRET = "SECRETTOKEN"
 ROOT = Path(__file__).parent.parent
@@ -72,7 +73,7 @@ def sent(written: str, within_s: float = 60.0, **more: str) -> Json | IdlewatchE
     request: Json = {"channel": addresses(written)[0].label, "notice": notice().as_json()}
     command = [sys.executable, "-m", "idlewatch", "_task", "send"]
     task = Task(command, request, now_s=time.monotonic(), silent_limit_s=within_s, environment=variables)
-    assert waits_for(lambda: task.poll(time.monotonic()) is not None)
+    assert comes(lambda: task.poll(time.monotonic()) is not None)
     end = task.poll(time.monotonic())
     assert end is not None
     return end.result if end.error is None else end.error
@@ -87,7 +88,7 @@ def try_now(channel: Channel) -> None:
 
     channel._due_s = 0.0
     channel.poll(time.monotonic())
-    assert waits_for(over)
+    assert comes(over)
 
 
 # ---------------------------------------------------------------- webhooks
@@ -291,7 +292,7 @@ class TmuxServer:
         )
         os.close(slave)
         self._seen = b""
-        assert waits_for(lambda: self("list-clients", "-F", "#{client_name}").strip() and self.shows(b"[0]"))
+        assert comes(lambda: self("list-clients", "-F", "#{client_name}").strip() and self.shows(b"[0]"))
 
     def _as_user(self) -> dict[str, Any]:
         # Without SHELL tmux runs its command by the user's shell of record, and that of a service account is nologin.
@@ -331,7 +332,7 @@ def test_every_client_sees_the_message_as_it_is_and_nothing_in_it_is_run(server:
     trap = folder / "trap"
     text = f"gpu0 87 % > 5 %H #(touch {trap}) #{{host}} ends;"
     assert tmux.show(text, None, within_s=60.0, folder=folder) == 1
-    assert waits_for(lambda: server.shows(f"gpu0 87 % > 5 %H  (touch {trap})  {{host}} ends".encode()))
+    assert comes(lambda: server.shows(f"gpu0 87 % > 5 %H  (touch {trap})  {{host}} ends".encode()))
     assert not trap.exists()
 
 
@@ -355,7 +356,7 @@ def test_another_users_server_is_talked_to_as_that_user(folder: Path) -> None:
     server = TmuxServer(folder, user_id=65534)
     try:
         assert tmux.show("for nobody", None, within_s=60.0, folder=folder) == 1
-        assert waits_for(lambda: server.shows(b"for nobody"))
+        assert comes(lambda: server.shows(b"for nobody"))
     finally:
         server.end()
 

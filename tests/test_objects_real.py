@@ -16,7 +16,7 @@ import pytest
 
 from idlewatch.snapshot import Key, Objects, SaveRequest, find, new_key, restore, save, snapshots, verify
 from tests.snapshot_trees import POD, state, write
-from tests.whole_path import comes
+from tests.waiting import comes
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 KEY = Key(new_key())

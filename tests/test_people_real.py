@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +27,7 @@ from idlewatch.kernel import KernelTables, ProcessTable, Tables, Terminal, socke
 from idlewatch.model import Activity, Finding, Json, Surroundings
 from idlewatch.signals.people import PeopleSignal
 from tests.test_kernel_terminals import Shell, aged
+from tests.waiting import until
 
 HOUR = 3600.0
 PATIENCE_S = 60.0
@@ -35,14 +36,6 @@ SSHD = shutil.which("sshd", path="/usr/local/sbin:/usr/sbin:/sbin")
 
 def boottime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait until something is so; a machine under load gets all the time it needs."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline_s, f"waited in vain: {what}"
-        time.sleep(0.02)
 
 
 @dataclass

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod
-from tests.whole_path import POD_ID, QUIET_DAEMON, Place, comes, simulated
+from tests.waiting import comes
+from tests.whole_path import POD_ID, QUIET_DAEMON, Place, simulated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -36,7 +36,7 @@ from idlewatch.verbs.gpus import GpuWatch, snapshot
 from idlewatch.watch import MachineClock
 from tests.gpu_polls import FakeReader, failed, gpu, poll
 from tests.nvml_stub import NvmlScript, build, child_argv, environment, now_s
-from tests.whole_path import comes
+from tests.waiting import comes
 
 WITHIN_S = 40.0
 AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

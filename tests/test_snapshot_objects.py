@@ -43,7 +43,8 @@ from idlewatch.tasks import TaskEnd
 from tests.loopback_s3 import BUCKET, KEY_ID, SECRET, LoopbackS3, loopback_s3
 from tests.snapshot_trees import POD, birth, hostile_tree, state, write
 from tests.test_doctor_judging import pod as doctored
-from tests.whole_path import POD_ID, comes, simulated
+from tests.waiting import comes
+from tests.whole_path import POD_ID, simulated
 
 MIB = 1 << 20
 SNAPSHOT_KEY = new_key()

@@ -13,7 +13,7 @@ import pytest
 from idlewatch.snapshot import note_image, restore, snapshots
 from tests.faulty_volume import Faulty, build
 from tests.snapshot_trees import POD, birth, saved, state, write
-from tests.whole_path import comes
+from tests.waiting import comes
 
 MIB = 1 << 20
 ROUNDS = int(os.environ.get("IDLEWATCH_TEST_CRASHES", "20"))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.side_by_side import Story, all_live
 from tests.stop_stories import STORIES, Rows, lines, pods
-from tests.whole_path import comes
+from tests.waiting import comes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("stop rows")]
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from idlewatch.settings import environment_with
 from idlewatch.show.status import number
 from idlewatch.web import served_at
 from idlewatch.web.keys import keys_of
+from tests.waiting import until
 from tests.web_process import WITHIN_S, asked, free_port, served
 
 pytestmark = pytest.mark.slow
@@ -147,19 +147,12 @@ def watching(state_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
             daemon.kill()
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + WITHIN_S
-    while not true():
-        assert time.monotonic() < ends_s
-        time.sleep(0.05)
-
-
 def test_the_daemon_does_not_notice_the_page_s_death(tmp_path: Path) -> None:
     def looked_s() -> float:
         return number((status_of(tmp_path) or {}).get("at_s"))
 
     with watching(tmp_path) as daemon, served(tmp_path) as page:
-        wait_until(lambda: looked_s() > 0)
+        until(lambda: looked_s() > 0, "the daemon's first look")
         port, token = page.port, keys_of(tmp_path).token
         answer = asked(port, [f"GET /?token={token} HTTP/1.1", "Host: x", "Connection: close"])
         cookie = answer.partition(b"set-cookie: ")[2].partition(b";")[0].decode()
@@ -169,5 +162,5 @@ def test_the_daemon_does_not_notice_the_page_s_death(tmp_path: Path) -> None:
         os.kill(page.process.pid, signal.SIGKILL)
         page.process.wait(WITHIN_S)
         before_s = looked_s()
-        wait_until(lambda: looked_s() > before_s + 1.0)
+        until(lambda: looked_s() > before_s + 1.0, "its next looks")
         assert daemon.poll() is None

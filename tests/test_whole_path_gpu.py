@@ -22,7 +22,8 @@ from tests.gpu_faults import FAULTS, Told, a_library_is_here, faulty_pods, table
 from tests.gpu_pods import HURRIED, SLOW, VERB, GpuPod, gpu_pod, screen_of
 from tests.nvml_stub import ALL, build, now_s
 from tests.side_by_side import Steps, Story, all_live, until
-from tests.whole_path import POD_ID, comes, proven
+from tests.waiting import comes
+from tests.whole_path import POD_ID, proven
 
 PATIENCE_S = 60.0
 ALL_WITHIN_S = 150.0

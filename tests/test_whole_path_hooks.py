@@ -18,7 +18,8 @@ from idlewatch.hold import place, release
 from idlewatch.model import Json
 from idlewatch.notes import previous_stop, stop_note
 from idlewatch.snapshot import find, restore, snapshots
-from tests.whole_path import POD_ID, QUIET_DAEMON, Place, comes, proven, simulated
+from tests.waiting import comes
+from tests.whole_path import POD_ID, QUIET_DAEMON, Place, proven, simulated
 
 pytestmark = pytest.mark.slow
 

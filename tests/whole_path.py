@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from idlewatch.history import events_of, status_of
 from idlewatch.model import Json
 from idlewatch.settings import environment_with
 from idlewatch.snapshot import find, restore, snapshots, verify
+from tests.waiting import comes
 
 POD_ID = "pod123abc"
 KEY = "rpa_test_key"
@@ -104,7 +104,7 @@ class Place:
         """Whether a daemon runs here."""
         return any(daemon.poll() is None for daemon in self.daemons)
 
-    def until(self, what: Callable[[], bool], within_s: float = 40.0) -> None:
+    def until(self, what: Callable[[], bool], within_s: float = 90.0) -> None:
         comes(lambda: what() or not self.lives(), within_s)
         if not what():
             daemon = "runs" if self.lives() else "ended"
@@ -129,16 +129,6 @@ class Place:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def comes(what: Callable[[], bool], within_s: float) -> bool:
-    """Whether `what` became true; the time is only how long a broken product is waited for."""
-    give_up = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @contextmanager
