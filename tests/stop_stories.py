@@ -25,6 +25,7 @@ from idlewatch.show.status import mapping, number
 from idlewatch.snapshot import snapshots
 from tests.side_by_side import Steps, until
 from tests.test_full_disk import born_with
+from tests.untrusted import untrusted
 from tests.whole_path import KEY, POD_ID, QUIET_DAEMON, Place, proven, simulated
 
 NEVER = {"IDLEWATCH_IDLE_AFTER": "1h"}
@@ -288,20 +289,21 @@ def no_room(pod: Pod) -> Steps:
 
 def no_certificates(pod: Pod) -> Steps:
     """S4."""
-    place, gone = pod.place, pod.place.folder / "no-such-bundle.crt"
-    address = place.api.address.replace("http:", "https:")
-    place.settings |= {"SSL_CERT_FILE": str(gone), "IDLEWATCH_RUNPOD_API_URL": f"{address}/v2"}
-    place.settings["IDLEWATCH_RUNPOD_GRAPHQL_URL"] = f"{address}/graphql"
-    place.start()
-    yield from until(lambda: "CA bundle" in str(place.status().get("troubles")))
+    place = pod.place
+    place.settings["SSL_CERT_FILE"] = str(place.folder / "no-such-bundle.crt")
+    with untrusted(place.folder) as address:
+        place.settings |= {"IDLEWATCH_RUNPOD_API_URL": address, "IDLEWATCH_RUNPOD_GRAPHQL_URL": address}
+        place.start()
+        yield from until(lambda: "stop failed" in place.kinds())
+    failed = pod.events("stop failed")[0]
+    at = failed.find("the certificate of 127.0.0.1 is not trusted here (self-signed certificate)")
+    assert at > 0, failed
     count = "from idlewatch.providers.transport import trust; print(trust().cert_store_stats()['x509_ca'])"
-    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent)}
-    found = subprocess.run([sys.executable, "-c", count], env=bare, capture_output=True, text=True, check=True)
+    environment = environment_with(place.settings | {"PYTHONPATH": str(Path(__file__).parent.parent)})
+    found = subprocess.run([sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True)
     assert int(found.stdout) > 50
-    text = next(str(text) for text in mapping(place.status()["troubles"]).values() if "CA bundle" in str(text))
-    pod.row(
-        "S4", "SSL_CERT_FILE names no file; then none is named", f"{text}; else {found.stdout.strip()} of certifi's"
-    )
+    injected = "SSL_CERT_FILE names no file, an unknown certificate"
+    pod.row("S4", injected, f"certifi's {found.stdout.strip()} are used in its place; {failed[at : at + 130]} …")
 
 
 def order(place: Place) -> str:

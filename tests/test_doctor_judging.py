@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from idlewatch.doctor.examine import judged
 from idlewatch.doctor.here import Here, child_environment, schemes
+from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.lines import Line, Standing, works
 from idlewatch.doctor.looking import Seen
+from idlewatch.history import STATUS_FILE
 from idlewatch.keys import found_keys, marks
-from idlewatch.model import Json, PodIdentity
+from idlewatch.lock import only_daemon
+from idlewatch.model import FIRST_READING, Json, PodIdentity
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.show.doctor import report_json, report_lines, summary
+from idlewatch.show.status import mapping
 
 OK, WARNING, UNPROVEN, BROKEN = Standing.OK, Standing.WARNING, Standing.UNPROVEN, Standing.BROKEN
 KEY = "rpa_a_key_of_a_test"
@@ -140,7 +146,14 @@ SEEN_ROWS: list[tuple[str, str, str, Json, Standing, str]] = [
     ("state", "api", "lock_known", False, WARNING, "only REST v2 tells"),
     ("certificates", "network", "trust.error", "FileNotFoundError", BROKEN, "no certificate authority"),
     ("certificates", "network", "trust.certificates", 0, BROKEN, "no certificate authority"),
-    ("certificates", "network", "trust.there", False, WARNING, "another bundle"),
+    (
+        "certificates",
+        "network",
+        "trust.there",
+        False,
+        WARNING,
+        "certifi's 140 certificate authorities are used in its place",
+    ),
     ("names", "network", "names.x", "Name unknown", BROKEN, "Name unknown"),
     ("clock", "network", "clock", 90.0, WARNING, "90 s ahead of"),
     ("clock", "network", "clock", -7200.0, BROKEN, "7200 s behind"),
@@ -199,7 +212,9 @@ HERE_ROWS: list[tuple[str, dict[str, Any], Standing, str]] = [
     ("id", {"status": {**STATUS, "pod_id": "other"}}, BROKEN, "two Pods"),
     ("environment", {"differing": DIFFERENT}, WARNING, "IDLEWATCH_IDLE_AFTER is 1h here and 30m in the daemon"),
     ("environment", {"differs_because": "IDLEWATCH_X: no"}, WARNING, "IDLEWATCH_X"),
-    ("environment", {"daemon_told": False}, OK, "no daemon was told any"),
+    ("environment", {"daemon_told": False}, OK, "variables come from this shell"),
+    ("environment", {"daemon_told": False, "unreadable": "/s/settings.json"}, UNPROVEN, "can't read /s/settings.json"),
+    ("user", {"root": False}, UNPROVEN, "you are not root"),
     (
         "environment",
         {"loaded": loaded(IDLEWATCH_RUNPOD_API_KEY="rpa_mine")},
@@ -240,6 +255,17 @@ def test_a_daemon_that_does_not_run_guards_nothing(status: dict[str, Json] | Non
     found = line(judged(pod(status=status, running=False, age_s=3600.0), seen), "daemon")
     assert found.standing is BROKEN
     assert says in found.text
+
+
+def test_a_daemon_that_was_killed_does_not_run_though_it_has_just_looked(tmp_path: Path) -> None:
+    told = loaded(IDLEWATCH_STATE_DIR=str(tmp_path), IDLEWATCH_SIGNALS="host")
+    (tmp_path / STATUS_FILE).write_text(json.dumps(STATUS | {"at_s": 1000.0, "interval_s": 5.0}))
+    with only_daemon(tmp_path):
+        assert gathered(told, 1002.0).running
+    dead = gathered(told, 1002.0)
+    found = line(judged(dead, changed("machine", "daemon_pid", None)), "daemon")
+    assert (dead.running, found.standing) == (False, BROKEN)
+    assert "is not running, last looked 2s ago" in found.text
 
 
 def answers(*told: tuple[str, bool, str, bool]) -> dict[str, Seen]:
@@ -339,10 +365,14 @@ def test_signals_are_judged_by_an_own_look_where_no_daemon_watches() -> None:
 def test_without_a_volume_what_would_be_lost_and_where_runpod_mounts_one_are_told() -> None:
     seen = changed("volume", "volume", None)
     said: Any = seen["volume"].said
-    said |= {"why_none": "no volume is mounted", "folders": ["/workspace"]}
+    said |= {"why_none": "no volume is mounted", "folders": ["/workspace"], "mounted": ["/data"]}
     found = line(judged(pod(), seen), "volume")
     assert "/workspace is only a folder on this Pod's disk" in found.text
     assert "2.0 GB in 900 files" in found.text
+    assert "IDLEWATCH_VOLUME=/workspace" not in str(found.remedy), "a folder on the disk saves nothing"
+    assert "wipes this Pod's disk at once, so copy your work away first" in str(found.remedy)
+    said["mounted"] = ["/data", "/workspace"]
+    found = line(judged(pod(), seen), "volume")
     assert found.remedy == "RunPod mounts one at /workspace: set IDLEWATCH_VOLUME=/workspace"
     lenient = pod(loaded=loaded(IDLEWATCH_ON_SAVE_FAILURE="stop"))
     assert line(judged(lenient, seen), "volume").standing is WARNING
@@ -389,3 +419,48 @@ def test_a_pod_that_the_api_calls_stopped_while_it_runs_is_no_ok() -> None:
     api["pod"] = {"status": "EXITED", "usd_per_hour": 1.59, "volume_path": "/workspace"}
     state = next(one for one in judged(pod(), seen | {"api": Seen(said=api)}) if one.name == "state")
     assert (state.standing, "EXITED" in state.text) == (WARNING, True)
+
+
+@pytest.mark.parametrize("variables", [{}, {"RUNPOD_POD_ID": "abc", "RUNPOD_ENDPOINT_ID": "e1"}])
+def test_where_nothing_is_ever_stopped_that_is_the_one_thing_that_will_not_work(variables: dict[str, str]) -> None:
+    told = load([Source(name="environment", variables=variables)])
+    here = pod(loaded=told, refusal="this is no Pod; do nothing", is_pod=False, running=False, status=None, keys=())
+    seen = {name: one for name, one in healthy().items() if name in ("machine", "volume")}
+    seen["signals"] = Seen(said={"signals": STATUS["signals"]})
+    lines = judged(here, seen)
+    assert [one.name for one in lines if one.standing is not OK] == ["kind"]
+    assert "nothing has to be saved" in line(lines, "volume").text
+    assert line(lines, "signal:host").standing is OK
+
+
+def test_another_user_than_root_is_told_what_that_user_can_not_see_and_not_that_it_is_broken() -> None:
+    here = pod(root=False, daemon_told=False, unreadable="/run/idlewatch/settings.json")
+    seen = changed("volume", "writable", False)
+    seen["loss"] = Seen(said={"bytes": 1.0, "files": 1, "unreadable": 7, "errors": ["root/x: not permitted"]})
+    lines = judged(here, seen)
+    unproven = {one.name for one in lines if one.standing is UNPROVEN}
+    assert {"user", "environment", "writable", "room"} <= unproven
+    assert works(lines)
+    unseen = pod(root=False, running=False, status=None, unreadable="/run/idlewatch")
+    nobody = changed("machine", "daemon_pid", None)
+    assert line(judged(unseen, nobody), "daemon").standing is UNPROVEN
+    assert line(judged(pod(running=False, status=None), nobody), "daemon").standing is BROKEN
+
+
+def test_a_signal_that_has_just_begun_to_look_is_nothing_to_mend() -> None:
+    young: dict[str, Json] = {"activity": "unknown", "reason": FIRST_READING}
+    signals = {**dict(mapping(STATUS["signals"])), "host": young}
+    found = line(judged(pod(status={**STATUS, "signals": signals}), healthy()), "signal:host")
+    assert (found.standing, found.remedy) == (UNPROVEN, "run this again in a minute")
+
+
+def test_what_keeps_the_api_from_being_asked_stands_before_what_it_was_asked() -> None:
+    names = [one.name for one in judged(pod(), healthy())]
+    assert names.index("certificates") < names.index("api:REST v2 with RUNPOD_API_KEY") < names.index("stop")
+
+
+def test_a_key_that_may_not_even_read_is_no_stop_whose_reading_proves_nothing() -> None:
+    found = line(judged(pod(), answers(("REST v2", False, "401", False))), "stop")
+    assert found.standing is UNPROVEN
+    assert "no key may even read it" in found.text
+    assert "IDLEWATCH_RUNPOD_API_KEY" in str(found.remedy)

@@ -561,12 +561,25 @@ def test_an_untrusted_certificate_has_a_clear_text() -> None:
     assert "ca-certificates" in said
 
 
-def test_a_ca_bundle_that_is_missing_is_named(api: LoopbackApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ca_bundle_that_is_missing_is_replaced_by_certifis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    transport.trust.cache_clear()
+    usual = transport.trust().cert_store_stats()["x509_ca"]
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
+    transport.trust.cache_clear()
+    found = transport.trust().cert_store_stats()["x509_ca"]
+    transport.trust.cache_clear()
+    assert found == usual > 50
+
+
+def test_where_certifis_is_missing_too_that_is_named(api: LoopbackApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
+    monkeypatch.setattr("certifi.where", lambda: "/nowhere/cacert.pem")
     transport.trust.cache_clear()
     error = stop_refusal(provider(api), ProviderUnavailable)
     transport.trust.cache_clear()
-    assert "SSL_CERT_FILE" in str(error)
+    assert "no CA bundle is there" in str(error)
 
 
 def test_a_name_that_does_not_exist() -> None:

@@ -23,6 +23,7 @@ from idlewatch.doctor.lines import Group, Line, Lines, works
 from idlewatch.doctor.looking import Look, Seen, look_at, looker
 from idlewatch.errors import Refused
 from idlewatch.history import status_of
+from idlewatch.lock import daemon_watches
 from idlewatch.model import Action, Cause, Clock, Decision, Json, Outcome, Phase
 from idlewatch.settings import OnSaveFailure
 from idlewatch.show.status import is_stale, mapping
@@ -74,8 +75,9 @@ def refuse_drill(here: Here, now_s: float) -> None:
     """Raise Refused where there is nothing to drill, or where a daemon is in the middle of the real thing."""
     if here.refusal:
         raise Refused(f"there is nothing to drill: {here.refusal}")
-    status = status_of(here.loaded.settings.state_dir)
-    if status is None or is_stale(status, now_s) or status.get("phase") == Phase.WATCHING:
+    state_dir = here.loaded.settings.state_dir
+    lives, status = daemon_watches(state_dir), status_of(state_dir)
+    if not lives or status is None or is_stale(status, now_s) or status.get("phase") == Phase.WATCHING:
         return
     raise Refused(
         f"the daemon is in the middle of an end sequence ({status.get('phase')}: {status.get('reason')}); "

@@ -71,6 +71,6 @@ def judged(here: Here, seen: Mapping[str, Seen]) -> list[Line]:
         *key_lines(here, api, seen.get(NETWORK, none), volume),
         *sight_lines(here, seen.get(SIGNALS, none), machine),
         *saved_lines(here, volume, seen.get(LOSS, none), api),
-        *told_lines(machine, here.channels),
+        *told_lines(here, machine),
         *started_lines(here, machine),
     ]

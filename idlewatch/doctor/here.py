@@ -6,10 +6,13 @@ Its child processes are given every variable that was found, from wherever: in a
 
 from __future__ import annotations
 
+import os
 import re
+import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -19,7 +22,9 @@ from idlewatch.doctor.looks_signals import gpu_facts
 from idlewatch.errors import SettingsError
 from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.keys import FoundKey, found_keys
+from idlewatch.lock import daemon_watches
 from idlewatch.model import Json, PodIdentity
+from idlewatch.providers.runpod import WORKER_VARIABLES
 from idlewatch.settings import (
     PREFIX,
     SETTINGS_FILE,
@@ -48,6 +53,12 @@ class Here:
     pod: PodIdentity
     refusal: str | None
     """Why the provider would not stop this Pod, by its environment alone."""
+    is_pod: bool = True
+    """False: this is no Pod that could ever be stopped, but somebody's own machine or a Serverless worker."""
+    root: bool = True
+    """Whether root asks: others can't read everything."""
+    unreadable: str | None = None
+    """What the daemon wrote and this user can't read: the state folder, or the settings in it."""
     keys: tuple[FoundKey, ...]
     watched: Mapping[str, bool]
     """Name of each signal that is watched -> whether it only refines."""
@@ -78,14 +89,19 @@ def here(loaded: Loaded, now_s: float) -> Here:
     this = pod.identity(loaded.sources)
     bare = assembly.Assembly(loaded=loaded, pod=this, volume=None, save_root=None)
     state_dir = loaded.settings.state_dir
+    lives = daemon_watches(state_dir)  # before what it says: one that ends in between has said so
     status = status_of(state_dir)
-    running = status is not None and not is_stale(status, now_s)
+    running = lives and status is not None and not is_stale(status, now_s)
     told = daemon_source(state_dir).variables
     differing, because = _differing(loaded, told)
+    refusal = assembly.provider(bare).refusal()
     return Here(
         loaded=loaded,
         pod=this,
-        refusal=assembly.provider(bare).refusal(),
+        refusal=refusal,
+        is_pod=refusal is None or _names_a_pod(loaded.pod_variables()),
+        root=os.geteuid() == 0,
+        unreadable=_unreadable(state_dir),
         keys=tuple(found_keys(loaded)),
         watched={signal.name: signal.refines for signal in assembly.signals(bare)},
         status=status,
@@ -99,6 +115,15 @@ def here(loaded: Loaded, now_s: float) -> Here:
         channels=schemes(getattr(loaded.settings, "notify", None)),
         gpu=_newest_gpus(loaded) if running else None,
     )
+
+
+def _names_a_pod(variables: Mapping[str, str]) -> bool:
+    return any(name.startswith(RUNPOD) for name in variables) and not any(map(variables.get, WORKER_VARIABLES))
+
+
+def _unreadable(state_dir: Path) -> str | None:
+    there = [path for path in (state_dir, state_dir / SETTINGS_FILE) if path.exists() and not os.access(path, os.R_OK)]
+    return str(there[0]) if there else None
 
 
 def _differing(loaded: Loaded, daemon: Mapping[str, str]) -> tuple[tuple[tuple[str, str, str], ...], str | None]:
@@ -124,7 +149,7 @@ def _own_key(loaded: Loaded) -> bool | None:
 def _newest_gpus(loaded: Loaded) -> Json:
     """What the daemon last read of the GPUs; None where it has not, or its history can't be read."""
     state_dir, newest = loaded.settings.state_dir, None
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, sqlite3.Error):
         for _, reading in readings_of(state_dir, max(0, newest_of(state_dir).reading - _LATEST_READINGS)):
             newest = reading if reading.signal == GpuSignal.name else newest
     return gpu_facts(newest) if newest else None

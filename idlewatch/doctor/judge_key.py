@@ -17,20 +17,22 @@ CLOCK_WARNING_S = 60.0
 CLOCK_BROKEN_S = 3600.0
 """Certificates are valid between two instants; one that was just issued is refused by a clock that is behind."""
 _OTHER_KEY = (
-    "make a key in RunPod's console (Settings, API Keys, Restricted, Read/Write on Pods), keep it as a RunPod secret, "
-    "and set IDLEWATCH_RUNPOD_API_KEY={{ RUNPOD_SECRET_name }} for this Pod"
+    "make a key in RunPod's console (Settings, API Keys, Restricted, Read/Write on Pods), and start the daemon here "
+    "with it in IDLEWATCH_RUNPOD_API_KEY; for later Pods keep it as a RunPod secret and set "
+    "IDLEWATCH_RUNPOD_API_KEY={{ RUNPOD_SECRET_name }} in the template (an edit of a Pod that runs wipes its disk)"
 )
 
 
 def key_lines(here: Here, api: Seen, network: Seen, volume: Seen) -> Iterator[Line]:
-    """The keys, the answers, the stop itself, and what lies on the way."""
+    """The keys, what lies on the way, the answers, and the stop itself."""
+    if not here.is_pod:
+        return
     yield from _keys(here)
-    stop = stop_line(here, mapping(volume.said.get("note")))
-    if here.refusal is None:
-        yield from _answers(api, seen_to_stop=stop.standing is Standing.OK)
-    yield stop
+    stop = stop_line(here, mapping(volume.said.get("note")), refused=_all_refused(api))
     if here.refusal is None:
         yield from _way(network)
+        yield from _answers(api, seen_to_stop=stop.standing is Standing.OK)
+    yield stop
 
 
 def _keys(here: Here) -> Iterator[Line]:
@@ -41,6 +43,7 @@ def _keys(here: Here) -> Iterator[Line]:
         yield _key(key)
 
 
+_SEE_THE_WAY = "see the lines above on the way there; then run this again"
 _NO_KEY = f"run this as root, who can read /proc/1/environ; if it stays so, {_OTHER_KEY}"
 
 
@@ -53,15 +56,23 @@ def _key(key: FoundKey) -> Line:
     return _SAY.ok(name, f"{key.name} from {key.source}: {whose}, {len(key.secret)} characters")
 
 
+def _answered(api: Seen) -> list[Mapping[str, Json]]:
+    listed = api.said.get("answers")
+    return [mapping(answer) for answer in listed] if isinstance(listed, list) else []
+
+
+def _all_refused(api: Seen) -> bool:
+    """Whether every key was turned away, for good, by every way of asking."""
+    answers = _answered(api)
+    return bool(answers) and not any(answer.get("read") or answer.get("passing") for answer in answers)
+
+
 def _answers(api: Seen, *, seen_to_stop: bool) -> Iterator[Line]:
     if api.said.get("not_asked"):
         return
-    listed = api.said.get("answers")
-    answers = [mapping(answer) for answer in listed] if isinstance(listed, list) else []
+    answers = _answered(api)
     if not answers:
-        yield _SAY.broken(
-            "api", f"RunPod's API could not be asked: {api.missing}", "see the lines below on the way there"
-        )
+        yield _SAY.broken("api", f"RunPod's API could not be asked: {api.missing}", _SEE_THE_WAY)
         return
     read = any(answer.get("read") for answer in answers)
     for answer in answers:
@@ -78,28 +89,30 @@ def _answer(answer: Mapping[str, Json], *, read: bool, seen_to_stop: bool) -> Li
         text = f"{rung} did not let it be read ({said}); a stop goes on to the next way"
         return _SAY.warning(name, text, "none is needed as long as another way works")
     if answer.get("passing"):
-        return _SAY.broken(
-            name, f"{rung} can't be asked now: {said}", "see the lines below on the way there; try again"
-        )
+        return _SAY.broken(name, f"{rung} can't be asked now: {said}", _SEE_THE_WAY)
     if seen_to_stop:
         text = f"{rung} refused to let it be read ({said}), though a stop by this key was seen"
         return _SAY.warning(name, text, "none is needed: there are keys that may stop a Pod and not read it")
     text = f"{rung} refused: {said}; most likely it would refuse a stop, too"
-    return _SAY.broken(name, text, _OTHER_KEY)
+    return _SAY.broken(name, text, "another key in IDLEWATCH_RUNPOD_API_KEY, see below")
 
 
-def stop_line(here: Here, note: Mapping[str, Json]) -> Line:
+def stop_line(here: Here, note: Mapping[str, Json], *, refused: bool = False) -> Line:
     """
     Whether a stop by these keys was seen.
 
     The note is written before a stop is asked for, with the marks of the keys. Only another start of the container
-    proves it, and only where each key that it was asked with is still among those of now.
+    proves it, and only where each key that it was asked with is still among those of now. `refused`: no key may even
+    read this Pod.
     """
     if here.refusal is not None:
-        return _SAY.broken("stop", "no stop would be asked for, see the first group", "see the first group")
+        return _SAY.broken("stop", "no stop would be asked for", "see the first line")
     if not here.keys:
         return _SAY.broken("stop", "no stop can be asked for without a key", _OTHER_KEY)
     drill = "`idlewatch stop` proves it once; `idlewatch doctor --drill` does all before it"
+    if not note and refused:
+        text = "no stop of this Pod was seen yet, and no key may even read it: most likely it can't be stopped"
+        return _SAY.unproven("stop", text, f"{_OTHER_KEY}; {drill}")
     if not note:
         return _SAY.unproven("stop", "no stop of this Pod was seen yet: that it may be read proves nothing", drill)
     if note.get("from_outside"):
@@ -136,15 +149,15 @@ def _way(network: Seen) -> Iterator[Line]:
 
 def _trust(trust: Mapping[str, Json], *, https: bool) -> Line:
     named, path, certificates = trust.get("named"), trust.get("path"), int(number(trust.get("certificates")))
-    unset = f"unset {named}" if named else "reinstall idlewatch, or `pip install --force-reinstall certifi`"
-    remedy = f"{unset}, or install ca-certificates and point SSL_CERT_FILE at /etc/ssl/certs/ca-certificates.crt"
+    unset = f"take {named} out of this Pod's variables" if named else "`pip install --force-reinstall certifi`"
+    remedy = f"{unset}, or install ca-certificates (and set SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt)"
     whose = f"{named}={path}" if named else f"certifi's bundle {path}"
     if trust.get("error") or (not certificates and not _folder(named)):
         there = "is not there" if not trust.get("there") else "holds no certificate that can be used"
         uses = "" if https else "; the address set now needs none"
         return _SAY.broken("certificates", f"no certificate authority is known: {whose} {there}{uses}", remedy)
     if not trust.get("there"):
-        text = f"{whose} is not there, so another bundle with {certificates} certificates is used"
+        text = f"{whose} is not there, so certifi's {certificates} certificate authorities are used in its place"
         return _SAY.warning("certificates", text, remedy)
     return _SAY.ok("certificates", f"{whose}: {certificates or 'a folder of'} certificate authorities")
 
@@ -162,6 +175,6 @@ def _clock(said: Mapping[str, Json]) -> Line:
     which = "ahead of" if ahead > 0 else "behind"
     text = f"this clock is {abs(ahead):.0f} s {which} the API's"
     if abs(ahead) <= CLOCK_WARNING_S:
-        return _SAY.ok("clock", text)
+        return _SAY.ok("clock", text if abs(ahead) >= 1.0 else "this clock agrees with the API's")
     remedy = "have the host's clock set; a container can't set it"
     return (_SAY.broken if abs(ahead) > CLOCK_BROKEN_S else _SAY.warning)("clock", text, remedy)

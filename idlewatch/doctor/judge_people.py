@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines
@@ -13,11 +13,18 @@ from idlewatch.settings import Mode
 
 _TOLD, _STARTED = Lines(Group.TOLD), Lines(Group.STARTED)
 
+_CHANNEL = (
+    "set one in IDLEWATCH_NOTIFY (a webhook, mail, …: docs/notices.md); without it only terminals that are open then, "
+    "and the next login, are told"
+)
 _TEMPLATE = "`idlewatch install` sets up all it can, and prints the one line that only you can put into the template"
 
 
-def told_lines(machine: Seen, channels: Sequence[str]) -> Iterator[Line]:
-    """Who would be warned now; `channels` are told by their schemes only, their addresses hold secrets."""
+def told_lines(here: Here, machine: Seen) -> Iterator[Line]:
+    """Who would be warned now; channels are told by their schemes only, their addresses hold secrets."""
+    if not here.is_pod:
+        return
+    channels = here.channels
     listed = machine.said.get("terminals")
     names = [str(name) for name in listed] if isinstance(listed, list) else []
     if names:
@@ -26,7 +33,7 @@ def told_lines(machine: Seen, channels: Sequence[str]) -> Iterator[Line]:
         yield _TOLD.ok("channels", f"{_count(len(channels), 'channel')} would be told: {', '.join(channels)}")
     if not names and not channels:
         text = "nobody would hear a warning now: no terminal is open and no channel is set"
-        yield _TOLD.warning("terminals", text, "open a terminal, or set a channel; the next login is told afterwards")
+        yield _TOLD.warning("terminals", text, _CHANNEL)
     yield from _login(machine.said.get("login", False))
 
 
@@ -39,7 +46,9 @@ def _login(login: Json) -> Iterator[Line]:
 
 
 def started_lines(here: Here, machine: Seen) -> Iterator[Line]:
-    """The daemon, what it may do, and what starts it."""
+    """The daemon, what it may do, and what starts it; where nothing is ever stopped no daemon is missed."""
+    if not here.is_pod and not here.running:
+        return
     yield _daemon(here, machine.said.get("daemon_pid"))
     mode = str(here.status.get("mode")) if here.running and here.status else here.loaded.settings.mode.value
     if mode == Mode.OBSERVE:
@@ -53,16 +62,19 @@ def _daemon(here: Here, pid: Json) -> Line:
     start = "`idlewatch install` starts it and keeps it alive; `idlewatch run` runs it here"
     if here.running:
         runs = f" as process {pid}" if pid else ""
-        return _STARTED.ok("daemon", f"it runs{runs} and looked {max(0.0, here.age_s):.0f} s ago")
+        return _STARTED.ok("daemon", f"the daemon runs{runs} and looked {max(0.0, here.age_s):.0f} s ago")
     if pid:
-        text = f"it runs as process {pid} but does not tick{_ago(here)}: it hangs, or has just been started"
+        text = f"the daemon runs as process {pid} but does not tick{_ago(here)}: it hangs, or has just been started"
         return _STARTED.broken("daemon", text, f"look again in a minute; if it is still so, end process {pid}; {start}")
     status = here.status
+    if status is None and here.unreadable:
+        text = f"whether a daemon watches can't be seen: this user can't read {here.unreadable}"
+        return _STARTED.unproven("daemon", text, "run this as root")
     if status is None:
         return _STARTED.broken("daemon", "no daemon has watched here since this start: nothing guards this Pod", start)
     problems = status.get("problems")
     if isinstance(problems, list):
-        text = f"it refused to start, its settings are wrong: {'; '.join(map(str, problems))}"
+        text = f"the daemon refused to start, its settings are wrong: {'; '.join(map(str, problems))}"
         return _STARTED.broken("daemon", text, "correct them and start it again")
     ended = "was asked to end" if status.get("ended") else "is not running"
     return _STARTED.broken("daemon", f"the daemon {ended}{_ago(here)}: nothing guards this Pod", start)

@@ -22,6 +22,9 @@ def pod_lines(here: Here, api: Seen) -> Iterator[Line]:
     if here.pod.pod_id is not None:
         yield _identity(here)
         yield from _state(api)
+    if not here.root:
+        text = "you are not root, who would see more: what this user can't read or write says little of the daemon"
+        yield _SAY.unproven("user", text, "run this as root (`sudo -E`)")
     yield _environment(here)
 
 
@@ -33,7 +36,10 @@ def _kind(here: Here) -> Line:
             "kind", f"nothing here will be stopped: {_before_remedy(here.refusal)}", _remedy(here.refusal)
         )
     text = "no Pod of RunPod's: none of its variables is set here, so nothing can be stopped and nothing is asked"
-    return _SAY.broken("kind", text, "on a laptop try `idlewatch demo`; in a Pod, `idlewatch install`")
+    remedy = (
+        "on your own machine try `idlewatch demo`; inside a Pod run this as root, who finds them in /proc/1/environ"
+    )
+    return _SAY.broken("kind", text, remedy)
 
 
 def _before_remedy(refusal: str) -> str:
@@ -92,9 +98,10 @@ def _environment(here: Here) -> Line:
     if differing:
         text = f"{'; '.join(differing)}: what is set in a shell does not reach a daemon that runs"
         return _SAY.warning("environment", text, "set it for the Pod (or where the daemon is started), and restart it")
+    if here.unreadable:
+        text = f"what the daemon was told can't be compared: this user can't read {here.unreadable}"
+        return _SAY.unproven("environment", text, "run this as root")
     if here.daemon_told:
         return _SAY.ok("environment", "the daemon was told the same as this shell knows")
     sources = {source.name for source in here.loaded.sources if source.variables and source.name != _SHELL}
-    return _SAY.ok(
-        "environment", f"variables come from {', '.join([_SHELL, *sorted(sources)])}; no daemon was told any"
-    )
+    return _SAY.ok("environment", f"variables come from {' and '.join(['this shell', *sorted(sources)])}")

@@ -18,19 +18,26 @@ PACKED_SHARE = 0.6
 _REMOVE = "run it as root, or remove what is broken"
 _NETWORK = ("fuse", "mfs", "nfs", "ceph", "lustre", "9p")
 _MOUNT_ONE = (
-    "add a volume to this Pod (RunPod's console, Edit Pod), name a mounted one in IDLEWATCH_VOLUME, or object storage "
-    "in IDLEWATCH_SAVE_TO; "
+    "name a mounted volume in IDLEWATCH_VOLUME, or object storage in IDLEWATCH_SAVE_TO; a volume can be added in "
+    "RunPod's console (Edit Pod), but an edit wipes this Pod's disk at once, so copy your work away first; "
     "IDLEWATCH_ON_SAVE_FAILURE=stop stops it all the same, and loses what is on its disk"
+)
+_MAKE_ROOM = (
+    "make room on the volume; it can be made larger in RunPod's console, but an edit wipes this Pod's disk at once, so "
+    "copy your work away first"
 )
 
 
 def saved_lines(here: Here, volume: Seen, loss: Seen, api: Seen) -> Iterator[Line]:
     """The volume, whether it can be written, whether there is room, and the last save and drill."""
     said = volume.said
+    if not here.is_pod:
+        yield _SAY.ok("volume", "nothing is stopped here, so nothing has to be saved")
+        return
     if said.get("needless"):
         yield _SAY.ok("volume", "this machine keeps its disk over a stop: nothing has to be saved")
     elif said.get("objects"):
-        yield from _objects(volume, loss)
+        yield from _objects(here, volume, loss)
     elif volume.hung:
         remedy = "see with `timeout 10 ls` whether it answers; if it does not, restart the Pod or ask RunPod"
         yield _SAY.broken(
@@ -41,8 +48,8 @@ def saved_lines(here: Here, volume: Seen, loss: Seen, api: Seen) -> Iterator[Lin
     elif not said.get("volume"):
         yield _without_volume(here, said, loss, mapping(api.said.get("pod")).get("volume_path"))
     else:
-        yield from _volume(said, network=bool(here.loaded.pod_variable("RUNPOD_VOLUME_ID")))
-        yield _room(said, loss)
+        yield from _volume(here, said, network=bool(here.loaded.pod_variable("RUNPOD_VOLUME_ID")))
+        yield _room(here, said, loss)
         yield _snapshots(said)
     yield from _hooks(said)
     yield from _drill(here, mapping(said.get("drill")))
@@ -51,35 +58,44 @@ def saved_lines(here: Here, volume: Seen, loss: Seen, api: Seen) -> Iterator[Lin
 def _without_volume(here: Here, said: Mapping[str, Json], loss: Seen, told: Json) -> Line:
     text = str(said.get("why_none"))
     if "bytes" in loss.said:
-        text = f"{text} ({_wiped(loss)})"
+        text = f"{text} ({_wiped(loss)} now)"
     folders = said.get("folders")
     if isinstance(folders, list) and folders:
         text = f"{', '.join(map(str, folders))} is only a folder on this Pod's disk, no volume; {text}"
-    remedy = f"RunPod mounts one at {told}: set IDLEWATCH_VOLUME={told}" if told else _MOUNT_ONE
+    mounted = said.get("mounted")
+    here_too = isinstance(mounted, list) and told in mounted
+    remedy = f"RunPod mounts one at {told}: set IDLEWATCH_VOLUME={told}" if here_too else _MOUNT_ONE
     if here.loaded.settings.on_save_failure is OnSaveFailure.STOP:
         return _SAY.warning("volume", f"{text}; it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)", remedy)
     return _SAY.broken("volume", f"{text}; so this Pod is kept up, idle or not", remedy)
 
 
-def _objects(seen: Seen, loss: Seen) -> Iterator[Line]:
+def _objects(here: Here, seen: Seen, loss: Seen) -> Iterator[Line]:
     where, failed = seen.said.get("objects"), seen.missing or seen.said.get("snapshots_error")
     if failed:
         remedy = "see IDLEWATCH_SAVE_TO, its keys (docs/snapshots.md), and whether this Pod reaches it"
         yield _SAY.broken("objects", f"{where} can't be read, so this Pod is kept up, idle or not: {failed}", remedy)
         return
     yield _SAY.ok("objects", f"snapshots go to {where}, which answers (a drill writes there)")
-    yield _upload(loss)
+    yield _upload(here, loss)
     yield _snapshots(seen.said)
 
 
-def _upload(loss: Seen) -> Line:
+def _upload(here: Here, loss: Seen) -> Line:
     if "bytes" not in loss.said:
         why = f"could not be measured: {loss.missing}" if loss.missing else "was not measured: nothing is stopped here"
         return _SAY.ok("upload", f"what a stop would wipe {why}")
     text = f"a stop would wipe {_wiped(loss)}, uploaded first and read back"
     if unreadable := _unreadable(loss):
-        return _SAY.broken("upload", f"{text}; {unreadable}", _REMOVE)
+        return _for_user(here, "upload", f"{text}; {unreadable}", _REMOVE)
     return _SAY.ok("upload", text)
+
+
+def _for_user(here: Here, name: str, text: str, remedy: str) -> Line:
+    """What holds for whoever asks: for the daemon, too, where that is root."""
+    if here.root:
+        return _SAY.broken(name, text, remedy)
+    return _SAY.unproven(name, f"{text} (so far as this user sees)", "run this as root, who sees what the daemon sees")
 
 
 def _unreadable(loss: Seen) -> str | None:
@@ -89,7 +105,7 @@ def _unreadable(loss: Seen) -> str | None:
     return f"{many} can't be read, which makes a save fail: {first}" if many else None
 
 
-def _volume(said: Mapping[str, Json], *, network: bool) -> Iterator[Line]:
+def _volume(here: Here, said: Mapping[str, Json], *, network: bool) -> Iterator[Line]:
     where, point, kind = said.get("volume"), said.get("point"), str(said.get("fs_type"))
     if not said.get("there"):
         yield _SAY.broken("volume", f"{where} is no folder", "make it, or set IDLEWATCH_VOLUME to one that is there")
@@ -97,16 +113,18 @@ def _volume(said: Mapping[str, Json], *, network: bool) -> Iterator[Line]:
     lies = (
         f"{where} lies on {point}, a mount of its own ({kind})" if point != "/" else f"{where} lies on the disk itself"
     )
+    lies = f"{where} is a mount of its own ({kind})" if point == where else lies
     shared = "; it is a network volume" if network or kind.startswith(_NETWORK) else ""
     yield _SAY.ok("volume", lies + shared)
     if said.get("read_only") or not said.get("writable"):
         why = "is mounted read-only" if said.get("read_only") else "can't be written by this user"
-        yield _SAY.broken("writable", f"{where} {why}", "run the daemon as root, or have the volume mended at RunPod")
+        remedy = "run the daemon as root, or have the volume mended at RunPod"
+        yield _for_user(here, "writable", f"{where} {why}", remedy)
     else:
         yield _SAY.ok("writable", f"{where} can be written, by its access bits (a drill writes)")
 
 
-def _room(said: Mapping[str, Json], loss: Seen) -> Line:
+def _room(here: Here, said: Mapping[str, Json], loss: Seen) -> Line:
     free = number(said.get("free_bytes"))
     if "bytes" not in loss.said and loss.missing is None:
         return _SAY.ok("room", f"{_size(free)} free; nothing is stopped here, so the loss was not measured")
@@ -116,11 +134,9 @@ def _room(said: Mapping[str, Json], loss: Seen) -> Line:
     wiped = number(loss.said.get("bytes"))
     text = f"a stop would wipe {_wiped(loss)}; {_size(free)} free on the volume"
     if free < wiped * PACKED_SHARE:
-        return _SAY.broken(
-            "room", f"{text}: too little", "make room on the volume, or make it larger in RunPod's console"
-        )
+        return _SAY.broken("room", f"{text}: too little", _MAKE_ROOM)
     if unreadable := _unreadable(loss):
-        return _SAY.broken("room", f"{text}; {unreadable}", _REMOVE)
+        return _for_user(here, "room", f"{text}; {unreadable}", _REMOVE)
     if free < wiped:
         return _SAY.warning("room", f"{text}: enough only if it packs well", "make room on the volume")
     return _SAY.ok("room", text + ("" if free < 1e14 else " (the whole cluster's: your quota does not show)"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines
 from idlewatch.doctor.looking import Seen
-from idlewatch.model import Activity, Json
+from idlewatch.model import FIRST_READING, Activity, Json
 from idlewatch.show.status import mapping, number
 
 _SAY = Lines(Group.SIGHT)
@@ -34,6 +34,10 @@ def _signal(name: str, found: Mapping[str, Json], *, refines: bool, why: str | N
             return _SAY.ok(key, f"{name} has nothing to see here: {reason}")
         case Activity.ACTIVE | Activity.QUIET as activity:
             return _SAY.ok(key, f"{name} sees, {activity}: {reason}")
+    if reason == FIRST_READING:
+        return _SAY.unproven(
+            key, f"{name} has only just begun to look: two readings tell", "run this again in a minute"
+        )
     if refines:
         text = (
             f"{name} is blind: {reason}; that keeps the warning away for IDLEWATCH_CONNECTED_FOR, then it is left aside"

@@ -20,7 +20,7 @@ from idlewatch.errors import IdlewatchError, TaskError
 from idlewatch.history import newest_of
 from idlewatch.hooks import Stage, hooks_of, refusals
 from idlewatch.model import Json
-from idlewatch.places import VOLUME_MOUNTS
+from idlewatch.places import VOLUME_MOUNTS, survives
 from idlewatch.pod_hooks import hook_folder
 from idlewatch.settings import load, pod_sources
 from idlewatch.snapshot import Place, be_gentle, read_mounts, snapshots
@@ -37,10 +37,11 @@ def volume(_request: Json, progress: Callable[[Json], None]) -> Json:
     Return where a save would go.
 
     `needless`: this machine keeps its disk · `objects`: the address in object storage, where one is set · `volume` or
-    `why_none` · `folders`: what looks like a volume and is only a folder · `point`, `fs_type`, `read_only`, `writable`
-    (by the access bits; a drill writes), `free_bytes`, `total_bytes` · `snapshots`, `newest`, `newest_at` · `note` of
-    the last stop, `drill` of the last drill · `hooks` that run at the end, `hooks_refused` that lie there and would
-    not, `hooks_missing`: of those the required.
+    `why_none` · `folders`: what looks like a volume and is only a folder · `mounted`: where something is mounted that
+    a stop does not wipe · `point`, `fs_type`, `read_only`, `writable` (by the access bits; a drill writes),
+    `free_bytes`, `total_bytes` · `snapshots`, `newest`, `newest_at` · `note` of the last stop, `drill` of the last
+    drill · `hooks` that run at the end, `hooks_refused` that lie there and would not, `hooks_missing`: of those the
+    required.
     """
     mounts = read_mounts()
     progress({"at": "looking at what is mounted"})
@@ -50,6 +51,7 @@ def volume(_request: Json, progress: Callable[[Json], None]) -> Json:
         "objects": None if here.objects is None else here.objects.url,
         "volume": str(here.volume) if here.volume else None,
         "why_none": None if here.volume else here.no_volume_because,
+        "mounted": [mount.point for mount in mounts if survives(Path(mount.point), mounts)],
         "folders": [point for point in VOLUME_MOUNTS if here.volume is None and Path(point).is_dir()],
     }
     if here.place is None:

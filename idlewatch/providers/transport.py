@@ -100,10 +100,17 @@ def _exchange(request: Request, timeout_s: float) -> Answer:
 
 @functools.cache
 def trust() -> ssl.SSLContext:
-    """Return httpx's own choice: SSL_CERT_FILE or SSL_CERT_DIR where set, else certifi's bundle."""
+    """
+    Return httpx's own choice: SSL_CERT_FILE or SSL_CERT_DIR where set, else certifi's bundle.
+
+    An image that names a bundle and has none must not keep its Pod from being stopped: then certifi's is used, too.
+    """
     import httpx
 
-    context: ssl.SSLContext = httpx.create_ssl_context()
+    try:
+        context: ssl.SSLContext = httpx.create_ssl_context()
+    except FileNotFoundError:
+        context = httpx.create_ssl_context(trust_env=False)
     return context
 
 
@@ -156,7 +163,7 @@ def _why_this(error: BaseException, host: str, timeout_s: float) -> str | None: 
         case ConnectionRefusedError():
             return f"{host} refused the connection"
         case FileNotFoundError():
-            return "the CA bundle that SSL_CERT_FILE names is not there"
+            return "no CA bundle is there, neither one that SSL_CERT_FILE names nor certifi's"
         case TimeoutError() | httpx.TimeoutException():
             return f"no whole answer from {host} within {timeout_s:.3g} s"
         case AnswerTooLongError():
