@@ -38,28 +38,29 @@ PUSH_WITHIN_S = 10.0
 Row = tuple[dict[str, str], float]
 
 
-def exposition(status: Mapping[str, Json] | None, now_s: float) -> str:
-    """The text format, version 0.0.4. Raises Refused without the extra."""
-    text: bytes = _client().generate_latest(registry(status, now_s))
+def exposition(status: Mapping[str, Json] | None, now_s: float, *, lives: bool) -> str:
+    """The text format, version 0.0.4; `lives`: see `lock.daemon_watches`. Raises Refused without the extra."""
+    text: bytes = _client().generate_latest(registry(status, now_s, lives=lives))
     return text.decode()
 
 
-def registry(status: Mapping[str, Json] | None, now_s: float) -> CollectorRegistry:
+def registry(status: Mapping[str, Json] | None, now_s: float, *, lives: bool) -> CollectorRegistry:
     """All of it, as the official client has it. Raises Refused without the extra."""
     made: CollectorRegistry = _client().CollectorRegistry()
-    made.register(_Collected(status, now_s))
+    made.register(_Collected(status, now_s, lives=lives))
     return made
 
 
-def push(status: Mapping[str, Json] | None, now_s: float, gateway: str, pod: str) -> None:
+def push(status: Mapping[str, Json] | None, now_s: float, gateway: str, pod: str, *, lives: bool) -> None:
     """
     Replace what a Pushgateway holds of this Pod. Raises IdlewatchError where it does not take it.
 
     The Pod is the `instance`, as where it is scraped: rules and dashboard then tell Pods apart either way.
     """
     try:
+        found = registry(status, now_s, lives=lives)
         _client().push_to_gateway(
-            gateway, job=JOB, grouping_key={"instance": pod}, registry=registry(status, now_s), timeout=PUSH_WITHIN_S
+            gateway, job=JOB, grouping_key={"instance": pod}, registry=found, timeout=PUSH_WITHIN_S
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
@@ -77,13 +78,13 @@ def _client() -> Any:
 class _Collected:
     """What the client asks for its metrics."""
 
-    def __init__(self, status: Mapping[str, Json] | None, now_s: float) -> None:
-        self._status, self._now_s = status, now_s
+    def __init__(self, status: Mapping[str, Json] | None, now_s: float, *, lives: bool) -> None:
+        self._status, self._now_s, self._lives = status, now_s, lives
 
     def collect(self) -> Iterator[Metric]:
         """One family after the other."""
         said = self._status
-        alive = said is not None and not is_stale(said, self._now_s)
+        alive = self._lives and said is not None and not is_stale(said, self._now_s)
         yield _family("idlewatch_up", "1 while a daemon watches", [({}, float(alive))])
         if said is None:
             return

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from idlewatch import metrics
+from idlewatch.cli import main
 from idlewatch.errors import IdlewatchError
+from idlewatch.history import STATUS_FILE
+from idlewatch.lock import only_daemon
 from idlewatch.model import Json
 
 SHIPPED = Path(__file__).parents[1] / "docs/monitoring"
@@ -37,9 +41,9 @@ STATUS: dict[str, Json] = {
 }
 
 
-def told(status: Mapping[str, Json] | None, now_s: float = 1002.0) -> dict[str, float]:
+def told(status: Mapping[str, Json] | None, now_s: float = 1002.0, *, lives: bool = True) -> dict[str, float]:
     """Metric with its labels -> value, as Prometheus reads it."""
-    text = metrics.exposition(status, now_s)
+    text = metrics.exposition(status, now_s, lives=lives)
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {f"{s.name}{json.dumps(s.labels) if s.labels else ''}": s.value for s in samples}
 
@@ -64,6 +68,21 @@ def test_of_a_silent_daemon_nothing_old_is_told_as_true(status: Mapping[str, Jso
     assert not any(name.startswith(("idlewatch_idle", "idlewatch_phase", "idlewatch_signal")) for name in said)
 
 
+def test_a_daemon_that_was_killed_is_down_at_once_though_it_has_just_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path))
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    (tmp_path / STATUS_FILE).write_text(json.dumps(STATUS | {"at_s": now_s, "interval_s": 1000.0}))
+    with only_daemon(tmp_path):
+        assert main(["metrics"]) == 0
+        assert "idlewatch_up 1.0" in capsys.readouterr().out
+    assert main(["metrics"]) == 0
+    said = capsys.readouterr().out
+    assert "idlewatch_up 0.0" in said
+    assert "idlewatch_phase" not in said
+
+
 def test_without_a_price_there_are_no_dollars() -> None:
     said = told(STATUS | {"spent_usd": None, "usd_per_hour": None, "acts_at_s": None})
     assert not any("dollars" in name or "acts_in" in name for name in said)
@@ -75,7 +94,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_told() -> None:
 
 
 def test_no_text_becomes_a_label() -> None:
-    assert "not seen for 15m" not in metrics.exposition(STATUS, 1002.0)
+    assert "not seen for 15m" not in metrics.exposition(STATUS, 1002.0, lives=True)
 
 
 def test_rules_and_dashboard_ask_only_for_what_is_told() -> None:
@@ -114,14 +133,14 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 def test_a_push_replaces_the_pods_group(gateway: tuple[str, list[tuple[str, bytes]]]) -> None:
     address, got = gateway
-    metrics.push(STATUS, 1002.0, address, "abc")
+    metrics.push(STATUS, 1002.0, address, "abc", lives=True)
     assert got[0][0] == "/metrics/job/idlewatch/instance/abc"
     assert b"idlewatch_up 1.0" in got[0][1]
 
 
 def test_a_gateway_that_is_not_there_is_said_in_one_sentence() -> None:
     with pytest.raises(IdlewatchError, match=r"Pushgateway did not take it .*refused"):
-        metrics.push(STATUS, 1002.0, "http://127.0.0.1:9", "abc")
+        metrics.push(STATUS, 1002.0, "http://127.0.0.1:9", "abc", lives=True)
 
 
 # ---------------------------------------------------------------- the real promtool
@@ -135,7 +154,7 @@ def promtool(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.system
 def test_promtool_finds_nothing_to_say_of_the_metrics_and_the_rules() -> None:
-    lint = promtool("check", "metrics", given=metrics.exposition(STATUS, 1002.0))
+    lint = promtool("check", "metrics", given=metrics.exposition(STATUS, 1002.0, lives=True))
     assert (lint.returncode, lint.stderr) == (0, "")
     rules = promtool("check", "rules", str(SHIPPED / "alerts.yml"))
     assert rules.returncode == 0, rules.stderr + rules.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from idlewatch.lock import only_daemon
 from idlewatch.watch import request_file, stop_request
 from idlewatch.web import keep_link
 from idlewatch.web.keys import keys_of, new_token
@@ -91,9 +92,11 @@ def test_the_token_opens_nothing_but_the_login(site: Site) -> None:
 
 def test_the_metrics_token_reads_metrics_and_nothing_else(site: Site) -> None:
     nobody, keys = Visitor(site.app), keys_of(site.state_dir)
-    read = nobody.get("/metrics", authorization=f"Bearer {keys.metrics}")
+    with only_daemon(site.state_dir):
+        read = nobody.get("/metrics", authorization=f"Bearer {keys.metrics}")
     assert read.status == 200
     assert "idlewatch_up 1.0" in read.text
+    assert "idlewatch_up 0.0" in nobody.get("/metrics", authorization=f"Bearer {keys.metrics}").text
     for wrong in ("Bearer wrong", f"Bearer {keys.token}", keys.metrics, f"Basic {keys.metrics}"):
         assert nobody.get("/metrics", authorization=wrong).status == 401
     others = {

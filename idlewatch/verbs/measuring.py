@@ -7,17 +7,18 @@ import argparse
 from idlewatch import assembly, metrics
 from idlewatch.history import status_of
 from idlewatch.verbs.words import loaded, say
-from idlewatch.watch import MachineClock
+from idlewatch.watch import MachineClock, daemon_watches
 
 
 def told(options: argparse.Namespace) -> bool:
     """`idlewatch metrics`: `push` is its option, a Pushgateway's address."""
     given = loaded()
+    lives = daemon_watches(given.settings.state_dir)  # before what it says: one that ends in between has said so
     status, now_s = status_of(given.settings.state_dir), MachineClock().now_s()
     if options.push:
         pod = assembly.assembled(given).pod.pod_id or "no-pod"
-        metrics.push(status, now_s, options.push, pod)
+        metrics.push(status, now_s, options.push, pod, lives=lives)
         say(["Pushed."])
     else:
-        say(metrics.exposition(status, now_s).splitlines())
+        say(metrics.exposition(status, now_s, lives=lives).splitlines())
     return True

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from idlewatch.errors import Refused
 from idlewatch.history import status_of
+from idlewatch.lock import daemon_watches
 from idlewatch.metrics import exposition
 from idlewatch.model import Json
 from idlewatch.web import charts, links, pages
@@ -117,7 +118,12 @@ class Page:
 
     async def _metrics(self, _request: Request) -> Response:
         w = self._watched
-        told = await run_in_threadpool(lambda: exposition(status_of(w.state_dir), w.clock.now_s()))
+
+        def answer() -> str:
+            lives = daemon_watches(w.state_dir)
+            return exposition(status_of(w.state_dir), w.clock.now_s(), lives=lives)
+
+        told = await run_in_threadpool(answer)
         return PlainTextResponse(told, media_type="text/plain; version=0.0.4")
 
     async def _measured_now(self, request: Request) -> Response:
