@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from idlewatch.errors import SettingsError
-from idlewatch.settings import Loaded, Source, known_secrets, load, secret_variables, settings_record
+from idlewatch.settings import Loaded, Source, known_secrets, load, load_what_fits, secret_variables, settings_record
 from idlewatch.settings.files import kind_of_mount, may_hang
 from idlewatch.snapshot.mounts import parse_mounts
 
@@ -131,3 +131,34 @@ def test_where_reading_may_hang_for_good_nothing_is_read(kind: str, *, refused: 
     found = kind_of_mount(Path("/workspace/keys/key"), parse_mounts(lines))
     assert (found, may_hang(found)) == (kind, refused)
     assert kind_of_mount(Path("/run/key"), parse_mounts(lines)) == "overlay"
+
+
+def fitting(*sources: dict[str, str]) -> Loaded:
+    return load_what_fits([Source(name=f"source {n}", variables=one) for n, one in enumerate(sources)])
+
+
+def test_whoever_only_asks_gets_the_next_sources_value_for_one_that_does_not_fit_and_a_warning() -> None:
+    found = fitting({"IDLEWATCH_HOLD_MAX": "10"}, {"IDLEWATCH_HOLD_MAX": "3h"}, {"IDLEWATCH_HOLD_MAX": "5h"})
+    assert found.settings.hold_max.total_seconds() == 3 * 3600
+    assert found.origins["hold_max"] == "source 1"
+    assert len(found.warnings) == 1
+    assert found.warnings[0].startswith("IDLEWATCH_HOLD_MAX: ")
+    twice = fitting({"IDLEWATCH_HOLD_MAX": "10"}, {"IDLEWATCH_HOLD_MAX": "10"})
+    assert (twice.origins["hold_max"], len(twice.warnings)) == ("default", 1)
+
+
+def test_of_two_values_that_do_not_fit_together_the_nearer_one_is_left_out() -> None:
+    found = fitting({"IDLEWATCH_MAX_UPTIME": "2m"}, {"IDLEWATCH_WARN_FOR": "7m"})
+    assert found.settings.warn_for.total_seconds() == 420
+    assert found.origins["max_uptime"] == "default"
+    assert "IDLEWATCH_MAX_UPTIME=2m leaves no room" in found.warnings[0]
+    keyless = fitting({"IDLEWATCH_SAVE_TO": "s3://bucket/prefix"})
+    assert keyless.settings.save_to == "volume"
+    assert "needs IDLEWATCH_SNAPSHOT_KEY" in keyless.warnings[0]
+
+
+def test_a_state_folder_that_is_wrong_is_refused_to_everybody() -> None:
+    with pytest.raises(SettingsError, match="IDLEWATCH_STATE_DIR"):
+        fitting({"IDLEWATCH_STATE_DIR": "run"}, {"IDLEWATCH_STATE_DIR": "/run/right"})
+    with pytest.raises(SettingsError, match="lies on IDLEWATCH_VOLUME"):
+        fitting({"IDLEWATCH_STATE_DIR": "/workspace/state", "IDLEWATCH_VOLUME": "/workspace"})

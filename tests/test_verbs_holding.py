@@ -288,3 +288,22 @@ def test_a_key_on_a_command_line_or_in_a_reason_is_shown_nowhere(monkeypatch: py
     assert program_of(["sh", "-c", "sleep 6", "--api-key", "x"]) == "sh"
     assert program_of(["env", "HF_TOKEN=x", "python"]) == "env"
     assert "0123456789" not in masked("with rpa_0123456789abcdef")
+
+
+# ------------------------------------------------------------------- settings that do not fit
+
+
+@pytest.mark.parametrize(("name", "value"), [("IDLEWATCH_IDLE_AFTER", "10"), ("IDLEWATCH_SAVE_TO", "s3://bucket/p")])
+def test_a_setting_that_does_not_fit_keeps_nobody_from_asking_or_holding(
+    name: str, value: str, daemon: Daemon, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.delenv("IDLEWATCH_SNAPSHOT_KEY", raising=False)
+    for verb in ("stop", "stop --cancel", "hold 1h", "holds", "release", "status", "why", "history"):
+        assert main(verb.split()) == 0, verb
+        said = capsys.readouterr().err
+        assert said.count("left out here, and refused by a daemon") == 1, verb
+        assert name in said, verb
+    assert not daemon.holds()
+    assert main(["settings"]) == 2
+    assert main(["save"]) == 2

@@ -11,7 +11,7 @@ from idlewatch.settings.fields import PREFIX, VOLUME, Mode, OnSaveFailure, Resto
 from idlewatch.settings.files import secret_file
 from idlewatch.settings.kept import SETTINGS_FILE, daemon_source, settings_record, verb_sources
 from idlewatch.settings.kinds import Address, shown, written
-from idlewatch.settings.loading import Loaded, load
+from idlewatch.settings.loading import Loaded, load, load_what_fits
 from idlewatch.settings.secrecy import known_secrets
 from idlewatch.settings.sources import (
     Source,
@@ -36,6 +36,7 @@ __all__ = [
     "environment_with",
     "known_secrets",
     "load",
+    "load_what_fits",
     "parse_environ_block",
     "parse_rp_environment",
     "pod_sources",

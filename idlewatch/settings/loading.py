@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ _NOT_SETTINGS = frozenset(
     f"IDLEWATCH_{name}" for name in ("DRILL", "STAGE", "REASON", "CAUSE", "SNAPSHOT", "DEADLINE_S")
 )
 """Variables with our prefix that idlewatch sets for the programs it starts."""
+_VARIABLE = re.compile(rf"\b{PREFIX}[A-Z0-9_]+")
+_STATE_DIR = variable("state_dir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class Loaded:
     """Field -> name of the source, of a secret out of a file with the name of that; or `default`."""
     sources: Sequence[Source]
     warnings: Sequence[str] = ()
-    """What is wrong and was let pass: misspelt names, for a verb that must go on all the same."""
+    """What is wrong and was let pass, for a verb that must go on all the same: misspelt names, unfit values."""
 
     def shown(self, field: str) -> str:
         """A setting's value for people; that a secret is set is known also where its value is not."""
@@ -63,24 +66,75 @@ def load(sources: Sequence[Source], *, unknown_names_ok: bool = False) -> Loaded
     found_files = with_files(sources)
     sources = found_files.sources
     unknown = [*_unknown_names(sources), *found_files.problems]
-    problems = [] if unknown_names_ok else list(unknown)
-    values: dict[str, str] = {}
-    origins: dict[str, str] = {}
-    for field in Settings.model_fields:
-        found = first(sources, variable(field))
-        origins[field] = _origin(sources, variable(field))
-        if found:
-            values[field] = found[1]
+    settings, wrong = _judged(sources)
+    problems = ([] if unknown_names_ok else unknown) + [one.text for one in wrong]
+    if settings is None or problems:
+        raise SettingsError(problems)
+    return _loaded(settings, sources, unknown)
+
+
+def load_what_fits(sources: Sequence[Source]) -> Loaded:
+    """
+    As `load` with `unknown_names_ok`, and a value that does not fit is a warning, too: the next source's counts.
+
+    For whoever only asks or holds. Raises SettingsError for a wrong IDLEWATCH_STATE_DIR alone: there is no telling
+    then whom to ask.
+    """
+    found_files = with_files(sources)
+    sources = found_files.sources
+    warnings = [*_unknown_names(sources), *found_files.problems]
+    while True:
+        settings, wrong = _judged(sources)
+        if settings is not None and not wrong:
+            return _loaded(settings, sources, warnings)
+        warnings += [one.text for one in wrong if one.text not in warnings]
+        sources = _without(sources, wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """What does not fit, in words, and the settings that it is about."""
+
+    text: str
+    fields: Sequence[str]
+
+
+def _judged(sources: Sequence[Source]) -> tuple[Settings | None, list[_Wrong]]:
+    """The settings and what is wrong with them together; None where a value by itself is wrong."""
+    found = {field: first(sources, variable(field)) for field in Settings.model_fields}
+    values = {field: one[1] for field, one in found.items() if one}
     try:
         settings = Settings(**values)  # type: ignore[arg-type]  # strings are what a validator is for
     except ValidationError as error:
-        raise SettingsError(problems + [_sentence(problem) for problem in error.errors()]) from None
-    problems += _impossible_pairs(settings)
-    if settings.insists_on_key and origins["snapshot_key"] == "default":
-        problems.append(_no_key(settings))
-    if problems:
-        raise SettingsError(problems)
-    return Loaded(settings=settings, origins=origins, sources=tuple(sources), warnings=tuple(unknown))
+        return None, [_Wrong(_sentence(problem), [str(problem["loc"][0])]) for problem in error.errors()]
+    texts = _impossible_pairs(settings)
+    if settings.insists_on_key and _origin(sources, variable("snapshot_key")) == "default":
+        texts.append(_no_key(settings))
+    return settings, [_Wrong(text, _named_in(text)) for text in texts]
+
+
+def _named_in(text: str) -> list[str]:
+    names = set(_VARIABLE.findall(text))
+    return [field for field in Settings.model_fields if variable(field) in names]
+
+
+def _without(sources: Sequence[Source], wrong: Sequence[_Wrong]) -> tuple[Source, ...]:
+    """Each of those settings is taken out of the nearest source that has one of them: that one is to blame."""
+    left = [dict(source.variables) for source in sources]
+    for one in wrong:
+        names = {variable(field) for field in one.fields}
+        blamed = next((source for source in left if any(source.get(name) for name in names)), None)
+        if blamed is None or (_STATE_DIR in names and blamed.get(_STATE_DIR)):
+            raise SettingsError([one.text])
+        for name in names:
+            blamed.pop(name, None)
+            blamed.pop(f"{name}{SUFFIX}", None)
+    return tuple(replace(source, variables=variables) for source, variables in zip(sources, left, strict=True))
+
+
+def _loaded(settings: Settings, sources: Sequence[Source], warnings: Sequence[str]) -> Loaded:
+    origins = {field: _origin(sources, variable(field)) for field in Settings.model_fields}
+    return Loaded(settings=settings, origins=origins, sources=tuple(sources), warnings=tuple(warnings))
 
 
 def _no_key(settings: Settings) -> str:

@@ -17,13 +17,13 @@ from idlewatch.verbs.daemon import in_vain
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.held import Held, no_hold, run_held
 from idlewatch.verbs.stopping import ask_for_stop, require_daemon
-from idlewatch.verbs.words import loaded, say, say_json, warn, who
+from idlewatch.verbs.words import loaded_to_ask, say, say_json, warn, who
 from idlewatch.watch import MachineClock
 
 
 def hold(options: argparse.Namespace) -> bool:
     """`idlewatch hold`: for a time, for a process, or while a command runs."""
-    settings = loaded().settings
+    settings = loaded_to_ask().settings
     most_s = settings.hold_max.total_seconds()
     span_s = min(options.duration or most_s, most_s)
     cut = f" (IDLEWATCH_HOLD_MAX={format_duration(most_s)})" if (options.duration or 0) > most_s else ""
@@ -91,7 +91,7 @@ def masked(text: str) -> str:
 def holds(options: argparse.Namespace) -> bool:
     """`idlewatch holds`."""
     now_s = MachineClock().now_s()
-    found = _holds(loaded().settings, now_s)
+    found = _holds(loaded_to_ask().settings, now_s)
     shown = [(h, masked(h.reason)) for h in found.active]
     rows: list[Json] = [
         {"id": h.id, "who": h.who, "reason": reason, "left_s": h.until_s - now_s, "pid": h.pid} for h, reason in shown
@@ -111,7 +111,7 @@ def holds(options: argparse.Namespace) -> bool:
 
 def release(options: argparse.Namespace) -> bool:
     """`idlewatch release`."""
-    settings = loaded().settings
+    settings = loaded_to_ask().settings
     present = [h.id for h in _holds(settings, MachineClock().now_s()).active]
     unknown = [one for one in options.id if one not in present]
     if unknown:

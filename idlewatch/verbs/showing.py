@@ -20,7 +20,7 @@ from idlewatch.show.lanes import LANE_MOST, lanes, pod_lane
 from idlewatch.show.status import is_stale, not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.unwritten import fault_of
-from idlewatch.verbs.words import columns, loaded, say, say_json
+from idlewatch.verbs.words import columns, loaded, loaded_to_ask, say, say_json
 from idlewatch.watch import MachineClock, daemon_watches
 
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
@@ -30,7 +30,7 @@ _LANE_S, _LANE_TITLE = 3600.0, "last hour"
 
 def status(options: argparse.Namespace) -> bool:
     """`idlewatch status`: done only where a daemon watches; with `watch` again and again, until Ctrl-C."""
-    settings = loaded().settings
+    settings = loaded_to_ask().settings
     if not options.watch:
         return _status(settings.state_dir, as_json=options.json)
     with contextlib.suppress(KeyboardInterrupt), registered(settings.state_dir):
@@ -80,11 +80,12 @@ def _past(state_dir: Path, now_s: float, wide: int) -> Iterator[str]:
 
 def history(options: argparse.Namespace) -> bool:
     """`idlewatch history`. Raises StateFolderError where it can't be read."""
-    events = read_events(loaded().settings.state_dir)
+    state_dir = loaded_to_ask().settings.state_dir
+    events = read_events(state_dir)
     if options.json:
         say_json({"events": [*events]})
     else:
-        clock, state_dir = MachineClock(), loaded().settings.state_dir
+        clock = MachineClock()
         now_s, hours, wide = clock.now_s(), options.hours, columns()
         spans = spans_of(state_dir, since_s=now_s - hours * 3600.0)
         say(lanes(spans, now_s, clock.wall(), hours=hours, width=wide or COLUMNS) if spans else [])
@@ -126,7 +127,7 @@ def settings(options: argparse.Namespace) -> bool:
 
 def why(options: argparse.Namespace) -> bool:
     """`idlewatch why`: as `status`, done only where a daemon watches."""
-    told, clock = loaded(), MachineClock()
+    told, clock = loaded_to_ask(), MachineClock()
     now_s = clock.now_s()
     lives = daemon_watches(told.settings.state_dir)
     said = read_status(told.settings.state_dir)

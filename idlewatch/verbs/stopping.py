@@ -14,13 +14,13 @@ from idlewatch.model import Cause, Json, Phase
 from idlewatch.stop_requests import WARN_FOR_MOST_S
 from idlewatch.verbs.daemon import HANGS, only_observes, watching
 from idlewatch.verbs.faults import meaning
-from idlewatch.verbs.words import loaded, say, who
+from idlewatch.verbs.words import loaded_to_ask, say, who
 from idlewatch.watch import MachineClock, daemon_watches, request_file
 
 
 def stop(options: argparse.Namespace) -> bool:
     """`idlewatch stop`."""
-    state_dir = loaded().settings.state_dir
+    state_dir = loaded_to_ask().settings.state_dir
     if options.cancel:
         _take_back(state_dir)
     elif options.after > WARN_FOR_MOST_S:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
 from idlewatch.model import Json
-from idlewatch.settings import Loaded, load, pod_sources, verb_sources
+from idlewatch.settings import Loaded, load, load_what_fits, pod_sources, verb_sources
 from idlewatch.snapshot import Place
 from idlewatch.verbs.faults import person
 
@@ -24,7 +24,19 @@ def loaded(*, strict: bool = False) -> Loaded:
     A name that is no setting is said and let pass: somebody who wants to hold the Pod must not be kept from it by what
     a hold has no use for. Raises SettingsError where a value is wrong, and if `strict` also for such a name.
     """
-    told = load(verb_sources(pod_sources()), unknown_names_ok=not strict)
+    return _with_warnings(load(verb_sources(pod_sources()), unknown_names_ok=not strict))
+
+
+def loaded_to_ask() -> Loaded:
+    """
+    As `loaded`, for a verb that only asks or holds: a value that does not fit is said and left out, too.
+
+    During a countdown nobody must be kept from a hold by it. Raises SettingsError for a wrong IDLEWATCH_STATE_DIR.
+    """
+    return _with_warnings(load_what_fits(verb_sources(pod_sources())))
+
+
+def _with_warnings(told: Loaded) -> Loaded:
     for text in told.warnings:
         warn(f"warning: left out here, and refused by a daemon: {text}")
     return told
