@@ -16,6 +16,7 @@ from pathlib import Path
 from idlewatch.daemon import Tick
 from idlewatch.history import write_atomically
 from idlewatch.model import Activity, Json
+from idlewatch.notes import was_turned_down
 from idlewatch.patience import SHORTEST_GAP_S, Gap
 
 GAPS_FILE = "gaps.jsonl"
@@ -52,7 +53,9 @@ def over_a_stop(note: Mapping[str, Json] | None, boot_key: str, started: datetim
     """The gap in which idlewatch stopped the Pod before this start, by its note on the volume; None: there is none."""
     said = note or {}
     idle_for_s = said.get("idle_for_s")
-    if said.get("boot_key") in (None, boot_key) or said.get("from_outside") or not isinstance(idle_for_s, int | float):
+    if said.get("boot_key") in (None, boot_key) or said.get("from_outside") or was_turned_down(said):
+        return None
+    if not isinstance(idle_for_s, int | float):
         return None
     try:
         began_s = datetime.fromisoformat(str(said.get("at"))).timestamp() - idle_for_s

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Json
+from idlewatch.notes import Answer, answer_in
 from idlewatch.notify import COLUMNS, printable
 
 
@@ -28,7 +29,21 @@ def _head(note: Mapping[str, Json]) -> Iterator[str]:
         yield f"Pod {pod} was ended from outside, not by idlewatch, at {at} UTC."
         return
     yield f"idlewatch asked for the stop of Pod {pod} at {at} UTC."
-    yield "This was written just before. That you read it in a newer start proves that it stopped."
+    yield from _answer(note)
+
+
+def _answer(note: Mapping[str, Json]) -> Iterator[str]:
+    match answer_in(note):
+        case Answer.ACCEPTED:
+            yield "RunPod accepted it. That you read it in a newer start proves that it stopped."
+        case Answer.UNKNOWN:
+            yield "This was written just before; RunPod's answer is not known."
+        case Answer.REFUSED:
+            yield f"That stop was refused: {note.get('answer_text')}"
+            yield "So where this Pod has ended since, it ended in some other way."
+        case Answer.FAILED:
+            yield f"That stop failed: {note.get('answer_text')}"
+            yield "So where this Pod has ended since, it most likely ended in some other way."
 
 
 def _why(note: Mapping[str, Json]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from idlewatch.assembly import Assembly
 from idlewatch.history import write_atomically
 from idlewatch.hooks import HookFolder, Hooks, Occasion, Stage
 from idlewatch.model import Json
+from idlewatch.notes import was_turned_down
 from idlewatch.settings import secret_variables
 
 _RAN_FILE = "hooks.json"
@@ -75,7 +76,8 @@ class Ran:
 def after_start(here: Assembly, note: Mapping[str, Json] | None, progress: Callable[[Json], None]) -> dict[str, Json]:
     """Run the `after-start` hooks that have not begun in this start; `note` is that of the stop before it."""
     before = note or {}
-    reason = f"started; stopped before because: {before['reason']}" if before.get("reason") else "started"
+    stopped = before.get("reason") and not was_turned_down(before)
+    reason = f"started; stopped before because: {before['reason']}" if stopped else "started"
     occasion = Occasion(reason=reason, cause="start", volume=here.volume)
     hooks, ran = hooks_for(here, occasion, progress), Ran(here)
     stage, snapshot = Stage.AFTER_START, str(before.get("snapshot") or "")

@@ -1,20 +1,31 @@
-"""What the note of a stop says: what the daemon asked for, and what is to be seen in the Pod at that moment."""
+"""
+What the note of a stop says: what the daemon asked for, and what is to be seen in the Pod at that moment.
+
+And, once that is known, what the provider answered: a stop that was refused must not look like one that was made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 from idlewatch import assembly, keys, notes
 from idlewatch.assembly import Assembly
 from idlewatch.history import newest_of, readings_of, status_of
 from idlewatch.in_memory import open_notebooks
 from idlewatch.model import Json
+from idlewatch.note_page import page
+from idlewatch.notes import Answer
 from idlewatch.signals import gpu_count
 
 _READINGS_LOOKED_AT = 300
 """The newest so many of the history hold one of every signal."""
+_ANSWER_WITHIN_S = 5.0
+"""How long a volume may keep an answer from being told to the daemon."""
 
 
 def of(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str, Json]:
@@ -41,7 +52,54 @@ def of(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str, Json
         "storage": assembly.storage(here),
         "folder": str(folder),
         "page": str(folder / notes.LAST_STOP_PAGE),
+        "call": said.get("call"),
+        "answer": Answer.UNKNOWN.value,
+        "answer_text": None,
     }
+
+
+def write(here: Assembly, volume: Path, note: Mapping[str, Json]) -> None:
+    """Replace the note and its page. Raises OSError."""
+    notes.write_note(volume, here.pod_name, notes.LAST_STOP, note)
+    notes.write_page(notes.folder_of(volume, here.pod_name) / notes.LAST_STOP_PAGE, page(note))
+
+
+def answered(here: Assembly, call: str, answer: Answer, text: str, within_s: float = _ANSWER_WITHIN_S) -> None:
+    """
+    Add what was answered to the note of this `call`; a note of another one is left as it is. Never raises.
+
+    It waits for the volume no longer than `within_s` seconds, and meanwhile hears no request to end: after an accepted
+    stop that request comes soon, and without this the next start would not know that it was accepted.
+    """
+    volume = here.volume
+    if volume is None:
+        return
+    with _deaf():
+        writer = Thread(target=lambda: _add_answer(here, volume, call, answer, text), daemon=True)
+        writer.start()
+        writer.join(within_s)
+
+
+def _add_answer(here: Assembly, volume: Path, call: str, answer: Answer, text: str) -> None:
+    note = notes.stop_note(volume, here.pod_name)
+    if not note or note.get("call") != call:
+        return
+    told: dict[str, Json] = {**note, "answer": answer.value, "answer_text": text}
+    with contextlib.suppress(OSError):
+        write(here, volume, told)
+    shown = _shown_in_jupyter(here, volume)
+    with contextlib.suppress(OSError):
+        if shown.exists():
+            notes.write_page(shown, page(told))
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _evidence(seen: Mapping[str, Json]) -> dict[str, Json]:
@@ -61,6 +119,10 @@ def _newest_of_jupyter(here: Assembly) -> Mapping[str, Json]:
 
 def show_in_jupyter(here: Assembly, volume: Path, text: str) -> None:
     """Where a Jupyter server ran, put the page where its file browser opens; JupyterLab takes no notice otherwise."""
-    shown = volume / f"idlewatch-stopped-{here.pod_name}.txt"
+    shown = _shown_in_jupyter(here, volume)
     if _newest_of_jupyter(here).get("servers") or shown.exists():
         notes.write_page(shown, text)
+
+
+def _shown_in_jupyter(here: Assembly, volume: Path) -> Path:
+    return volume / f"idlewatch-stopped-{here.pod_name}.txt"

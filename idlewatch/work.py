@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
@@ -18,12 +19,13 @@ from typing import TypeAlias
 from idlewatch import assembly, gaps, heartbeat, losses, notes, pod_hooks, recording, restoring, stop_note, telling
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
-from idlewatch.errors import TaskError
+from idlewatch.errors import ProviderError, ProviderRefused, TaskError
 from idlewatch.gaps import GAPS_FILE
 from idlewatch.history import status_of
 from idlewatch.hooks import refusals
 from idlewatch.model import Json
 from idlewatch.note_page import page
+from idlewatch.notes import Answer
 from idlewatch.patience import Gap
 from idlewatch.pod import folder_name
 from idlewatch.questions import ask_prometheus, run_command
@@ -65,12 +67,20 @@ def hooks(_request: Json, _progress: Progress) -> Json:
 
 
 def stop(request: Json, progress: Progress) -> Json:
-    """Leave the note on the volume, best effort, then ask the provider for the stop."""
-    here = _here()
+    """Leave the note on the volume, best effort, ask the provider for the stop, and add its answer to the note."""
+    here, call = _here(), uuid.uuid4().hex
+    said = request if isinstance(request, dict) else {}
     if here.volume:
-        leave_note(request, progress, assembly.task_starter())
-    answer = assembly.provider(here).stop()
-    return {"text": f"accepted by {answer.accepted_by}"}
+        leave_note({**said, "call": call}, progress, assembly.task_starter())
+    try:
+        answer = assembly.provider(here).stop()
+    except ProviderError as error:
+        refused = isinstance(error, ProviderRefused)
+        stop_note.answered(here, call, Answer.REFUSED if refused else Answer.FAILED, str(error))
+        raise
+    text = f"accepted by {answer.accepted_by}"
+    stop_note.answered(here, call, Answer.ACCEPTED, text)
+    return {"text": text}
 
 
 def leave_note(
@@ -105,10 +115,8 @@ def note(request: Json, _progress: Progress) -> Json:
     if here.volume is None:
         raise TaskError(here.no_volume_because)
     written = stop_note.of(here, here.volume, said)
-    folder = notes.folder_of(here.volume, here.pod_name)
     try:
-        notes.write_note(here.volume, here.pod_name, notes.LAST_STOP, written)
-        notes.write_page(folder / notes.LAST_STOP_PAGE, page(written))
+        stop_note.write(here, here.volume, written)
     except OSError as error:
         raise TaskError(f"the note on {here.volume} could not be written: {error.strerror}") from None
     with contextlib.suppress(OSError):  # for eyes only: what counts is written

@@ -56,6 +56,8 @@ class Docker:
             self("rm", "-f", name)
         self._daemon.terminate()
         self._daemon.wait(timeout=60)
+        for left in (self.folder / "exec/netns").glob("*"):  # of containers on the machine's own network
+            subprocess.run(["umount", str(left)], check=False, capture_output=True)
 
     def __call__(self, *arguments: str, text: str | None = None) -> str:
         """Run one command and return what it printed. Raises AssertionError with its error output."""

@@ -308,6 +308,7 @@ def note(**changes: Json) -> Seen:
         "reason": "quiet",
         "boot_key": "abc@before",
         "keys": None,
+        "answer": "accepted",
     }
     return changed("volume", "note", kept | changes)["volume"]
 
@@ -320,6 +321,11 @@ def note(**changes: Json) -> Seen:
         ({"keys": [*marks(loaded()), "0123456789ab"]}, UNPROVEN, "not only"),
         ({"keys": [*marks(loaded())], "boot_key": "abc@now"}, BROKEN, "STOP NOT CONFIRMED"),
         ({"keys": [*marks(loaded())], "from_outside": True}, UNPROVEN, "came from outside"),
+        ({"keys": [*marks(loaded())], "answer": "unknown"}, UNPROVEN, "answer is not known"),
+        ({"keys": [*marks(loaded())], "answer": None}, UNPROVEN, "answer is not known"),
+        ({"keys": [*marks(loaded())], "answer": "failed", "answer_text": "503"}, UNPROVEN, "and it failed: 503"),
+        ({"keys": [*marks(loaded())], "answer": "refused", "answer_text": "401"}, BROKEN, "and it was refused: 401"),
+        ({"keys": ["0123456789ab"], "answer": "refused"}, UNPROVEN, "no stop by the keys of now was seen"),
     ],
 )
 def test_only_a_later_start_after_a_stop_with_the_keys_of_now_proves_the_stop(
@@ -351,6 +357,12 @@ def test_what_hung_is_said_and_the_rest_is_judged_all_the_same(name: str) -> Non
     lines = judged(pod(), healthy() | {name: hung})
     assert sum("no answer within 30 s (at the door)" in one.text for one in lines) == 1
     assert line(lines, "daemon").standing is OK
+
+
+def test_a_volume_that_was_not_even_looked_at_is_not_said_to_hang() -> None:
+    late = Seen(missing="not begun within 30 s: this machine is very busy", hung=True, began=False)
+    found = line(judged(pod(), healthy() | {"volume": late}), "volume")
+    assert (found.standing, "hangs" in found.text) == (UNPROVEN, False)
 
 
 def test_signals_are_judged_by_an_own_look_where_no_daemon_watches() -> None:

@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 
 from idlewatch.doctor import drilled, looks_machine, looks_signals
+from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.looking import Look, StartLook, look_at
 from idlewatch.errors import TaskError
+from idlewatch.history import DATABASE_FILE, STATUS_FILE
+from idlewatch.lock import only_daemon
 from idlewatch.model import Finding, Json, Reading
 from idlewatch.tasks import Task
 from idlewatch.watch import MachineClock
 from tests.fakes import quiet
+from tests.test_doctor_judging import STATUS, loaded
 from tests.waiting import comes
 
 SAYS = "import json; print(json.dumps({{'progress': {{'half': 1}}}})); print(json.dumps({{{0!r}: {1!r}}}), flush=True)"
@@ -209,3 +213,22 @@ def test_the_last_drill_outlives_a_stop(tmp_path: Path) -> None:
     drilled.keep(state_dir, {"at": "newer"})
     drilled.bring_back(volume, "abc", state_dir)
     assert drilled.in_state_folder(state_dir) == {"at": "newer"}
+
+
+def test_one_that_has_not_begun_says_nothing_of_what_it_was_to_look_at() -> None:
+    def start(name: str, request: Json, now_s: float, _silent_s: float) -> Task:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        return Task(command, request, now_s=now_s, silent_limit_s=60.0)
+
+    seen = look_at([Look(name="late", within_s=0.3)], start)["late"]
+    assert (seen.hung, seen.began) == (True, False)
+    assert str(seen.missing).startswith("not begun within 0.3 s: this machine is very busy")
+
+
+def test_a_history_that_this_user_can_not_open_is_no_reading_and_no_traceback(tmp_path: Path) -> None:
+    told = loaded(IDLEWATCH_STATE_DIR=str(tmp_path), IDLEWATCH_SIGNALS="host")
+    (tmp_path / STATUS_FILE).write_text(json.dumps(STATUS | {"at_s": 1000.0, "interval_s": 5.0}))
+    (tmp_path / DATABASE_FILE).mkdir()  # SQLite says of it what it says of a file that is closed to a user
+    with only_daemon(tmp_path):
+        found = gathered(told, 1002.0)
+    assert (found.running, found.gpu) == (True, None)

@@ -157,3 +157,4 @@ def test_gaps_go_to_the_volume_and_come_back_with_the_one_over_the_stop(tmp_path
     found = answer("look_back", None, tmp_path, pod.settings)["result"]["gaps"]
     assert found[0] == {"began_s": 1e9, "lasted_s": 600.0, "waited_s": 1800.0}
     assert (len(found), found[1]["waited_s"]) == (2, 2100.0)
+    assert gaps.over_a_stop({**note, "answer": "refused"}, "now", datetime.now(UTC)) is None

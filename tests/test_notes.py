@@ -40,14 +40,17 @@ NOTE: dict[str, Json] = {
     "storage": "its volume disk's $0.20 per GB a month",
     "folder": "/workspace/.idlewatch/p1",
     "page": "/workspace/.idlewatch/p1/last-stop.txt",
+    "answer": "accepted",
+    "answer_text": "accepted by REST v2 with RUNPOD_API_KEY",
 }
+REFUSED: dict[str, Json] = {**NOTE, "answer": "refused", "answer_text": "REST v2: 401 Unauthorized"}
 
 
 def test_the_page_says_all_that_the_next_person_needs() -> None:
     assert page(NOTE).splitlines() == [
         "idlewatch asked for the stop of Pod p1 at 2026-11-24 17:03 UTC.",
-        "This was written just before. That you read it in a newer start proves that",
-        "  it stopped.",
+        "RunPod accepted it. That you read it in a newer start proves that it",
+        "  stopped.",
         "",
         "Why: nothing used this Pod for 30m",
         "Nothing was seen to use it for 35m. What each signal saw last:",
@@ -105,6 +108,36 @@ def test_the_next_start_tells_where_all_of_it_stands() -> None:
     assert previous_stop({**NOTE, "from_outside": True}, "p1@1") is None
     assert "from outside" in str(previous_stop({**NOTE, "from_outside": True}, "p1@2"))
     assert "STOP NOT CONFIRMED" in str(previous_stop(NOTE, "p1@1"))
+
+
+def test_a_stop_that_was_refused_is_never_called_confirmed() -> None:
+    told = str(previous_stop(REFUSED, "p1@2"))
+    assert told.startswith(
+        "the stop of 2026-11-24T17:03:01.5+00:00 (nothing used this Pod for 30m) was refused: REST v2: 401 "
+        "Unauthorized; this Pod ended in some other way; `idlewatch restore 20261124-170230` brings back"
+    )
+    same_start = str(previous_stop(REFUSED, "p1@1"))
+    assert same_start.endswith("was refused: REST v2: 401 Unauthorized")
+    text = page(REFUSED)
+    assert "That stop was refused: REST v2: 401 Unauthorized" in text
+    assert "proves that it stopped" not in text
+
+
+def test_a_stop_that_may_have_been_heard_all_the_same_most_likely_was_not() -> None:
+    failed: dict[str, Json] = {**REFUSED, "answer": "failed", "answer_text": "REST v2: no whole answer"}
+    told = str(previous_stop(failed, "p1@2"))
+    assert "failed: REST v2: no whole answer; this Pod most likely ended in some other way" in told
+    assert "it most likely ended in some other way" in " ".join(page(failed).split())
+
+
+@pytest.mark.parametrize("answer", [None, "unknown", ["accepted"], "who knows"])
+def test_where_no_answer_is_known_the_next_start_says_so(answer: Json) -> None:
+    note = {**NOTE, "answer": answer}
+    told = str(previous_stop(note, "p1@2"))
+    assert told.startswith("a stop was asked for at 2026-11-24T17:03:01.5+00:00: nothing used")
+    assert "RunPod's answer is not known" in told
+    assert "confirmed" not in told
+    assert "RunPod's answer is not known" in page(note)
 
 
 def test_what_a_stopped_pod_costs_depends_on_its_volume() -> None:

@@ -32,6 +32,7 @@ def test_an_idle_pod_is_saved_and_stopped_and_the_next_start_confirms_it(pod: Pl
     assert pod.kinds()[:4] == ["warn", "save", "save done", "stop"]
     assert pod.api.problems == []
     proven(pod)
+    pod.until(lambda: (stop_note(pod.volume, POD_ID) or {}).get("answer") == "accepted")
     note = stop_note(pod.volume, POD_ID)
     assert str(previous_stop(note, "another start")).startswith("confirmed by this start")
     assert str(previous_stop(note, str((note or {})["boot_key"]))).startswith("STOP NOT CONFIRMED")

@@ -63,6 +63,7 @@ def test_a_pod_without_a_volume_is_told_from_the_start_what_that_means_and_is_ke
     pod.start()
     pod.until(lambda: pod.phase() != "None")
     assert "a stop would lose everything" in str(pod.status()["troubles"])
+    pod.until((pod.state_dir / LOGIN_FILE).exists)
     assert "IDLEWATCH_ON_SAVE_FAILURE=stop" in (pod.state_dir / LOGIN_FILE).read_text()
     pod.until(lambda: "save failed" in pod.kinds())
     assert not pod.stopped()
@@ -91,6 +92,7 @@ def test_the_next_start_says_why_the_pod_was_stopped_also_at_login(pod: Place) -
         "reason": "nothing used it",
         "boot_key": "before",
         "snapshot": "s1",
+        "answer": "accepted",
     }
     write_note(pod.volume, POD_ID, LAST_STOP, note)
     pod.start()

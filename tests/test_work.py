@@ -17,15 +17,21 @@ from typing import Any
 
 import pytest
 
-from idlewatch import hold
+from idlewatch import hold, stop_note
+from idlewatch.assembly import assembled
+from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod, StopEffect
 from idlewatch.doctor.drilled import LAST_DRILL, drill_text, in_state_folder
 from idlewatch.history import History
 from idlewatch.keys import FoundKey
 from idlewatch.model import Json, Reading
-from idlewatch.settings import environment_with
+from idlewatch.notes import LAST_STOP, Answer, write_note
+from idlewatch.notes import stop_note as kept_note
+from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import SaveRequest, Snapshot, restore, snapshots
 
 pytestmark = pytest.mark.slow
+
+KEY = "rpa_test_key"
 
 
 def answer(name: str, request: Json, folder: Path, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -254,6 +260,58 @@ def test_the_note_marks_the_keys_that_a_stop_was_asked_with_and_holds_none(tmp_p
     key = FoundKey(name="IDLEWATCH_RUNPOD_API_KEY", source="environment", secret=secret)
     assert json.loads(text)["keys"][0] == key.mark
     assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("key", "fault", "answered", "told"),
+    [
+        ("rpa_of_somebody_else", 0, "refused", "was refused: RunPod's API did not accept the stop"),
+        (KEY, 503, "failed", "this Pod most likely ended in some other way"),
+        (KEY, 0, "accepted", "confirmed by this start: a stop was asked for at"),
+    ],
+)
+def test_the_next_start_calls_only_an_accepted_stop_confirmed(
+    tmp_path: Path, key: str, fault: int, answered: str, told: str
+) -> None:
+    with LoopbackApi(pods=[LoopbackPod(pod_id="p1", stop_effect=StopEffect.ONLY_SAID)], keys=[KEY]) as api:
+        pod = Pod(
+            tmp_path,
+            {
+                "RUNPOD_POD_ID": "p1",
+                "RUNPOD_API_KEY": key,
+                "IDLEWATCH_VOLUME": str(tmp_path / "volume"),
+                "IDLEWATCH_SAVE_ROOT": str(tmp_path / "disk"),
+                "IDLEWATCH_RUNPOD_API_URL": api.rest_url,
+                "IDLEWATCH_RUNPOD_GRAPHQL_URL": api.graphql_url,
+            },
+        )
+        shown = tmp_path / "volume/idlewatch-stopped-p1.txt"
+        shown.write_text("an earlier one")
+        for name in ("rest_stop", "graphql_stop") if fault else ():
+            api.fail(name, status=fault)
+        said = answer("stop", {"reason": "asked for by root"}, tmp_path, pod.settings)
+        assert ("result" in said) is (answered == "accepted")
+        kept = tmp_path / "volume/.idlewatch/p1/last-stop.json"
+        note = json.loads(kept.read_text())
+        assert (note["answer"], note["reason"]) == (answered, "asked for by root")
+        for page in (kept.with_suffix(".txt"), shown):
+            assert ("RunPod accepted it." in page.read_text()) is (answered == "accepted")
+        kept.write_text(json.dumps({**note, "boot_key": "the start before"}))
+        again = answer("look_back", None, tmp_path, pod.settings)["result"]["text"]
+    assert told in again
+    assert ("confirmed" in again) is (answered == "accepted")
+
+
+def test_an_answer_is_not_added_to_the_note_of_another_stop(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    places = {"STATE_DIR": "state", "SAVE_ROOT": "disk", "VOLUME": "volume"}
+    told = {f"IDLEWATCH_{name}": str(tmp_path / place) for name, place in places.items()}
+    here = assembled(load([Source(name="environment", variables=told)]))
+    write_note(tmp_path / "volume", here.pod_name, LAST_STOP, {"call": "an earlier one", "answer": "refused"})
+    stop_note.answered(here, "this one", Answer.ACCEPTED, "accepted")
+    assert (kept_note(tmp_path / "volume", here.pod_name) or {})["answer"] == "refused"
+    stop_note.answered(here, "an earlier one", Answer.ACCEPTED, "accepted")
+    assert (kept_note(tmp_path / "volume", here.pod_name) or {})["answer"] == "accepted"
 
 
 def test_the_last_drill_is_known_again_after_a_start(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from idlewatch.doctor.lines import Group, Line, Lines, Standing
 from idlewatch.doctor.looking import Seen
 from idlewatch.keys import INJECTED, OWN, FoundKey
 from idlewatch.model import Json
+from idlewatch.notes import Answer, answer_in, was_turned_down
 from idlewatch.show.status import mapping, number
 
 _SAY = Lines(Group.KEY)
@@ -101,9 +102,9 @@ def stop_line(here: Here, note: Mapping[str, Json], *, refused: bool = False) ->
     """
     Whether a stop by these keys was seen.
 
-    The note is written before a stop is asked for, with the marks of the keys. Only another start of the container
-    proves it, and only where each key that it was asked with is still among those of now. `refused`: no key may even
-    read this Pod.
+    The note is written before a stop is asked for, with the marks of the keys, and the answer is added. Only an
+    accepted one proves it, that another start of the container followed, and only where each key that it was asked
+    with is still among those of now. `refused`: no key may even read this Pod.
     """
     if here.refusal is not None:
         return _SAY.broken("stop", "no stop would be asked for", "see the first line")
@@ -118,15 +119,35 @@ def stop_line(here: Here, note: Mapping[str, Json], *, refused: bool = False) ->
     if note.get("from_outside"):
         text = f"the last end of this Pod, at {str(note.get('at'))[:16].replace('T', ' ')} UTC, came from outside"
         return _SAY.unproven("stop", f"{text}; no stop by idlewatch was seen", drill)
+    return _asked(here, note, drill)
+
+
+def _asked(here: Here, note: Mapping[str, Json], drill: str) -> Line:
+    """What came of the stop that idlewatch asked for."""
     asked = f"one was asked for at {str(note.get('at'))[:16].replace('T', ' ')} UTC ({note.get('reason')})"
-    if note.get("boot_key") == here.pod.boot_key:
-        return _SAY.broken("stop", f"STOP NOT CONFIRMED: {asked}, and this is still the same start", _OTHER_KEY)
     with_keys = note.get("keys")
     asked_with = {str(mark) for mark in with_keys} if isinstance(with_keys, list) else set()
-    if asked_with and asked_with <= {key.mark for key in here.keys}:
+    now = {key.mark for key in here.keys}
+    if was_turned_down(note):
+        return _turned_down(note, asked, drill, others=not now <= asked_with)
+    if note.get("boot_key") == here.pod.boot_key:
+        return _SAY.broken("stop", f"STOP NOT CONFIRMED: {asked}, and this is still the same start", _OTHER_KEY)
+    if answer_in(note) is not Answer.ACCEPTED:
+        text = f"{asked}, and this later start followed it, but RunPod's answer is not known"
+        return _SAY.unproven("stop", text, drill)
+    if asked_with and asked_with <= now:
         return _SAY.ok("stop", f"seen: {asked}, with the keys of now, and this later start followed it")
     text = f"{asked}, and this later start followed it, but it was not, or not only, asked for with the keys of now"
     return _SAY.unproven("stop", text, drill)
+
+
+def _turned_down(note: Mapping[str, Json], asked: str, drill: str, *, others: bool) -> Line:
+    """`others`: there is a key now that this stop was not asked for with."""
+    for_good = answer_in(note) is Answer.REFUSED
+    text = f"{asked}, and it {'was refused' if for_good else 'failed'}: {note.get('answer_text')}"
+    if for_good and not others:
+        return _SAY.broken("stop", text, f"see that answer; where the key lacks the right, {_OTHER_KEY}")
+    return _SAY.unproven("stop", f"{text}; no stop by the keys of now was seen" if others else text, drill)
 
 
 def _way(network: Seen) -> Iterator[Line]:

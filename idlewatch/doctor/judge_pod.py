@@ -24,7 +24,7 @@ def pod_lines(here: Here, api: Seen) -> Iterator[Line]:
         yield from _state(api)
     if not here.root:
         text = "you are not root, who would see more: what this user can't read or write says little of the daemon"
-        yield _SAY.unproven("user", text, "run this as root (`sudo -E`)")
+        yield _SAY.unproven("user", text, "run this as root")
     yield _environment(here)
 
 

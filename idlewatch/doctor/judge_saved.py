@@ -38,6 +38,9 @@ def saved_lines(here: Here, volume: Seen, loss: Seen, api: Seen) -> Iterator[Lin
         yield _SAY.ok("volume", "this machine keeps its disk over a stop: nothing has to be saved")
     elif said.get("objects"):
         yield from _objects(here, volume, loss)
+    elif volume.hung and not volume.began:
+        text = f"the volume could not be looked at: {volume.missing}"
+        yield _SAY.unproven("volume", text, "run this again when the machine has less to do")
     elif volume.hung:
         remedy = "see with `timeout 10 ls` whether it answers; if it does not, restart the Pod or ask RunPod"
         yield _SAY.broken(
@@ -95,7 +98,7 @@ def _for_user(here: Here, name: str, text: str, remedy: str) -> Line:
     """What holds for whoever asks: for the daemon, too, where that is root."""
     if here.root:
         return _SAY.broken(name, text, remedy)
-    return _SAY.unproven(name, f"{text} (so far as this user sees)", "run this as root, who sees what the daemon sees")
+    return _SAY.unproven(name, text, "run this as root, who sees what the daemon sees")
 
 
 def _unreadable(loss: Seen) -> str | None:

@@ -22,6 +22,7 @@ StartLook: TypeAlias = Callable[[str, Json, float, float], Task]
 """Name, request, instant, and for how many seconds it may be silent."""
 
 _LISTEN_EVERY_S = 0.05
+_BUSY = "this machine is very busy, or what Python is loaded from hangs"
 _LAST_WORDS_S = 0.5
 """How long those that are asked to end may take before they are ended hard."""
 _GONE_WITHIN_S = 2.0
@@ -47,6 +48,8 @@ class Seen:
     """Why this is not all, in words; None where it is."""
     hung: bool = False
     """It passed its deadline."""
+    began: bool = True
+    """False: it had not even come to its first step by then, which says nothing of what it was to look at."""
 
 
 def looker(environment: Mapping[str, str]) -> StartLook:
@@ -91,7 +94,8 @@ def _seen(task: Task, end: TaskEnd | None, within_s: float) -> Seen:
     partial = task.progress if isinstance(task.progress, dict) else {}
     if end is None:
         at = f" ({partial['at']})" if partial.get("at") else ""
-        return Seen(said=partial, missing=f"no answer within {within_s:g} s{at}", hung=True)
+        missing = f"no answer within {within_s:g} s{at}" if partial else f"not begun within {within_s:g} s: {_BUSY}"
+        return Seen(said=partial, missing=missing, hung=True, began=bool(partial))
     if end.error:
         return Seen(said=partial, missing=str(end.error))
     return Seen(said=end.result if isinstance(end.result, dict) else {})

@@ -44,7 +44,12 @@ def report_lines(lines: Sequence[Line], width: int) -> Iterator[str]:
 def _wrapped(first: str, text: str, width: int) -> list[str]:
     fits = min(max(width, _NARROWEST), _WIDEST)
     return textwrap.wrap(
-        text, fits, initial_indent=first, subsequent_indent=" " * len(first), break_long_words=False
+        text,
+        fits,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,  # a path or a command is copied
     ) or [first]
 
 
@@ -53,11 +58,17 @@ def summary(lines: Sequence[Line]) -> str:
     broken = [line for line in lines if line.standing is Standing.BROKEN]
     unproven = any(line.name == "stop" and line.standing is Standing.UNPROVEN for line in lines)
     if broken:
-        return f"{len(broken)} of {len(lines)} will not work: {', '.join(line.name for line in broken)}."
+        first = "" if len(broken) == 1 else " Begin with the first."
+        return f"{len(broken)} of {len(lines)} will not work: {', '.join(map(_called, broken))}.{first}"
     warnings = sum(1 for line in lines if line.standing is Standing.WARNING)
     worth = f", {warnings} worth a look" if warnings else ""
     end = "; the stop itself stays unproven until one was seen." if unproven else "."
     return f"Nothing was found that will not work{worth}{end}"
+
+
+def _called(line: Line) -> str:
+    """`REST v2 with RUNPOD_API_KEY`, `gpu`, `daemon`."""
+    return "stopping this machine" if line.name == "kind" else line.name.partition(":")[2] or line.name
 
 
 def report_json(
