@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 POD = "pod1"
 GIB = 1 << 30
+MADE = "2026-11-24T00:00:00+00:00"
 
 
 def request(root: Path, volume: Path, **changes: object) -> SaveRequest:
@@ -229,7 +230,7 @@ def made_snapshot(
     lists = ("excluded", "mounts", "skipped", "sockets", "changing", "changed_after", "gone", "deleted", "notes")
     numbers = ("files", "folders", "total_bytes", "changed_after_files", "changed_after_bytes")
     values: dict[str, object] = dict.fromkeys(lists, ()) | dict.fromkeys(numbers, 0)
-    values |= {"id": name, "pod_id": POD, "boot_key": "b", "created_at": "2026", "began_at": "2026", "root": "/x"}
+    values |= {"id": name, "pod_id": POD, "boot_key": "b", "created_at": MADE, "began_at": MADE, "root": "/x"}
     values |= {
         "image": None,
         "base": None,

@@ -209,3 +209,17 @@ def test_a_volume_that_is_removed_is_no_place_to_save_to(world: World) -> None:
     world.volume.write_text("a file")
     assert "no place to save to" in world.said({})
     assert world.volume.read_text() == "a file"
+
+
+def test_one_that_is_damaged_is_not_counted_among_those_that_are_kept(world: World) -> None:
+    """Else a whole one would be removed because of one that brings nothing back."""
+    made = []
+    for number in range(3):
+        world.change(number)
+        made.append(saved(world.root, world.volume, since_ns=world.since_ns, incremental=False, keep=9))
+    with made[2].archive_path.open("r+b") as archive:
+        archive.truncate(made[2].archive_bytes - 1)
+    world.change(3)
+    newest = saved(world.root, world.volume, since_ns=world.since_ns, incremental=False, keep=2)
+    assert [one.id for one in snapshots(world.volume, POD)] == [newest.id, made[1].id]
+    assert not made[0].archive_path.exists()

@@ -8,12 +8,12 @@ from the index of the base.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.given import json_of
 from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.locked import unlocked
 from idlewatch.snapshot.packed import opened
@@ -30,6 +30,7 @@ ENTRY_WEIGHT: Final = 8 * 1024
 """Bytes whose copying takes about as long as the work around one entry."""
 _WORTH_IT: Final = 0.5
 """Above this share of the whole a full save costs little more, and the next one costs less."""
+_NO_INDEX: Final = "the archive is damaged: its index is no list of members with their ctimes"
 _FULL_EVERY_S: Final = 24 * 3600.0
 """After that a full save proves all of it anew: a volume can lose bits of what has not been read for long."""
 
@@ -81,9 +82,11 @@ def read_base(snapshot: Snapshot, key: Key | None) -> Base:
 
 def _state(line: bytes) -> tuple[str, str, int]:
     try:
-        path, kind, _, _, _, ctime_ns, *_ = json.loads(line)
-    except ValueError as error:
-        raise SnapshotError("the archive is damaged: its index is no list of members with their ctimes") from error
+        path, kind, _, _, _, ctime_ns, *_ = json_of(line)
+    except (ValueError, TypeError) as error:
+        raise SnapshotError(_NO_INDEX) from error
+    if type(path) is not str or type(ctime_ns) is not int:
+        raise SnapshotError(_NO_INDEX)
     return path, kind, ctime_ns
 
 

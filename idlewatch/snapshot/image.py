@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.codec import packed, unpacked
 from idlewatch.snapshot.excludes import NEVER_RESTORED
+from idlewatch.snapshot.given import json_of
 from idlewatch.snapshot.kinds import BLOCK, CHAR, FIFO, FILE, FOLDER, KINDS, SOCKET, SYMLINK
 from idlewatch.snapshot.mounts import points_below
 
@@ -206,7 +207,7 @@ def image_of(raw: bytes) -> Image:
     """Return the image of `image_bytes`. Raises SnapshotError for anything else."""
     first, newline, body = unpacked(raw).partition(b"\n")
     try:
-        head = json.loads(first)
+        head = json_of(first)
         if not newline or head["format"] != FORMAT:
             raise SnapshotError("the list of an image's names has a format unknown to this version")
         sections = dict(_section(part) for part in body.split(b"\0\0") if part)

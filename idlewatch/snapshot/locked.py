@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.age import Key, seal, unseal
+from idlewatch.snapshot.given import json_of
 from idlewatch.snapshot.packed import required
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def unlocked(snapshot: Snapshot, key: Key | None) -> Snapshot:
     if snapshot.locked is None:
         return snapshot
     try:
-        private = json.loads(unseal(required(key, snapshot.id), b64decode(snapshot.locked, validate=True)))
-    except ValueError as error:
+        private = dict(json_of(unseal(required(key, snapshot.id), b64decode(snapshot.locked, validate=True))))
+    except (ValueError, TypeError) as error:
         raise SnapshotError(f"the manifest of snapshot {snapshot.id} is damaged") from error
     if private.pop("id", None) != snapshot.id:
         raise SnapshotError(f"the manifest of snapshot {snapshot.id} holds the paths of another one")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from idlewatch.errors import SnapshotError
+from idlewatch.snapshot.given import is_instant, is_path, json_of
 from idlewatch.snapshot.shelf import FolderShelf, Shelf
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 3
 """1 knew no deletions and no base, 2 no targets of hard links in the index."""
 _SEAL: Final = "seal"
+_TOO_MUCH: Final = 1 << 63
+"""No size, count or instant in nanoseconds is so large: the kernel's own are signed numbers of 64 bits."""
 _FOLDER: Final = "folder"
 
 
@@ -109,17 +112,20 @@ class Snapshot:
         values: dict[str, Any] = {}
         for name, types in _TYPES.items():
             value = raw.get(name, _NOT_IN_FORMAT_1.get(name))
-            if type(value) not in types:
+            if type(value) not in types or (type(value) is int and not 0 <= value < _TOO_MUCH):
                 raise SnapshotError(f"not a manifest of a snapshot: {name} is missing or of the wrong type")
             values[name] = tuple(value) if isinstance(value, list) else value
         snapshot = cls(**values)
         if not 1 <= snapshot.format <= FORMAT or not snapshot.complete or "/" in snapshot.archive:
             raise SnapshotError(f"snapshot {snapshot.id} has format {snapshot.format}, unknown to this version")
-        if any("/" in name for name in (snapshot.image or "", snapshot.base or "")):
+        names = (snapshot.id, snapshot.image or "", snapshot.base or "", snapshot.archive)
+        if any("/" in name or not is_path(name) for name in names):
             raise SnapshotError("not a manifest of a snapshot: a name leads out of its folder")
         paths = (*snapshot.gone, *snapshot.deleted, *snapshot.changing, *snapshot.changed_after)
-        if any(not isinstance(path, str) for path in paths):
+        if not all(map(is_path, (*paths, snapshot.root))):
             raise SnapshotError("not a manifest of a snapshot: a list of paths holds something else")
+        if not (is_instant(snapshot.began_at) and is_instant(snapshot.created_at)):
+            raise SnapshotError("not a manifest of a snapshot: it does not tell when it was made")
         return snapshot
 
 
@@ -146,7 +152,7 @@ def to_manifest(snapshot: Snapshot) -> bytes:
 def from_manifest(text: bytes, folder: Path | str) -> Snapshot:
     """Return the snapshot of a manifest that lies in `folder`. Raises SnapshotError for damage."""
     try:
-        raw = json.loads(text)
+        raw = json_of(text)
     except ValueError as error:
         raise SnapshotError("not a manifest of a snapshot: no JSON") from error
     if not isinstance(raw, dict):

@@ -7,12 +7,12 @@ pass over everything before it touches the first file.
 
 from __future__ import annotations
 
-import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
+from idlewatch.snapshot.given import is_path, json_of
 from idlewatch.snapshot.kinds import FILE
 from idlewatch.snapshot.packed import another, opened
 from idlewatch.snapshot.source import Source, file_digest, index_lines
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _MOST_SEGMENTS = 10_000_000
 _NO_NAMES = frozenset({"", ".", ".."})
+_MOST_BYTES, _MOST_ID = 2**63 - 1, 2**32 - 2
+"""What the kernel takes; the id above that means none, see chown(2)."""
 _LINKS_IN_INDEX_FROM = 3
 """The format from which an index tells where hard links lead."""
 
@@ -101,6 +103,8 @@ def _map_number(line: bytes) -> int:
 def _refuse_odd(member: pax.Member) -> None:
     if "\0" in member.path or "\0" in member.target or not _NO_NAMES.isdisjoint(member.path.split("/")):
         raise SnapshotError(f"the archive is refused: {shown(member.path)!r} would lie outside the target")
+    if max(member.size, member.stored) > _MOST_BYTES or max(member.uid, member.gid) > _MOST_ID:
+        raise SnapshotError(f"the archive is refused: {shown(member.path)} has a size or an owner that there can't be")
     if member.kind != FILE and (member.stored or member.sparse):
         raise SnapshotError(f"the archive is damaged: {shown(member.path)} is a {member.kind} with content")
 
@@ -209,12 +213,14 @@ class _Fields(NamedTuple):
 
 def _fields(line: bytes) -> _Fields:
     try:
-        path, kind, size, mtime_ns, told, *more = json.loads(line)
+        path, kind, size, mtime_ns, told, *more = json_of(line)
         digest = bytes.fromhex(told) if told is not None else None
     except (ValueError, TypeError) as error:
         raise SnapshotError("the archive is damaged: its index is no list of members") from error
     fields = _Fields(path, kind, size, mtime_ns, digest, more[0] if more else None, more[1] if len(more) > 1 else "")
-    if not isinstance(path, str) or kind not in pax.KNOWN_KINDS or not isinstance(fields.target, str):
+    numbers = (size, mtime_ns, 0 if fields.ctime_ns is None else fields.ctime_ns)
+    known = type(kind) is str and kind in pax.KNOWN_KINDS and set(map(type, numbers)) == {int}
+    if not (known and is_path(path) and is_path(fields.target)):
         raise SnapshotError("the archive is damaged: its index is no list of members")
     return fields
 
