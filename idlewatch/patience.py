@@ -25,8 +25,8 @@ ENOUGH_GAPS = 20
 ENOUGH_DAYS = 3
 """With less history nothing is learned from it."""
 CREDIT_RESTARTS = 1.0
-"""So many restarts may be lost to guesses before any were earned. On days that nothing is reported of, one was as good
-as four, and better than none."""
+"""So many restarts may be lost to guesses before any were earned. Where it was chosen (docs/judgement.md) one was as
+good as four, and better than none."""
 SHORTEST_GAP_S = 120.0
 """A shorter pause is part of the work."""
 _DAY_S = 86400.0
