@@ -105,6 +105,7 @@ def test_work_is_a_sample_above_5_percent_unless_nothing_runs() -> None:
     assert not Series("woken", samples, nothing_runs=True).works(0, 3)
 
 
+@pytest.mark.slow
 def test_the_recordings_are_there_with_their_notice() -> None:
     notice = (DATA / "NOTICE.md").read_text()
     assert [len(gpu_series.read_trace(DATA / f"{name}.csv.gz")) for name in gpu_series.TRACES] == [1, 1, 1, 8, 1]

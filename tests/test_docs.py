@@ -40,7 +40,7 @@ HISTORY = {"CHANGELOG.md"}
 SETTINGS = {variable(field) for field in Settings.model_fields}
 SENT = {f"IDLEWATCH_{name}" for name in ("STAGE", "REASON", "CAUSE", "SNAPSHOT", "DEADLINE_S", "DRILL")}
 """What idlewatch sets for the programs that it starts."""
-FOR_TESTS = {"IDLEWATCH_TEST_SEEDS"}
+FOR_TESTS = {f"IDLEWATCH_TEST_{name}" for name in ("SEEDS", "CRASHES", "HOSTILE")}
 
 
 def names(pages: list[Path]) -> list[str]:

@@ -166,7 +166,7 @@ def test_gpm_that_is_refused_after_a_while_covers_nothing_from_then_on(library: 
     with child(on(library, mig, "--gpm")) as lines:
         lines.gpu(lambda gpu: gpu["covered_s"])
         mig.error("gpm_sample", NO_PERMISSION)
-        gpu = lines.gpu(lambda gpu: not gpu["covered_s"])
+        gpu = lines.gpu(lambda gpu: not gpu["covered_s"] and "utilization" in gpu["not_readable"])
     assert "Insufficient Permissions" in gpu["not_readable"]["utilization"]
 
 

@@ -19,7 +19,8 @@ from idlewatch.checkpoints import Program, ask, asked_of, asked_processes, is_al
 from idlewatch.model import Activity, Json, PodIdentity
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.watch import Known, Moments
-from tests.test_signal_jobs import Machine, watched
+from tests.made_up_machine import Machine
+from tests.test_signal_jobs import watched
 from tests.waiting import comes
 
 BOOT = "pod@1"

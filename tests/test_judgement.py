@@ -52,6 +52,7 @@ def at_hours(one: PodLife, place: int | None) -> float | None:
 # ---------------------------------------------------------------- lives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_makes_one_life_of_a_day_and_another_seed_another(kind: str) -> None:
     one, again, other = life(kind, 3), life(kind, 3), life(kind, 4)

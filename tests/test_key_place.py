@@ -72,6 +72,7 @@ def test_links_are_followed_and_what_may_hang_is_not_touched(tmp_path: Path) -> 
     assert "beside the snapshots" in why(str(elsewhere / "hangs")), "told by its text: nothing is there to be touched"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["volume/key", "disk/root/key"])
 def test_the_daemon_does_not_start_with_a_misplaced_key(tmp_path: Path, place: str) -> None:
     for name in ("volume", "disk/root"):

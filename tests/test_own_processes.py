@@ -164,14 +164,18 @@ def test_only_who_holds_its_own_file_is_registered_and_only_while_it_does(tmp_pa
 
 
 HOLDS = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from idlewatch.kernel.own import registered
 with registered(Path(sys.argv[1])):
     if sys.argv[2] == "exec":
         os.execvp(sys.executable, [sys.executable, "-c", "print('here', flush=True); input()"])
-    if sys.argv[2] == "fork" and os.fork():
-        os._exit(0)
+    if sys.argv[2] == "fork":
+        registered_pid = os.getpid()
+        if os.fork():
+            os._exit(0)
+        while os.getppid() == registered_pid:
+            time.sleep(0.01)
     print("here", flush=True)
     input()
 """

@@ -81,6 +81,7 @@ def test_an_adversary_that_knows_the_wait_gets_no_more_either(seed: int, stakes:
     assert paid_s(gaps) <= bound_s(gaps)
 
 
+@pytest.mark.slow
 @given(lengths, st.floats(300.0, 1800.0), st.floats(1800.0, 20_000.0))
 def test_the_owners_bounds_hold(lengths_s: list[float], least_s: float, most_s: float) -> None:
     stakes = Stakes(usd_per_hour=2.0, restart_usd=5.0, least_s=least_s, most_s=most_s)

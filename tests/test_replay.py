@@ -510,6 +510,7 @@ def test_what_a_daemon_keeps_of_a_boot_can_be_replayed(tmp_path: Path) -> None:
     assert {look.decisive for look in again.looks if look.pod == "held"} == {"hold: ann: reads; bob: waits"}
 
 
+@pytest.mark.slow
 def test_a_learned_wait_is_learned_again_from_the_recording_alone(tmp_path: Path) -> None:
     day: list[tuple[float, bool]] = [(1, True), *[(9, False), (1, True)] * 8, (24 * 60 - 82, False)]
     told = list(readings(day * 4, every_s=60.0))

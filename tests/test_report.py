@@ -94,6 +94,7 @@ any_span = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(any_span, max_size=30))
 def test_stretches_fill_the_start_without_a_hole_and_agree_with_each_instant(spans: list[Span]) -> None:
     boot = Boot(began=T0, ended=at(10), spans=spans)

@@ -331,6 +331,7 @@ def test_the_words_name_what_they_rest_on_and_a_page_shows_all_that_was_tried() 
     assert said["tried"][0]["more_saved_usd"] == 40.0
 
 
+@pytest.mark.slow
 def test_the_verb_says_it_and_leaves_it_out_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "volume/.idlewatch").mkdir(parents=True)
     kept(tmp_path / "volume/.idlewatch", began=datetime.now(UTC) - timedelta(days=1))

@@ -19,7 +19,7 @@ from idlewatch.signals.jobs_programs import program
 from idlewatch.signals.transfers import TransfersSignal
 from idlewatch.signals.transfers_files import open_files
 from idlewatch.signals.transfers_names import is_log, is_partial, is_tool, is_transcript, is_tunnel
-from tests.test_signal_jobs import LOOK_S, PTS, Machine, tmux, vscode
+from tests.made_up_machine import LOOK_S, PTS, Machine, looked, tmux, vscode
 
 FAR, HERE = Endpoint("203.0.113.9", 443), Endpoint("10.0.0.5", 50_000)
 APPEND = os.O_WRONLY | os.O_APPEND
@@ -86,13 +86,7 @@ def watched(
     each: Callable[[float], object] = lambda _: None,
     signal: TransfersSignal | None = None,
 ) -> list[Finding]:
-    signal = signal or TransfersSignal(kernel=machine)
-    found = [signal.judge(signal.read(machine.now_s))]
-    for _ in range(round(for_s / LOOK_S)):
-        each(LOOK_S)
-        machine.now_s += LOOK_S
-        found.append(signal.judge(signal.read(machine.now_s)))
-    return found[1:]
+    return looked(machine, signal or TransfersSignal(kernel=machine), for_s, each)
 
 
 def verdicts(found: list[Finding]) -> set[Activity]:
