@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from idlewatch.doctor.examine import judged
 from idlewatch.doctor.here import Here, child_environment, schemes
-from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.lines import Line, Standing, works
 from idlewatch.doctor.looking import Seen
-from idlewatch.history import STATUS_FILE
 from idlewatch.keys import found_keys, marks
-from idlewatch.lock import only_daemon
 from idlewatch.model import FIRST_READING, Json, PodIdentity
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.show.doctor import report_json, report_lines, summary
@@ -255,17 +250,6 @@ def test_a_daemon_that_does_not_run_guards_nothing(status: dict[str, Json] | Non
     found = line(judged(pod(status=status, running=False, age_s=3600.0), seen), "daemon")
     assert found.standing is BROKEN
     assert says in found.text
-
-
-def test_a_daemon_that_was_killed_does_not_run_though_it_has_just_looked(tmp_path: Path) -> None:
-    told = loaded(IDLEWATCH_STATE_DIR=str(tmp_path), IDLEWATCH_SIGNALS="host")
-    (tmp_path / STATUS_FILE).write_text(json.dumps(STATUS | {"at_s": 1000.0, "interval_s": 5.0}))
-    with only_daemon(tmp_path):
-        assert gathered(told, 1002.0).running
-    dead = gathered(told, 1002.0)
-    found = line(judged(dead, changed("machine", "daemon_pid", None)), "daemon")
-    assert (dead.running, found.standing) == (False, BROKEN)
-    assert "is not running, last looked 2s ago" in found.text
 
 
 def answers(*told: tuple[str, bool, str, bool]) -> dict[str, Seen]:
