@@ -64,6 +64,12 @@ class Assembly:
         return self.objects or self.volume
 
     @property
+    def named_volume(self) -> Path | None:
+        """The folder that snapshots go to because the owner named it: unlike a mount that was found it may be gone."""
+        named = self.loaded.settings.volume != "auto" and self.objects is None and self.save_root is not None
+        return self.volume if named else None
+
+    @property
     def acts(self) -> bool:
         """Whether what is decided is done; else nothing outside the state folder is touched."""
         return self.loaded.settings.mode is Mode.STOP

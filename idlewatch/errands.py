@@ -8,11 +8,13 @@ from idlewatch.background import Errand
 
 DESCRIBE, LOOK_BACK, ARCHIVE, HOOKS, AFTER_START = "describe", "look_back", "archive", "hooks", "after_start"
 HEARTBEAT, PING, NOTE_IMAGE, RESTORE, ADVISE = "heartbeat", "ping", "note_image", "restore", "advise"
+LOOK_FOR_VOLUME = "look_for_volume"
 _NOTE_IMAGE_S = 600.0
 """A walk over a disk of millions of files says nothing for minutes."""
 _DESCRIBE_EVERY_S = 6 * 3600.0
 _ARCHIVE_EVERY_S = 3600.0
 _HOOKS_EVERY_S = 3600.0
+_LOOK_FOR_VOLUME_EVERY_S = 600.0
 _ADVISE_EVERY_S = 3600.0
 """Advice needs a day of history at the least, so an hour earlier or later is nothing."""
 _FIRST_BEAT_S = 10.0
@@ -35,6 +37,8 @@ def errands(here: Assembly, refusal: str | None, *, restores: bool = False) -> l
     needed.append(Errand(name=ADVISE, first_after_s=_ADVISE_EVERY_S, every_s=_ADVISE_EVERY_S))
     if here.acts:
         needed.append(Errand(name=AFTER_START, after=RESTORE))
+    if here.acts and here.named_volume:
+        needed.append(Errand(name=LOOK_FOR_VOLUME, every_s=_LOOK_FOR_VOLUME_EVERY_S))
     if here.place:
         needed.append(Errand(name=LOOK_BACK))
     if here.volume:

@@ -22,6 +22,7 @@ from idlewatch.errands import (
     HEARTBEAT,
     HOOKS,
     LOOK_BACK,
+    LOOK_FOR_VOLUME,
     NOTE_IMAGE,
     PING,
     RESTORE,
@@ -41,12 +42,11 @@ _UNREACHABLE_TRIES = 2
 """So often in a row must the provider have been out of reach before people hear of it: five minutes."""
 
 
-def _without_save(here: Assembly) -> str | None:
-    """What to say from the start where nothing can be saved before a stop; None where it can, or need not."""
-    impossible, settings = assembly.save_plan(here).impossible, here.loaded.settings
+def _without_save(here: Assembly, impossible: str | None) -> str | None:
+    """What to say where nothing can be saved before a stop, and why; None where it can, or need not."""
     if impossible is None or not here.acts:
         return None
-    if settings.on_save_failure is OnSaveFailure.STOP:
+    if here.loaded.settings.on_save_failure is OnSaveFailure.STOP:
         return f"{impossible}; it is stopped all the same (IDLEWATCH_ON_SAVE_FAILURE=stop)"
     return (
         f"{impossible}; so it is kept up, idle or not, unless you set IDLEWATCH_SAVE_TO (object storage) or "
@@ -91,7 +91,7 @@ class Knowledge:
         hours = here.loaded.settings.working_hours
         self._hours, self._wall = parse_working_hours(hours) if hours else None, wall
         self._unsendable = assembly.unsendable(here) if here.acts else None
-        self._unsaved = _without_save(here)
+        self._here, self._impossible = here, assembly.save_plan(here).impossible
         self._price = here.loaded.settings.usd_per_hour
         self._acts = here.acts
         self._background, self._refusal = background, refusal
@@ -119,7 +119,7 @@ class Knowledge:
             working=self._hours is not None and self._hours.includes(self._wall()),
             patience=self.learner.chosen if self.learner else None,
             troubles={
-                "no save": self._unsaved,
+                "no save": _without_save(self._here, self._impossible or self._missing()),
                 "notices": self._unsendable,
                 "RunPod's API": self._refused(),
                 "history": self._failed(ARCHIVE),
@@ -206,6 +206,10 @@ class Knowledge:
         error = self._background.errors.get(DESCRIBE)
         lasts = isinstance(error, ProviderRefused) or self._background.failures(DESCRIBE) >= _UNREACHABLE_TRIES
         return f"a stop may fail: {error}" if error and lasts else None
+
+    def _missing(self) -> str | None:
+        missing = self._result(LOOK_FOR_VOLUME).get("missing")
+        return str(missing) if missing else None
 
     def _not_restored(self) -> str | None:
         if self._background.is_under_way(RESTORE):

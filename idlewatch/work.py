@@ -141,6 +141,12 @@ def misconfigured(request: Json, _progress: Progress) -> Json:
     return None
 
 
+def look_for_volume(_request: Json, _progress: Progress) -> Json:
+    """Look whether the folder that the owner named for saves is there."""
+    named = _here().named_volume
+    return {"missing": None if named is None or named.is_dir() else f"IDLEWATCH_VOLUME={named} is not there"}
+
+
 def look_back(_request: Json, _progress: Progress) -> Json:
     """Read what the volume says of the stop before this start, and bring back what it says of the last drill."""
     here = _here()
@@ -286,6 +292,7 @@ TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {
     "stop": stop,
     "note": note,
     "misconfigured": misconfigured,
+    "look_for_volume": look_for_volume,
     "look_back": look_back,
     "restore": restore,
     "describe": describe,

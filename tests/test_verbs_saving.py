@@ -197,3 +197,28 @@ def test_a_volume_that_leads_onto_the_wiped_disk_gets_no_save(
 
 def _mount(point: str, fs_type: str) -> Mount:
     return Mount(point=point, fs_type=fs_type, options=frozenset())
+
+
+def test_loss_does_not_promise_a_save_to_a_volume_that_is_not_there(
+    disk: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(disk / "root/work.txt", "three days")
+    assert main(["loss"]) == 0
+    assert "saved to" in capsys.readouterr().out
+    monkeypatch.setenv("IDLEWATCH_VOLUME", "/nope")
+    assert main(["loss"]) == 0
+    assert "it can't be saved: /nope is not there" in capsys.readouterr().out
+
+
+def test_a_daemon_refuses_a_named_save_root_that_is_not_there(
+    disk: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = disk.parent / "gone"
+    monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(gone))
+    watched: list[object] = []
+    monkeypatch.setattr("idlewatch.run.watch", watched.append)
+    assert main(["run"]) == 2
+    assert f"IDLEWATCH_SAVE_ROOT={gone} is not there" in capsys.readouterr().err
+    monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(disk))
+    assert main(["run"]) == 0
+    assert len(watched) == 1

@@ -40,14 +40,21 @@ def loss(options: argparse.Namespace) -> bool:
     if found.nothing:
         say(["A stop now would wipe nothing."])
         return True
-    where = f"saved to {here.place} first" if here.place else f"NOT saved: {here.no_volume_because}"
-    say([f"A stop now would wipe {size(found.total_bytes)} in {found.files} files; {where}."])
+    say([f"A stop now would wipe {size(found.total_bytes)} in {found.files} files; {_where(here)}."])
     say([f"  {size(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])
     say(_contents(found))
     say([f"  left out on purpose: {size(weight)} of {rule}" for rule, weight, _ in found.excluded if weight])
     say([f"  can't be read: {path}: {why}" for path, why in found.errors[:10]])
     say([f"  note: {text}" for text in found.notes])
     return True
+
+
+def _where(here: Assembly) -> str:
+    if here.place is None:
+        return f"NOT saved: {here.no_volume_because}"
+    if here.named_volume and not here.named_volume.is_dir():
+        return f"it can't be saved: {here.named_volume} is not there"
+    return f"saved to {here.place} first"
 
 
 def _contents(found: Loss) -> Iterator[str]:

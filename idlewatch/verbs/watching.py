@@ -28,6 +28,7 @@ def run_daemon(options: argparse.Namespace) -> bool:
     sources = pod_sources()
     try:
         loaded = load(sources)
+        _require_root(loaded)
     except SettingsError as error:
         for problem in error.problems:
             warn(problem)
@@ -40,6 +41,13 @@ def run_daemon(options: argparse.Namespace) -> bool:
     with only_daemon(loaded.settings.state_dir):
         run.watch(here)
     return True
+
+
+def _require_root(loaded: Loaded) -> None:
+    """What a stop wipes is on this machine's own disk, so it is looked for at once. Raises SettingsError."""
+    told = loaded.settings.save_root
+    if told != "auto" and not Path(told).is_dir():
+        raise SettingsError([f"IDLEWATCH_SAVE_ROOT={told} is not there; name a folder that is, or unset it for /"])
 
 
 def leave_word(sources: Sequence[Source], problems: Sequence[str]) -> None:
