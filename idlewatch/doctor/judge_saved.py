@@ -52,8 +52,10 @@ def saved_lines(here: Here, volume: Seen, loss: Seen, api: Seen) -> Iterator[Lin
         yield _without_volume(here, said, loss, mapping(api.said.get("pod")).get("volume_path"))
     else:
         yield from _volume(here, said, network=bool(here.loaded.pod_variable("RUNPOD_VOLUME_ID")))
-        yield _room(here, said, loss)
-        yield _snapshots(said)
+        yield from _root(loss)
+        if said.get("there"):
+            yield from [] if loss.said.get("gone") else [_room(here, said, loss)]
+            yield _snapshots(said)
     yield from _hooks(said)
     yield from _drill(here, mapping(said.get("drill")))
 
@@ -80,8 +82,16 @@ def _objects(here: Here, seen: Seen, loss: Seen) -> Iterator[Line]:
         yield _SAY.broken("objects", f"{where} can't be read, so this Pod is kept up, idle or not: {failed}", remedy)
         return
     yield _SAY.ok("objects", f"snapshots go to {where}, which answers (a drill writes there)")
-    yield _upload(here, loss)
+    yield from _root(loss)
+    yield from [] if loss.said.get("gone") else [_upload(here, loss)]
     yield _snapshots(seen.said)
+
+
+def _root(loss: Seen) -> Iterator[Line]:
+    """Only where the folder that a stop is said to wipe is not there: then nothing is known of what it wipes."""
+    if loss.said.get("gone"):
+        text = f"IDLEWATCH_SAVE_ROOT={loss.said.get('root')} is not there, so no save would succeed"
+        yield _SAY.broken("root", text, "set IDLEWATCH_SAVE_ROOT to what a stop wipes, or unset it: in a Pod that is /")
 
 
 def _upload(here: Here, loss: Seen) -> Line:

@@ -105,12 +105,18 @@ def _kept(here: Assembly, place: Place) -> dict[str, Json]:
 
 
 def loss(_request: Json, progress: Callable[[Json], None]) -> Json:
-    """Return what a stop now would wipe: `bytes`, `files`, and the first of what can't be read; or `needless`."""
+    """
+    Return what a stop now would wipe: `bytes`, `files`, and the first of what can't be read.
+
+    Or `needless`; or `gone` where the `root` that is set is not there.
+    """
     be_gentle()
     here = assembly.assembled(load(pod_sources()))
     if here.save_root is None:
         return {"needless": True}
     progress({"at": f"walking over {here.save_root}"})
+    if not here.save_root.is_dir():
+        return {"root": str(here.save_root), "gone": True}
     found = losses.measured(here)
     return {
         "root": str(here.save_root),
