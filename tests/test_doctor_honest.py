@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from idlewatch.doctor.examine import judged
+from idlewatch.doctor.here import Here
 from idlewatch.doctor.here import here as gathered
+from idlewatch.doctor.lines import Group, Lines
 from idlewatch.doctor.looking import Seen
 from idlewatch.doctor.looks_volume import loss
 from idlewatch.history import STATUS_FILE
 from idlewatch.lock import only_daemon
+from idlewatch.settings import SETTINGS_FILE, Source, load, verb_sources
+from idlewatch.show.doctor import report_lines
 from tests.test_doctor_judging import BROKEN, STATUS, changed, healthy, line, loaded, pod
 
 
@@ -49,3 +53,49 @@ def test_the_look_at_the_loss_says_where_there_is_no_such_root(tmp_path: Path, m
     monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(tmp_path / "gone"))
     monkeypatch.setattr("idlewatch.doctor.looks_volume.be_gentle", lambda: None)
     assert loss(None, lambda _: None) == {"root": str(tmp_path / "gone"), "gone": True}
+
+
+NOTIFY = "IDLEWATCH_NOTIFY"
+
+
+def shell_of(folder: Path, **variables: str) -> Here:
+    """What a shell gathers beside a daemon that was given a channel, of which only the name is written down."""
+    (folder / STATUS_FILE).write_text(json.dumps(STATUS | {"at_s": 1000.0, "interval_s": 5.0}))
+    both = {"RUNPOD_POD_ID": "abc", "IDLEWATCH_STATE_DIR": str(folder), "IDLEWATCH_SIGNALS": "host"}
+    (folder / SETTINGS_FILE).write_text(json.dumps({"variables": both, "origins": {"notify": "environment"}}))
+    return gathered(load(verb_sources([Source(name="environment", variables=both | variables)])), 1002.0)
+
+
+def test_a_channel_that_only_the_daemon_knows_is_a_channel(tmp_path: Path) -> None:
+    with only_daemon(tmp_path):
+        here = shell_of(tmp_path)
+        knowing = shell_of(tmp_path, IDLEWATCH_NOTIFY="ntfy://topic")
+    lines = judged(here, changed("machine", "terminals", []))
+    assert line(lines, "channels").text.startswith("the daemon has a channel that this shell does not know")
+    assert "terminals" not in {one.name for one in lines}
+    assert line(lines, "environment").text.endswith(f"and has {NOTIFY} besides")
+    assert (here.unknown_secrets, knowing.unknown_secrets) == ((NOTIFY,), ())
+    assert "1 channel would be told: ntfy" in line(judged(knowing, healthy()), "channels").text
+    dead = judged(shell_of(tmp_path), changed("machine", "terminals", []))
+    assert "no channel is set" in line(dead, "terminals").text
+
+
+def test_a_dead_daemon_does_not_observe() -> None:
+    observes = loaded(IDLEWATCH_MODE="observe")
+    dead = line(judged(pod(loaded=observes, running=False), healthy()), "mode")
+    assert dead.text.startswith("a daemon that is started with these settings would only observe")
+    lives = line(judged(pod(loaded=observes, status={**STATUS, "mode": "observe"}), healthy()), "mode")
+    assert lives.text.startswith("it only observes")
+
+
+def test_a_long_remedy_is_printed_once_and_given_to_programs_each_time() -> None:
+    remedy = "make another key, " * 10
+    lines = [Lines(Group.KEY).broken(f"api:{number}", "refused", remedy) for number in range(4)]
+    text = " ".join(report_lines(lines, 80))
+    assert (text.count("-> make another key"), text.count("-> as above")) == (1, 3)
+    assert all(one.as_json()["remedy"] == remedy for one in lines)
+
+
+def test_without_a_key_what_to_do_is_told_once() -> None:
+    text = " ".join(" ".join(report_lines(judged(pod(keys=()), healthy()), 80)).split())
+    assert text.count("make a key in RunPod's console") == 1

@@ -80,6 +80,8 @@ class Here:
     """The note of the last drill in the state folder."""
     channels: tuple[str, ...] = ()
     """The schemes of the channels that people are told by; an address is a secret."""
+    unknown_secrets: tuple[str, ...] = ()
+    """Secrets that the daemon was given, by their variables, and whose values this shell does not know."""
     gpu: Json
     """The daemon's newest reading of the GPUs, see `looks_signals.gpu_facts`."""
 
@@ -113,6 +115,7 @@ def here(loaded: Loaded, now_s: float) -> Here:
         differs_because=because,
         drill=drilled.in_state_folder(state_dir),
         channels=schemes(getattr(loaded.settings, "notify", None)),
+        unknown_secrets=_unknown_secrets(loaded) if running else (),
         gpu=_newest_gpus(loaded) if running else None,
     )
 
@@ -138,6 +141,12 @@ def _differing(loaded: Loaded, daemon: Mapping[str, str]) -> tuple[tuple[tuple[s
     # A variable that is missing here is no difference: in a shell over SSH all of them are.
     names = [name for name in sorted(mine) if name.startswith(PREFIX) or name in _COMPARED]
     return tuple((n, mine[n], daemon.get(n, "not set")) for n in names if mine[n] != daemon.get(n)), None
+
+
+def _unknown_secrets(loaded: Loaded) -> tuple[str, ...]:
+    withheld = {name for source in loaded.sources for name in source.withheld}
+    known = {name for source in loaded.sources for name, value in source.variables.items() if value}
+    return tuple(sorted(withheld - known))
 
 
 def _own_key(loaded: Loaded) -> bool | None:

@@ -109,7 +109,7 @@ def stop_line(here: Here, note: Mapping[str, Json], *, refused: bool = False) ->
     if here.refusal is not None:
         return _SAY.broken("stop", "no stop would be asked for", "see the first line")
     if not here.keys:
-        return _SAY.broken("stop", "no stop can be asked for without a key", _OTHER_KEY)
+        return _SAY.broken("stop", "no stop can be asked for without a key", "see the key, above")
     drill = "`idlewatch stop` proves it once; `idlewatch doctor --drill` does all before it"
     if not note and refused:
         text = "no stop of this Pod was seen yet, and no key may even read it: most likely it can't be stopped"

@@ -13,10 +13,13 @@ from idlewatch.settings import Mode
 
 _TOLD, _STARTED = Lines(Group.TOLD), Lines(Group.STARTED)
 
+_NOTIFY = "IDLEWATCH_NOTIFY"
 _CHANNEL = (
     "set one in IDLEWATCH_NOTIFY (a webhook, mail, …: docs/notices.md); without it only terminals that are open then, "
     "and the next login, are told"
 )
+_OBSERVES = "it only observes: it decides and records, and will stop nothing"
+_WOULD_OBSERVE = "would only observe: decide and record, and stop nothing"
 _TEMPLATE = "`idlewatch install` sets up all it can, and prints the one line that only you can put into the template"
 
 
@@ -31,7 +34,10 @@ def told_lines(here: Here, machine: Seen) -> Iterator[Line]:
         yield _TOLD.ok("terminals", f"{_count(len(names), 'terminal')} would be told now: {', '.join(names[:8])}")
     if channels:
         yield _TOLD.ok("channels", f"{_count(len(channels), 'channel')} would be told: {', '.join(channels)}")
-    if not names and not channels:
+    unknown = not channels and _NOTIFY in here.unknown_secrets
+    if unknown:
+        yield _TOLD.ok("channels", f"the daemon has a channel that this shell does not know ({_NOTIFY} is a secret)")
+    if not names and not channels and not unknown:
         text = "nobody would hear a warning now: no terminal is open and no channel is set"
         yield _TOLD.warning("terminals", text, _CHANNEL)
     yield from _login(machine.said.get("login", False))
@@ -52,7 +58,7 @@ def started_lines(here: Here, machine: Seen) -> Iterator[Line]:
     yield _daemon(here, machine.said.get("daemon_pid"))
     mode = str(here.status.get("mode")) if here.running and here.status else here.loaded.settings.mode.value
     if mode == Mode.OBSERVE:
-        text = "it only observes: it decides and records, and will stop nothing"
+        text = _OBSERVES if here.running else f"a daemon that is started with these settings {_WOULD_OBSERVE}"
         yield _STARTED.warning("mode", text, "IDLEWATCH_MODE=stop (and no --observe) once its decisions are right")
     if machine.said:
         yield _starter(here, machine.said)

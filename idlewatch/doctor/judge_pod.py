@@ -101,6 +101,9 @@ def _environment(here: Here) -> Line:
     if here.unreadable:
         text = f"what the daemon was told can't be compared: this user can't read {here.unreadable}"
         return _SAY.unproven("environment", text, "run this as root")
+    if here.daemon_told and here.unknown_secrets:
+        text = f"the daemon was told the same as this shell knows, and has {', '.join(here.unknown_secrets)} besides"
+        return _SAY.ok("environment", text)
     if here.daemon_told:
         return _SAY.ok("environment", "the daemon was told the same as this shell knows")
     sources = {source.name for source in here.loaded.sources if source.variables and source.name != _SHELL}

@@ -24,19 +24,22 @@ from idlewatch.model import Json
 
 FORMAT = 1
 _STANDING_WIDTH = max(len(standing.value) for standing in Standing) + 2
+_LONG = 120
 _NARROWEST, _WIDEST = 60, 110
 
 
 def report_lines(lines: Sequence[Line], width: int) -> Iterator[str]:
-    """Every line under its group, wrapped; what would help on a line of its own."""
-    group = None
+    """Every line under its group, wrapped; what would help on a line of its own, and what is long only once."""
+    group, told = None, set[str]()
     for line in lines:
         if line.group is not group:
             group = line.group
             yield f"{group.value}"
         yield from _wrapped(f"  {line.standing.value:<{_STANDING_WIDTH}}", line.text, width)
         if line.remedy:
-            yield from _wrapped(" " * (_STANDING_WIDTH + 2), f"-> {line.remedy}", width)
+            again = len(line.remedy) > _LONG and line.remedy in told
+            told.add(line.remedy)
+            yield from _wrapped(" " * (_STANDING_WIDTH + 2), f"-> {'as above' if again else line.remedy}", width)
     yield ""
     yield from _wrapped("", summary(lines), width)
 
