@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.errors import SettingsError
+from idlewatch.notify.terminals import Delivery
 from idlewatch.verbs import notifying
 from tests.notices import Heard, Hook, served
 
@@ -71,3 +72,19 @@ def test_what_is_no_address_is_refused_in_words(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SettingsError, match="IDLEWATCH_NOTIFY") as raised:
         run(test=True)
     assert "SECRET" not in str(raised.value)
+
+
+def test_a_test_that_reaches_nobody_is_a_failure_and_one_terminal_is_somebody(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class People:
+        def __init__(self, *told: str) -> None:
+            self.told = told
+
+        def tell(self, _text: str) -> Delivery:
+            return Delivery(told=self.told)
+
+    assert not notifying.notify(argparse.Namespace(test=True), People())
+    assert "nobody was reached" in capsys.readouterr().out
+    assert notifying.notify(argparse.Namespace(test=True), People("pts/3"))
+    assert "nobody was reached" not in capsys.readouterr().out

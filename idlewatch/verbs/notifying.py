@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from idlewatch.verbs.words import loaded, say, who
 from idlewatch.watch import MachineClock
 
 _LISTEN_EVERY_S = 0.05
+_SHOWN = re.compile(r"[1-9]\d* clients")
 _HINT = (
     "no address is set, or this shell does not know it: IDLEWATCH_NOTIFY is a secret and stands in no file of the"
     " daemon's; run this where the daemon's variables are"
@@ -25,7 +27,7 @@ _HINT = (
 
 def notify(options: argparse.Namespace, people: Tells | None = None) -> bool:
     """
-    `idlewatch notify`: `test` is its option. Failed where an address did not take the test.
+    `idlewatch notify`: `test` is its option. Failed where an address did not take the test, or nobody was reached.
 
     `people`: those in the Pod; None: its terminals.
     """
@@ -36,11 +38,15 @@ def notify(options: argparse.Namespace, people: Tells | None = None) -> bool:
         say([] if labels else [_HINT])
         return True
     notice = assembly.words(here, clock.wall).test(who())
-    say([f"terminals: {(people or Terminals()).tell(notice.text)}"])
+    delivery = (people or Terminals()).tell(notice.text)
+    say([f"terminals: {delivery}"])
     outcomes = dict(_sent(notice, labels, clock))
     say([f"{label}: {outcomes[label] or 'taken'}" for label in outcomes])
     say([] if labels else [_HINT])
-    return all(outcomes[label] is None for label in labels)
+    taken = [label for label in labels if outcomes[label] is None]
+    reached = bool(taken or getattr(delivery, "told", ()) or _SHOWN.match(outcomes["tmux"] or ""))
+    say([] if reached else ["nobody was reached"])
+    return reached and len(taken) == len(labels)
 
 
 def _sent(notice: Notice, labels: list[str], clock: MachineClock) -> Iterator[tuple[str, str | None]]:
