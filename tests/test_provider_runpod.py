@@ -820,3 +820,17 @@ def test_a_wait_is_whole_seconds_up_to_an_hour_or_nothing(header: str) -> None:
 @given(text=st.text(max_size=400), at=st.integers(0, 400))
 def test_no_text_brings_a_key_out(text: str, at: int) -> None:
     assert OWN not in redact(text[:at] + OWN + text[at:], [OWN, INJECTED])
+
+
+@pytest.mark.parametrize(("code", "means"), [(401, "RunPod does not know it"), (403, "It lacks the right")])
+def test_where_every_key_is_refused_alike_the_text_leaves_room_for_the_remedy(
+    api: LoopbackApi, code: int, means: str
+) -> None:
+    for call in (STOP, GQL_STOP):
+        api.fail(call, status=code, text="bad key", times=None)
+    told = str(stop_refusal(both_keys(api, (), ()), ProviderRefused))
+    assert told.count(str(code)) == 1
+    assert f"every key was refused: {code}" in told
+    assert means in told
+    assert "IDLEWATCH_RUNPOD_API_KEY, would help" in told
+    assert len(told) < 240

@@ -43,6 +43,9 @@ _READ_SHARE = 1 / 3
 """Of the whole deadline: reads that hang must leave time for the stop."""
 
 _OTHER_KEY = "a key of yours with the right to change Pods, in IDLEWATCH_RUNPOD_API_KEY, would help"
+_REFUSAL_MOST = 60
+_KEY_REFUSED = {"401": "RunPod does not know it (revoked?)", "403": "It lacks the right"}
+"""What a refusal of a key means, by HTTP status."""
 
 _Read: TypeAlias = Callable[[ApiKey], PodRead | Verdict]
 _Stop: TypeAlias = Callable[[ApiKey], Verdict]
@@ -220,8 +223,21 @@ def _first_read(api: RunpodApi, keys: Sequence[ApiKey]) -> tuple[PodRead | None,
 
 
 def _failure(what: str, tried: Sequence[_Tried]) -> ProviderError:
+    if told := _all_refused(tried):
+        return ProviderRefused(f"{what}: {told}")
     listed = "; ".join(map(str, tried))
     if any(one.verdict.passing for one in tried):
         waits = [one.verdict.retry_after_s for one in tried if one.verdict.retry_after_s is not None]
         return ProviderUnavailable(f"{what}: {listed}", retry_after_s=max(waits, default=None))
     return ProviderRefused(f"{what}: {listed}. If the key lacks the right, {_OTHER_KEY}")
+
+
+def _all_refused(tried: Sequence[_Tried]) -> str | None:
+    """In short, where several rungs refused alike: a screen has room for what helps; None where they did not."""
+    codes = {one.verdict.text[:4] for one in tried}
+    code = next(iter(codes)).strip() if len(codes) == 1 else ""
+    if len(tried) < 2 or code not in _KEY_REFUSED or any(one.verdict.passing for one in tried):
+        return None
+    said = tried[0].verdict.text
+    short = said if len(said) <= _REFUSAL_MOST else f"{said[: _REFUSAL_MOST - 1]}…"
+    return f"every key was refused: {short}. {_KEY_REFUSED[code]}: {_OTHER_KEY}"
