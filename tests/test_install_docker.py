@@ -335,6 +335,6 @@ def test_a_new_pod_on_the_volume_is_told_of_the_other_s_copy_and_given_it_when_a
     until(lambda: "`idlewatch restore --pod p1`" in str(pod.status()["previous_stop"]), "the offer")
     until(lambda: "restore --pod p1" in pod.run("cat", "/run/idlewatch/login.txt"), "the offer at login")
     assert "work" not in pod.run("ls", "/root").split()
-    assert "Brought back 1 files" in pod.run("idlewatch", "restore", "--pod", "p1")
+    assert "Brought back 1 file" in pod.run("idlewatch", "restore", "--pod", "p1")
     assert pod.run("cat", "/root/work") == "mine\n"
     until(lambda: "of Pod p1" in str(pod.status()["previous_stop"]), "that it is back")

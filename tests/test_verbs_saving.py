@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from idlewatch.snapshot import RestoreReport, snapshots
 from idlewatch.snapshot.mounts import Mount
 from idlewatch.timeline import taken
 from idlewatch.verbs import saving
+from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import restored_lines
 
 POD = "no-pod"
@@ -95,11 +97,11 @@ def test_all_that_a_restore_did_not_do_is_told_without_steering_the_terminal() -
     )
     lines = restored_lines(report)
     assert lines[0].startswith("Would bring back 0 files")
-    assert "  dev/x\\x1b[2J: only root can make a device" in lines
-    assert "  root/.ssh/authorized_keys" in lines
-    assert "  a\\xff: security.x" in lines
-    assert "  etc/x: the image has another" in lines
-    assert "  usr/share/doc" in lines
+    assert "  /dev/x\\x1b[2J: only root can make a device" in lines
+    assert "  /root/.ssh/authorized_keys" in lines
+    assert "  /a\\xff: security.x" in lines
+    assert "  /etc/x: the image has another" in lines
+    assert "  /usr/share/doc" in lines
     assert lines[-1] == "a note"
 
 
@@ -222,3 +224,32 @@ def test_a_daemon_refuses_a_named_save_root_that_is_not_there(
     monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(disk))
     assert main(["run"]) == 0
     assert len(watched) == 1
+
+
+def test_paths_are_printed_as_only_takes_them(disk: Path, capsys: Said) -> None:
+    write(disk / "root/a.txt", "old")
+    assert main(["save"]) == 0
+    write(disk / "root/a.txt", "newer", hours_later=1)
+    capsys.readouterr()
+    assert main(["restore"]) == 0
+    said = capsys.readouterr().out
+    (path,) = [line.strip() for line in said.splitlines() if line.endswith("root/a.txt")]
+    assert main(["restore", "--only", path, "--overwrite"]) == 0
+    assert "Brought back 1 file and" in capsys.readouterr().out
+    assert main(["restore", "--only", str(disk / "root/nosuch")]) == 1
+    assert f"nothing lies at {disk / 'root/nosuch'} in" in capsys.readouterr().err
+
+
+def test_no_folder_is_advised_where_none_can_be_made(disk: Path, capsys: Said) -> None:
+    write(disk / "root/a", "work")
+    assert main(["save"]) == 0
+    for into in ("/proc/foo", str(disk / "no/such")):
+        assert main(["restore", "--into", into]) != 0
+        assert "mkdir" not in capsys.readouterr().err
+    assert main(["restore", "--into", str(disk / "new")]) != 0
+    assert "mkdir -p" in capsys.readouterr().err
+
+
+def test_a_volume_that_can_only_be_read_has_a_remedy(tmp_path: Path) -> None:
+    told = remedy(OSError(errno.EROFS, "Read-only file system"), tmp_path)
+    assert told == f"{tmp_path} can only be read: mount it for writing, or name another place"

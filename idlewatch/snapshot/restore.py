@@ -105,7 +105,7 @@ def _refuse_nothing(plan: Plan, snapshot: Snapshot, wanted: Sequence[str] | None
     for path in wanted or ():
         there = any(is_wanted(name, [path]) for step in plan.steps.values() for name in step.names)
         if not there and not any(is_wanted(name, [path]) for name in (*snapshot.deleted, *plan.skipped)):
-            raise SnapshotError(f"nothing lies at {shown(path)} in snapshot {snapshot.id}")
+            raise SnapshotError(f"nothing lies at {shown(str(Path(snapshot.root) / path))} in snapshot {snapshot.id}")
 
 
 def _images(

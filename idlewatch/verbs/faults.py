@@ -50,6 +50,8 @@ def remedy(error: BaseException | None, folder: Path) -> str | None:
         return f"free some space on the disk of {folder} first"
     if number in _CLOSED:
         return _closed(folder)
+    if number == errno.EROFS:
+        return f"{folder} can only be read: mount it for writing, or name another place"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from idlewatch.snapshot import RestoreReport
 from idlewatch.snapshot.reader import shown
@@ -13,40 +14,50 @@ NAMED = 10
 
 
 def restored_lines(report: RestoreReport) -> list[str]:
-    """The lines of a restore; paths are relative to its target."""
+    """The lines of a restore; paths are whole ones, as `--only` takes them."""
     did = "Would bring back" if report.dry_run else "Brought back"
-    what = f"{report.files} files and {report.folders} folders ({size(report.disk_bytes)})"
+    what = f"{_many(report.files, 'file')} and {_many(report.folders, 'folder')} ({size(report.disk_bytes)})"
     return [
         f"{did} {what} from {report.snapshot} into {report.target}; {report.unchanged} were there already.",
         *_paragraph(
             len(report.kept_newer),
             "left as they are, because they are newer than the save; with --overwrite they are replaced:",
-            map(_name, report.kept_newer),
+            _named(report, report.kept_newer),
         ),
         *_paragraph(
             len(report.conflicts),
             "left as they are, because the image has changed them, too; with --overwrite they are replaced:",
-            _with_reasons(report.conflicts),
+            _with_reasons(report, report.conflicts),
         ),
         *_paragraph(
             len(report.in_the_way),
             "NOT brought back, because something stands in the way; move it away and run this again:",
-            _with_reasons(report.in_the_way),
+            _with_reasons(report, report.in_the_way),
         ),
         *_paragraph(
-            len(report.deleted), "deleted again, as they had been before the save:", map(_name, report.deleted)
+            len(report.deleted), "deleted again, as they had been before the save:", _named(report, report.deleted)
         ),
-        *_paragraph(len(report.skipped), "left out on purpose:", _with_reasons(report.skipped)),
-        *_paragraph(len(report.merged), "joined with the lines that are there:", map(_name, report.merged)),
+        *_paragraph(len(report.skipped), "left out on purpose:", _with_reasons(report, report.skipped)),
+        *_paragraph(len(report.merged), "joined with the lines that are there:", _named(report, report.merged)),
         *_paragraph(
-            len(report.attributes), "brought back without all of their attributes:", _with_reasons(report.attributes)
+            len(report.attributes),
+            "brought back without all of their attributes:",
+            _with_reasons(report, report.attributes),
         ),
         *report.notes,
     ]
 
 
-def _with_reasons(reasons: dict[str, str]) -> list[str]:
-    return [f"{_name(path)}: {why}" for path, why in reasons.items()]
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _named(report: RestoreReport, paths: Iterable[str]) -> list[str]:
+    return [_name(str(Path(report.target) / path)) for path in paths]
+
+
+def _with_reasons(report: RestoreReport, reasons: dict[str, str]) -> list[str]:
+    return [f"{name}: {why}" for name, why in zip(_named(report, reasons), reasons.values(), strict=True)]
 
 
 def _name(path: str) -> str:

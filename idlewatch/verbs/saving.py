@@ -132,7 +132,7 @@ def restore(options: argparse.Namespace) -> bool:
             snapshot,
             target,
             dry_run=options.dry_run,
-            only=_below(options.only, Path(snapshot.root)),
+            only=_below(options.only, Path(snapshot.root), target),
             overwrite=options.overwrite,
             state_dir=here.loaded.settings.state_dir,
             key=here.loaded.settings.key(),
@@ -149,9 +149,15 @@ def restore(options: argparse.Namespace) -> bool:
     return not report.in_the_way
 
 
-def _below(wanted: Sequence[str], root: Path) -> list[str] | None:
-    """Paths as they stand in the snapshot: from its root on; None: all of it. Raises Refused for one beside it."""
-    found = [Path(path).expanduser().absolute() for path in wanted]
+def _below(wanted: Sequence[str], root: Path, target: Path) -> list[str] | None:
+    """
+    Paths as they stand in the snapshot: from its root on; None: all of it. Raises Refused for one beside it.
+
+    Below `target` a path is one that a restore into it has told of.
+    """
+    paths = [Path(path).expanduser().absolute() for path in wanted]
+    into = target.absolute()
+    found = [root / path.relative_to(into) if path.is_relative_to(into) else path for path in paths]
     beside = [path for path in found if not path.is_relative_to(root)]
     if beside:
         raise Refused(f"--only {beside[0]} does not lie below {root}, which the snapshot was made of")
@@ -182,7 +188,15 @@ def _target(told: str | None, usual: Path) -> Path:
         return target
     if target.exists():
         raise Refused(f"can't restore into {target}: it is no folder")
-    raise Refused(f"can't restore into {target}: there is no such folder; make it first: mkdir -p {target}")
+    nothing = f"can't restore into {target}: there is no such folder"
+    if not target.parent.is_dir() or _is_of_the_kernel(target):
+        raise Refused(f"{nothing}; name one that is there")
+    raise Refused(f"{nothing}; make it first: mkdir -p {target}")
+
+
+def _is_of_the_kernel(path: Path) -> bool:
+    """Whether a path lies where nobody keeps files."""
+    return any(path.absolute().is_relative_to(top) for top in ("/proc", "/sys", "/dev"))
 
 
 @contextmanager
