@@ -307,3 +307,10 @@ def test_a_setting_that_does_not_fit_keeps_nobody_from_asking_or_holding(
     assert not daemon.holds()
     assert main(["settings"]) == 2
     assert main(["save"]) == 2
+
+
+def test_of_what_is_no_hold_it_is_said_which_file_to_remove(daemon: Daemon, capsys: Said) -> None:
+    (daemon.state_dir / "holds").mkdir(exist_ok=True)
+    (daemon.state_dir / "holds/x.json").write_text("garbage")
+    assert main(["holds"]) == 0
+    assert f"not a hold: x.json: not JSON; remove {daemon.state_dir}/holds/x.json" in capsys.readouterr().out

@@ -91,7 +91,8 @@ def masked(text: str) -> str:
 def holds(options: argparse.Namespace) -> bool:
     """`idlewatch holds`."""
     now_s = MachineClock().now_s()
-    found = _holds(loaded_to_ask().settings, now_s)
+    settings = loaded_to_ask().settings
+    state_dir, found = settings.state_dir, _holds(settings, now_s)
     shown = [(h, masked(h.reason)) for h in found.active]
     rows: list[Json] = [
         {"id": h.id, "who": h.who, "reason": reason, "left_s": h.until_s - now_s, "pid": h.pid} for h, reason in shown
@@ -105,7 +106,7 @@ def holds(options: argparse.Namespace) -> bool:
         for h, reason in shown
     ]
     say(lines or ["no holds"])
-    say([f"not a hold: {bad.name}: {bad.reason}" for bad in found.unreadable])
+    say([f"not a hold: {bad.name}: {bad.reason}; remove {state_dir / 'holds' / bad.name}" for bad in found.unreadable])
     return True
 
 
