@@ -162,3 +162,8 @@ def test_a_state_folder_that_is_wrong_is_refused_to_everybody() -> None:
         fitting({"IDLEWATCH_STATE_DIR": "run"}, {"IDLEWATCH_STATE_DIR": "/run/right"})
     with pytest.raises(SettingsError, match="lies on IDLEWATCH_VOLUME"):
         fitting({"IDLEWATCH_STATE_DIR": "/workspace/state", "IDLEWATCH_VOLUME": "/workspace"})
+
+
+def test_a_place_without_a_bucket_is_told_how_to_be_written() -> None:
+    with pytest.raises(SettingsError, match="write s3://BUCKET/PREFIX"):
+        told(IDLEWATCH_SAVE_TO="s3://")

@@ -144,7 +144,9 @@ def object_address(text: str) -> str:
     if parts.scheme not in SCHEMES:
         raise ValueError("this is no place for snapshots; write volume, s3://BUCKET/PREFIX, gs://… or az://CONTAINER/…")
     if not _BUCKET.fullmatch(parts.netloc):
-        raise ValueError(f"no bucket and nothing else stands behind {parts.scheme}://; keys belong in variables")
+        raise ValueError(
+            f"write {parts.scheme}://BUCKET/PREFIX, and nothing else before the /; keys belong in variables"
+        )
     names = parts.path.strip("/").split("/")
     if parts.query or parts.fragment or (parts.path.strip("/") and not all(map(_BUCKET.fullmatch, names))):
         raise ValueError("behind the bucket only names of letters, digits, - _ . may stand, with / between them")
