@@ -135,3 +135,15 @@ def test_the_demo_stops_the_simulated_pod_and_brings_every_file_back(capsys: pyt
     assert re.search(r"confirmed by this start: a stop was asked for at Fri \d\d:\d\d:\d\d: nothing used", out)
     assert re.search(r"\| idlewatch: the stop is off: gpu: .* > 200 MiB\n", out), "no line is broken in two"
     assert "every one of them, byte for byte" in out
+
+
+def test_a_state_folder_on_the_volume_is_not_made_there_when_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setenv("RUNPOD_POD_ID", "pod1")
+    monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path / "volume/state"))
+    monkeypatch.setenv("IDLEWATCH_VOLUME", str(tmp_path / "volume"))
+    monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(tmp_path / "disk"))
+    assert main(["run"]) == 2
+    assert not (tmp_path / "volume/state").exists()

@@ -59,14 +59,20 @@ def leave_word(sources: Sequence[Source], problems: Sequence[str]) -> None:
     said: dict[str, Json] = {"at": clock.wall().isoformat(), "at_s": clock.now_s(), "problems": list(problems)}
     mounts = read_mounts()
     root = places.save_root(_told(told, "save_root"), mounts, in_pod=True)
+    volume = places.volume(_told(told, "volume"), mounts)
+    if state_dir.is_absolute() and not (volume and state_dir.is_relative_to(volume)):
+        _leave_here(state_dir, root, said, problems)
+    if volume:
+        _note_on(volume, {"volume": str(volume), "pod_id": told[POD_ID], "note": said}, clock)
+
+
+def _leave_here(state_dir: Path, root: Path | None, said: dict[str, Json], problems: Sequence[str]) -> None:
+    """Never on the volume: another Pod would read it there as its own."""
     with contextlib.suppress(OSError):
         state_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(state_dir / STATUS_FILE, json.dumps({"format": 1, "phase": "misconfigured", **said}))
         login.say(state_dir, ["idlewatch does NOT guard this Pod, its settings are wrong:", *problems])
         login.show_at_login(root, state_dir)
-    volume = places.volume(_told(told, "volume"), mounts)
-    if volume:
-        _note_on(volume, {"volume": str(volume), "pod_id": told[POD_ID], "note": said}, clock)
 
 
 def _note_on(volume: Path, request: Json, clock: MachineClock) -> None:
