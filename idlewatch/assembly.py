@@ -380,7 +380,11 @@ def task_starter(
 def started_text(here: Assembly) -> str:
     """What the daemon will do here, in one sentence."""
     settings, plan = here.loaded.settings, save_plan(here)
-    saved = plan.needless or plan.impossible or f"saves {here.save_root} to {here.place} first"
+    saved = (
+        plan.needless
+        or plan.impossible
+        or f"{'saves' if here.acts else 'would save'} {here.save_root} to {here.place} first"
+    )
     after = f"after {format_duration(settings.idle_limit.total_seconds())} of quiet" if settings.idle_limit else "never"
     quiet = "after a learned time of quiet" if settings.learns else after
     return f"{settings.mode.value}: {quiet}; {saved}"

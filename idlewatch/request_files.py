@@ -11,11 +11,12 @@ import json
 import math
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from idlewatch.notify import printable
 
@@ -38,34 +39,38 @@ class Asked:
     """All of it."""
 
 
-class RequestFile(Generic[Request]):
+def request_path(state_dir: Path, wants: str) -> Path:
+    """Where a person's request lies; `wants`: what is asked for, in a word."""
+    return state_dir / "requests" / f"{wants}.json"
+
+
+class RequestFile(ABC, Generic[Request]):
     """The request that stands, tick by tick."""
 
+    wants: ClassVar[str]
+    """What is asked for, in a word."""
+
     def __init__(
-        self,
-        path: Path,
-        boot_key: str,
-        *,
-        wants: str,
-        understood: Callable[[Asked], Request],
-        began_s: float,
-        began: datetime,
-        refused: Callable[[str], object],
+        self, state_dir: Path, boot_key: str, *, began_s: float, began: datetime, refused: Callable[[str], object]
     ) -> None:
         """
-        `wants`: what is asked for, in words. `understood` makes a request of what is said, or raises ValueError.
+        The daemon of this state folder began at `began_s` (CLOCK_BOOTTIME), `began`.
 
-        The daemon began at `began_s` (CLOCK_BOOTTIME), `began`; `refused` is told what does not count, and why.
+        `refused` is told what does not count, and why.
         """
-        self._path, self._boot_key, self._wants, self._understood = path, boot_key, wants, understood
+        self._path, self._boot_key = request_path(state_dir, self.wants), boot_key
         self._began_s, self._began, self._refused = began_s, began, refused
         self._said = ""
+
+    @abstractmethod
+    def understood(self, asked: Asked) -> Request:
+        """Make a request of what is said. Raises ValueError where it makes no sense."""
 
     def standing(self, now_s: float) -> Request | None:
         """The request that counts; one that does not is removed. Never raises."""
         try:
             asked = read(self._path, self._boot_key)
-            request = self._understood(asked)
+            request = self.understood(asked)
             self._must_be_ours(asked.asked_s, now_s)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -77,7 +82,7 @@ class RequestFile(Generic[Request]):
     def refuse(self, why: str) -> None:
         """Take it away and say why, once for each; one that can't be removed is there again with each tick."""
         if why != self._said:
-            self._refused(f"a request to {self._wants} does not count: {why}")
+            self._refused(f"a request to {self.wants} does not count: {why}")
         self._said = "" if self.done() else why
 
     def done(self) -> bool:

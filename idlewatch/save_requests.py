@@ -7,18 +7,18 @@ It is for those who can't wait for a save themselves: the page. `idlewatch save`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from idlewatch.history import write_atomically
 from idlewatch.model import Json
-from idlewatch.request_files import Asked, RequestFile, read
+from idlewatch.request_files import Asked, RequestFile, read, request_path
+
+WANTS = "save"
 
 
 def save_request_file(state_dir: Path) -> Path:
     """Where a person's request to save lies."""
-    return state_dir / "requests" / "save.json"
+    return request_path(state_dir, WANTS)
 
 
 def ask_for_save(state_dir: Path, who: str, boot_key: Json, now_s: float) -> None:
@@ -39,22 +39,8 @@ def save_asked_by(state_dir: Path, boot_key: str) -> str | None:
 class SaveRequests(RequestFile[Asked]):
     """The request to save that stands, tick by tick."""
 
-    def __init__(
-        self,
-        state_dir: Path,
-        boot_key: str,
-        *,
-        began_s: float,
-        began: datetime,
-        refused: Callable[[str], object],
-    ) -> None:
-        """As `RequestFile`."""
-        super().__init__(
-            save_request_file(state_dir),
-            boot_key,
-            wants="save",
-            understood=lambda asked: asked,
-            began_s=began_s,
-            began=began,
-            refused=refused,
-        )
+    wants = WANTS
+
+    def understood(self, asked: Asked) -> Asked:
+        """All that it says is who asks."""
+        return asked

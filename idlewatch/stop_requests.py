@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from idlewatch.durations import format_duration
 from idlewatch.moment import StopRequest
-from idlewatch.request_files import Asked, RequestFile, number, read
+from idlewatch.request_files import Asked, RequestFile, number, read, request_path
 
+WANTS = "stop"
 WARN_FOR_MOST_S = 24 * 3600.0
 """A request that warns for longer is none."""
 _WARN_FOR_LEAST_S = 1.0
@@ -17,7 +16,7 @@ _WARN_FOR_LEAST_S = 1.0
 
 def request_file(state_dir: Path) -> Path:
     """Where a person's request to stop lies."""
-    return state_dir / "requests" / "stop.json"
+    return request_path(state_dir, WANTS)
 
 
 def stop_request(state_dir: Path, boot_key: str) -> StopRequest | None:
@@ -31,25 +30,11 @@ def stop_request(state_dir: Path, boot_key: str) -> StopRequest | None:
 class Requests(RequestFile[StopRequest]):
     """The request to stop that stands, tick by tick."""
 
-    def __init__(
-        self,
-        state_dir: Path,
-        boot_key: str,
-        *,
-        began_s: float,
-        began: datetime,
-        refused: Callable[[str], object],
-    ) -> None:
-        """As `RequestFile`."""
-        super().__init__(
-            request_file(state_dir),
-            boot_key,
-            wants="stop",
-            understood=_understood,
-            began_s=began_s,
-            began=began,
-            refused=refused,
-        )
+    wants = WANTS
+
+    def understood(self, asked: Asked) -> StopRequest:
+        """See the base."""
+        return _understood(asked)
 
 
 def _understood(asked: Asked) -> StopRequest:

@@ -113,6 +113,9 @@ def test_why_alarms_nobody_who_asks_right_after_the_start() -> None:
     text = "\n".join(explained({**STATUS, "reason": "x"}, spans, LIMITS, 5.0, lambda: WALL).lines())
     assert "Read once so far: host, jobs." in text
     assert "can't be seen" not in text
+    spans.append(Span("gpu", 0.0, 5.0, "active", reason="gpu0 87 %"))
+    text = "\n".join(explained(STATUS, spans, LIMITS, 5.0, lambda: WALL).lines())
+    assert "not have been stopped yet: no stop was due yet" in text  # nothing else is known to keep it up
 
 
 def test_why_says_so_where_nothing_keeps_the_pod() -> None:

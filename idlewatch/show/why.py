@@ -137,7 +137,8 @@ class Why:
         ]
 
     def _still_to_pass(self) -> str:
-        return "no stop was due yet" if len(self.keepers) == 1 else "something else kept it up as well"
+        others = [keeper for keeper in self.keepers if not keeper.is_young]
+        return "no stop was due yet" if len(others) == 1 else "something else kept it up as well"
 
     def _dollars_since(self, at_s: float) -> str:
         price = number(self.status.get("usd_per_hour"))
