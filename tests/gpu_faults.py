@@ -49,7 +49,7 @@ OPENS_ANEW = (
 )
 """A reader that could read nothing for a while starts again, in case a fresh one can."""
 STARTING = "GPU reader is starting: no line yet"
-STARVED = ("GPU reader hung: no line for", "GPU reader hung and was ended")
+STARVED = ("GPU reader hung: no line for", "GPU reader hung and was ended", "NVML was just opened")
 """On a machine that others keep busy any reader may be late."""
 NOT_FOUND = ("NVML can't be opened: NVML Shared Library Not Found", STARTING)
 

@@ -365,9 +365,16 @@ def test_no_drill_in_the_middle_of_the_real_thing(place: Place, phase: str) -> N
 
 def test_a_stop_with_this_key_that_a_later_start_followed_is_proof(place: Place) -> None:
     told = load([Source(name="environment", variables={"RUNPOD_API_KEY": KEY})])
-    note: dict[str, Any] = {"at": "2026-11-22T10:00:00+00:00", "reason": "quiet", "keys": marks(told)}
-    write_note(place.volume, POD_ID, LAST_STOP, {**note, "boot_key": "another"})
+    note: dict[str, Any] = {
+        "at": "2026-11-22T10:00:00+00:00",
+        "reason": "quiet",
+        "keys": marks(told),
+        "boot_key": "another",
+    }
+    write_note(place.volume, POD_ID, LAST_STOP, {**note, "answer": "accepted"})
     assert place.doctor("--json").standing("stop") == "ok"
+    write_note(place.volume, POD_ID, LAST_STOP, {**note, "answer": "refused", "answer_text": "401"})
+    assert place.doctor("--json").standing("stop") == "will not work"
 
 
 def test_to_tell_without_a_drill_is_a_wrong_use(place: Place) -> None:
