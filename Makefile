@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 DEMO := .venv-demo
 FAILED := .pytest_cache/v/cache/lastfailed
 WORKERS := 4
+PROGRAMS := age chromium debootstrap docker.io openssh-client openssh-server prometheus prometheus-pushgateway restic rsync \
+            systemd-container tmux
 
 .PHONY: demo test test-alone test-unit test-system lint format clean
 
@@ -27,8 +29,10 @@ test-alone:
 	printf 'PASSED ONLY AT THE SECOND ATTEMPT, ALONE:\n%s\n' "$$names"
 
 # Needs root and Debian: it installs the real programs that its tests talk to. One at a time: they look at the whole machine.
+# Node's own packages bring npm, and conflict with Debian's.
 test-system: $(VENV)/.ready
-	apt-get install --yes --no-install-recommends openssh-server openssh-client rsync tmux prometheus prometheus-pushgateway docker.io debootstrap systemd-container chromium npm age restic
+	apt-get update
+	apt-get install --yes --no-install-recommends $(PROGRAMS) $$(command -v npm > /dev/null || echo npm)
 	$(BIN)/pytest -m system
 	IDLEWATCH_TEST_SEEDS=10000 $(BIN)/pytest -n 2 tests/test_schedules.py
 
