@@ -27,7 +27,7 @@ from benchmarks import contenders
 from benchmarks.contenders import GPUS, SOURCES, Contender, Unmeasured
 from benchmarks.idle_report import READER, Imports, Report, Row, lines, once_a_minute, row, split
 from benchmarks.process_cost import Part, Sample, sample, visible_processes
-from idlewatch.history import status_of
+from idlewatch.history.store import status_of
 from idlewatch.settings import environment_with
 
 END_WITHIN_S = 10.0

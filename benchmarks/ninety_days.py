@@ -25,9 +25,9 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from idlewatch.history import DATABASE_FILE, History
+from idlewatch.history.recording import keep_on_volume, name_of
+from idlewatch.history.store import DATABASE_FILE, History
 from idlewatch.model import Json
-from idlewatch.recording import keep_on_volume, name_of
 from idlewatch.report import advice_of, billed, boots_of
 from idlewatch.settings import environment_with
 from idlewatch.web import charts

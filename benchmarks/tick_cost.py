@@ -24,13 +24,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from idlewatch import assembly, logs
-from idlewatch.actions import ObservedActions
-from idlewatch.daemon import Daemon
-from idlewatch.history import History
-from idlewatch.moment import Moment
-from idlewatch.record import DaemonRecord
+from idlewatch.deciding.moment import Moment
+from idlewatch.effects.actions import ObservedActions
+from idlewatch.history.record import DaemonRecord
+from idlewatch.history.store import History
 from idlewatch.settings import Source, load
-from idlewatch.watch import MachineClock
+from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.watch import MachineClock
 
 TARGET = 0.005
 

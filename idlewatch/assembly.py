@@ -14,28 +14,29 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from idlewatch import key_place, places, pod
-from idlewatch.actions import ObservedActions, PodActions, SavePlan
-from idlewatch.announcing import Announcer, Tells
-from idlewatch.checkpoints import asked_processes
 from idlewatch.durations import format_duration
+from idlewatch.effects.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.effects.interpreter import ours
+from idlewatch.effects.tasks import Task
 from idlewatch.errors import Refused, SettingsError, SnapshotError
-from idlewatch.interpreter import ours
 from idlewatch.kernel.own import registrations
-from idlewatch.login import SCRIPT
 from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
 from idlewatch.notify import Terminals
 from idlewatch.notify.addresses import Address, addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.words import PodNow, Words
+from idlewatch.pod import identity as pod
+from idlewatch.pod import key_place, places
+from idlewatch.pod.storage import while_stopped
 from idlewatch.redact import Redactor
 from idlewatch.settings import VOLUME, Loaded, Mode, OnSaveFailure, known_secrets
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.redacted import RedactedSignal
 from idlewatch.snapshot import Objects, Place, SaveRequest, read_mounts, require_library
 from idlewatch.snapshot.objects import VARIABLES
-from idlewatch.storage import while_stopped
-from idlewatch.tasks import Task
+from idlewatch.stopping.checkpoints import asked_processes
+from idlewatch.telling.announcing import Announcer, Tells
+from idlewatch.telling.login import SCRIPT
 from idlewatch.web import keep_link, served_at
 
 _LINK_HOLDS_S = 2 * 3600.0

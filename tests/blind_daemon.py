@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idlewatch import troubles
 from idlewatch.assembly import Assembly
+from idlewatch.deciding import troubles
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Reading, Signal
 from tests.quiet_daemon import Quiet, main

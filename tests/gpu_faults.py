@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch import cli
-from idlewatch.history import events_of
+from idlewatch.history.store import events_of
 from idlewatch.show.status import number
 from tests.gpu_pods import FAST, HURRIED, IDLE_AFTER_S, IMPATIENT, WARN_FOR_S, GpuPod, gpu_of, gpu_pod
 from tests.nvml_stub import NvmlScript

@@ -14,11 +14,12 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from idlewatch.actions import PodActions, SavePlan
-from idlewatch.announcing import Announcer
-from idlewatch.daemon import Daemon, Tick
+from idlewatch.deciding.moment import Moment, StopRequest
+from idlewatch.effects.actions import PodActions, SavePlan
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
-from idlewatch.history import History
+from idlewatch.history.record import DaemonRecord
+from idlewatch.history.store import History
 from idlewatch.model import (
     Action,
     Activity,
@@ -32,11 +33,10 @@ from idlewatch.model import (
     PodIdentity,
     Reading,
 )
-from idlewatch.moment import Moment, StopRequest
 from idlewatch.notify.words import PodNow, Words
-from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, load
-from idlewatch.tasks import Task, TaskEnd
+from idlewatch.telling.announcing import Announcer
+from idlewatch.watching.daemon import Daemon, Tick
 from tests.pod_story import BORN_S, SIGNALS, Span, Story, touch, within
 
 TICK_S = 10.0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from idlewatch import assembly, logs, run
+from idlewatch import assembly, logs
 from idlewatch.assembly import Assembly
 from idlewatch.model import Finding, Reading, Signal
 from idlewatch.notify import Delivery
 from idlewatch.settings import load, pod_sources
-from idlewatch.watch import only_daemon
+from idlewatch.watching import run
+from idlewatch.watching.watch import only_daemon
 from tests.fakes import quiet
 
 

@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from idlewatch.actions import ObservedActions, PodActions, SavePlan
-from idlewatch.announcing import Announcer
+from idlewatch.effects.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.effects.tasks import Task
 from idlewatch.errors import TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
 from idlewatch.notify.words import PodNow, Words
-from idlewatch.tasks import Task
+from idlewatch.telling.announcing import Announcer
 
-PRELUDE = "import sys,time\nfrom idlewatch.tasks import serve\nfrom idlewatch.errors import *\ndef work(r, p):\n    "
+PRELUDE = (
+    "import sys,time\nfrom idlewatch.effects.tasks import serve\nfrom idlewatch.errors import *\ndef work(r, p):\n    "
+)
 
 
 def decision(action: Action) -> Decision:

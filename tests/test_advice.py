@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.history import History
+from idlewatch.history.store import History
+from idlewatch.history.verdicts import Span
 from idlewatch.model import Activity, Json, Reading
 from idlewatch.report import Advice, advice_of, billed
 from idlewatch.report.advice import DAY_S, SAMPLES, WEEK_S, Look, advised, look_of
 from idlewatch.report.bill import Boot
 from idlewatch.show.report import Report, report_html, report_json, report_lines
 from idlewatch.show.status import status_lines
-from idlewatch.verdicts import Span
 
 NOW_S, STEP_S = 40 * DAY_S, WEEK_S / SAMPLES
 WALL = datetime(2026, 11, 24, tzinfo=UTC)

@@ -10,19 +10,19 @@ from typing import cast
 
 import pytest
 
-from idlewatch.asked_saves import AskedSaves
-from idlewatch.daemon import Tick
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.remembered import started
 from idlewatch.demo.loopback_api import LoopbackPod
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
+from idlewatch.history.timeline import RESTORED, leave
 from idlewatch.hold import place
 from idlewatch.model import Action, Decision, Json, Phase
-from idlewatch.moment import Moment
-from idlewatch.remembered import started
-from idlewatch.save_requests import SaveRequests, ask_for_save, save_asked_by, save_request_file
+from idlewatch.requests.save_requests import SaveRequests, ask_for_save, save_asked_by, save_request_file
 from idlewatch.show.status import mapping
-from idlewatch.tasks import Task, TaskEnd
-from idlewatch.timeline import RESTORED, leave
-from idlewatch.watch import MachineClock
+from idlewatch.watching.asked_saves import AskedSaves
+from idlewatch.watching.daemon import Tick
+from idlewatch.watching.watch import MachineClock
 from tests.whole_path import POD_ID, simulated
 
 BEGAN_S, KEY = 1000.0, "pod1@1"

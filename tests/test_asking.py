@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from idlewatch.asking import USER_AGENT, Answer, Asker, Question
 from idlewatch.errors import SignalError
+from idlewatch.servers.asking import USER_AGENT, Answer, Asker, Question
 
 SECRET = "s3cr3t-t0k3n"
 Play = Callable[[socket.socket, bytes], object]
@@ -439,7 +439,7 @@ def test_a_body_that_is_no_json_is_told_without_the_body(body: bytes) -> None:
 def test_a_hung_question_does_not_keep_the_process_alive(serve: Serve) -> None:
     server = serve(lambda *_: server.freed.wait(100))
     program = f"""
-        from idlewatch.asking import Asker, Question
+        from idlewatch.servers.asking import Asker, Question
         assert Asker().ask(Question(port={server.port}, deadline_s=3600), 0.0)
         print("asked")
     """
@@ -451,8 +451,7 @@ def test_a_hung_question_does_not_keep_the_process_alive(serve: Serve) -> None:
 
 @pytest.mark.slow
 def test_nothing_heavy_is_imported() -> None:
-    program = (
-        "import sys, idlewatch.asking; print(*sorted({'httpx', 'requests', 'asyncio', 'pydantic'} & set(sys.modules)))"
-    )
+    heavy = "{'httpx', 'requests', 'asyncio', 'pydantic'}"
+    program = f"import sys, idlewatch.servers.asking; print(*sorted({heavy} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == ""

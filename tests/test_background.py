@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 
-from idlewatch.background import Background, Errand
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Json
-from idlewatch.tasks import Task, TaskEnd
+from idlewatch.watching.background import Background, Errand
 from tests.fakes import FastClock
 
 

@@ -14,15 +14,10 @@ from idlewatch.signals.making import MAKERS
 
 PACKAGE = Path(__file__).parent.parent / "idlewatch"
 PURE = {
-    "model": set(),
-    "errors": set(),
-    "clock": {"model"},
-    "troubles": {"model", "clock", "durations"},
-    "moment": {"model"},
-    "ceilings": {"model", "moment", "durations"},
-    "asked_work": {"model", "moment"},
-    "remembered": {"model", "clock", "troubles"},
-    "policy": {"model", "clock", "troubles", "durations", "moment", "ceilings", "asked_work", "remembered"},
+    "model.py": set(),
+    "errors.py": set(),
+    "durations.py": set(),
+    **{f"deciding/{path.name}": {"model", "durations", "deciding"} for path in (PACKAGE / "deciding").glob("*.py")},
 }
 CLOCKS = {"time", "random", "logging"}
 
@@ -44,7 +39,7 @@ def ours(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", sorted(PURE))
 def test_the_core_is_pure(module: str) -> None:
-    path = PACKAGE / f"{module}.py"
+    path = PACKAGE / module
     assert ours(path) <= PURE[module]
     assert not imports(path) & (CLOCKS | {"os", "pathlib", "subprocess", "structlog"})
 
@@ -75,15 +70,16 @@ def test_the_kernel_reader_knows_no_signal() -> None:
 def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_person_needs() -> None:
     """A Pod's life has a dozen of them, each beside the user's work."""
     heavy = ("httpx", "psutil", "pynvml", "pydantic_settings", "idlewatch.signals.making", "idlewatch.gpu")
-    code = f"import sys, idlewatch.work; print(*({set(heavy)} & set(sys.modules)))"
+    code = f"import sys, idlewatch.effects.work; print(*({set(heavy)} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 @pytest.mark.slow
 def test_the_command_line_loads_rich_only_to_draw_and_can_then(capfd: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import sys; from idlewatch.interpreter import load_log_without_rich; load_log_without_rich()\n"
-        "import idlewatch.cli, idlewatch.work; assert 'structlog' in sys.modules; assert 'rich' not in sys.modules\n"
+        "import sys; from idlewatch.effects.interpreter import load_log_without_rich; load_log_without_rich()\n"
+        "import idlewatch.cli, idlewatch.effects.work\n"
+        "assert 'structlog' in sys.modules; assert 'rich' not in sys.modules\n"
         "import rich.console; rich.console.Console().print('drawn')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,8 +12,8 @@ import pytest
 
 from idlewatch.arguments import parser_of_all
 from idlewatch.cli import main
-from idlewatch.login import SCRIPT
 from idlewatch.settings import Settings, variable
+from idlewatch.telling.login import SCRIPT
 
 
 def test_settings_shows_every_setting_and_where_it_came_from(

@@ -17,7 +17,7 @@ import pytest
 from idlewatch import hold
 from idlewatch.arguments import GROUPS, parser_of_all
 from idlewatch.cli import _outcome, main
-from idlewatch.history import status_of
+from idlewatch.history.store import status_of
 from idlewatch.settings import environment_with
 from idlewatch.verbs import output
 from idlewatch.verbs.faults import meaning, person, remedy

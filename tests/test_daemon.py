@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from idlewatch.daemon import Daemon, Tick, judge
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.remembered import started
 from idlewatch.kernel import KernelTables
 from idlewatch.model import Action, Activity, Decision, Finding, Reading, Surroundings
-from idlewatch.moment import Moment
-from idlewatch.remembered import started
 from idlewatch.signals.servers import ServersSignal
+from idlewatch.watching.daemon import Daemon, Tick, judge
 from tests.fakes import FastClock, Rehearsed, quiet
 from tests.test_policy import LIMITS
 from tests.test_signal_servers import server

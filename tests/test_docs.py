@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from idlewatch import arguments, policy
+from idlewatch import arguments
+from idlewatch.deciding import policy
 from idlewatch.durations import written_duration
 from idlewatch.errors import SettingsError
 from idlewatch.gpu.judge import GROWTH_MIB
@@ -202,7 +203,7 @@ def test_what_the_questions_quote_is_what_the_program_says() -> None:
 
 
 def test_the_picture_is_the_one_of_the_policy() -> None:
-    doc = (ROOT / "idlewatch" / "policy.py").read_text().split('"""')[1]
+    doc = (ROOT / "idlewatch/deciding/policy.py").read_text().split('"""')[1]
     picture = doc[doc.index("                      quiet for") : doc.index("CANCEL comes from")].rstrip()
     assert picture in text_of("docs/deciding.md")
 

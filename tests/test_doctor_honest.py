@@ -13,10 +13,10 @@ from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.lines import Group, Lines
 from idlewatch.doctor.looking import Seen
 from idlewatch.doctor.looks_volume import loss
-from idlewatch.history import STATUS_FILE
-from idlewatch.lock import only_daemon
+from idlewatch.history.store import STATUS_FILE
 from idlewatch.settings import SETTINGS_FILE, Source, load, verb_sources
 from idlewatch.show.doctor import report_lines
+from idlewatch.watching.lock import only_daemon
 from tests.test_doctor_judging import BROKEN, STATUS, changed, healthy, line, loaded, pod
 
 

@@ -15,12 +15,12 @@ import pytest
 from idlewatch.doctor import drilled, looks_machine, looks_signals
 from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.looking import Look, StartLook, look_at
+from idlewatch.effects.tasks import Task
 from idlewatch.errors import TaskError
-from idlewatch.history import DATABASE_FILE, STATUS_FILE
-from idlewatch.lock import only_daemon
+from idlewatch.history.store import DATABASE_FILE, STATUS_FILE
 from idlewatch.model import Finding, Json, Reading
-from idlewatch.tasks import Task
-from idlewatch.watch import MachineClock
+from idlewatch.watching.lock import only_daemon
+from idlewatch.watching.watch import MachineClock
 from tests.fakes import quiet
 from tests.test_doctor_judging import STATUS, loaded
 from tests.waiting import comes

@@ -19,11 +19,11 @@ import pytest
 from idlewatch.cli import main
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.errors import Refused
-from idlewatch.history import STATE_MARK, events_of
-from idlewatch.lock import KeptFolder, only_daemon
+from idlewatch.history.store import STATE_MARK, events_of
+from idlewatch.history.unwritten import fault_of
 from idlewatch.model import Json
-from idlewatch.unwritten import fault_of
-from idlewatch.watch import daemon_watches
+from idlewatch.watching.lock import KeptFolder, only_daemon
+from idlewatch.watching.watch import daemon_watches
 from tests.whole_path import POD_ID, Place, proven, simulated
 
 QUIET_DAEMON = Path(__file__).parent / "quiet_daemon.py"

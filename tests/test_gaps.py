@@ -8,12 +8,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch import remembered
-from idlewatch.daemon import Tick
-from idlewatch.gaps import MOST, GapLedger, keep, merged, over_a_stop, read
+from idlewatch.deciding import remembered
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.patience import Gap
 from idlewatch.model import Action, Activity, Decision, Finding, Json
-from idlewatch.moment import Moment
-from idlewatch.patience import Gap
+from idlewatch.watching.daemon import Tick
+from idlewatch.watching.gaps import MOST, GapLedger, keep, merged, over_a_stop, read
 
 T0 = datetime(2026, 11, 24, tzinfo=UTC)
 

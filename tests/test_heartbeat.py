@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from idlewatch.history import STATUS_FILE
+from idlewatch.effects.tasks import Task
+from idlewatch.history.store import STATUS_FILE
 from idlewatch.settings import environment_with
-from idlewatch.tasks import Task
 from tests.notices import Hook, served
 from tests.waiting import comes
 

@@ -14,7 +14,7 @@ import pytest
 from idlewatch.cli import main
 from idlewatch.model import Json
 from idlewatch.settings import environment_with
-from idlewatch.watch import MachineClock, only_daemon, request_file
+from idlewatch.watching.watch import MachineClock, only_daemon, request_file
 from tests.waiting import until
 
 

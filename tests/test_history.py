@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch import remembered
-from idlewatch.clock import IdleClock, Seen
-from idlewatch.database import StateFolderError
-from idlewatch.history import (
+from idlewatch.deciding import remembered
+from idlewatch.deciding.clock import IdleClock, Seen
+from idlewatch.history.database import StateFolderError
+from idlewatch.history.store import (
     _THIN,
     History,
     events_of,
@@ -26,8 +26,8 @@ from idlewatch.history import (
     status_of,
     write_atomically,
 )
+from idlewatch.history.verdicts import Span
 from idlewatch.model import Cause, Json, Phase, Reading
-from idlewatch.verdicts import Span
 
 WALL = datetime(2026, 11, 20, tzinfo=UTC)
 STATE = replace(

@@ -15,7 +15,7 @@ import pytest
 
 from idlewatch import hold as hold_module
 from idlewatch.hold import NoDaemonError, hold, place, progressed, release
-from idlewatch.holds import read_holds
+from idlewatch.requests.holds import read_holds
 
 SOURCE = Path(hold_module.__file__)
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from idlewatch import hold as placing
-from idlewatch.history import History, events_of
-from idlewatch.hold_events import HoldEvents, standing_in
-from idlewatch.holds import EndedHold
+from idlewatch.history.store import History, events_of
 from idlewatch.model import Hold, Json, PodIdentity
-from idlewatch.watch import Known, MachineClock, Moments
+from idlewatch.requests.hold_events import HoldEvents, standing_in
+from idlewatch.requests.holds import EndedHold
+from idlewatch.watching.watch import Known, MachineClock, Moments
 
 WALL = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 POD = PodIdentity(pod_id="p", source="environment", started_s=0.0, boot_key="p@1")

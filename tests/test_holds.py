@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idlewatch.holds import EndedHold, HoldsRead, read_holds, remove
 from idlewatch.model import Hold
+from idlewatch.requests.holds import EndedHold, HoldsRead, read_holds, remove
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from idlewatch import hold
-from idlewatch.asked_work import ASKED_TAIL_S
-from idlewatch.checkpoints import Program, ask, asked_of, asked_processes, is_alive, now_s, programs
+from idlewatch.deciding.asked_work import ASKED_TAIL_S
 from idlewatch.model import Activity, Json, PodIdentity
 from idlewatch.signals.jobs import JobsSignal
-from idlewatch.watch import Known, Moments
+from idlewatch.stopping.checkpoints import Program, ask, asked_of, asked_processes, is_alive, now_s, programs
+from idlewatch.watching.watch import Known, Moments
 from tests.made_up_machine import Machine
 from tests.test_signal_jobs import watched
 from tests.waiting import comes
@@ -202,7 +202,7 @@ def test_the_work_of_an_asked_program_and_of_what_it_starts_is_no_job_and_a_new_
 
 ENDER = """
 import json, sys
-from idlewatch.ending import end_jobs
+from idlewatch.stopping.ending import end_jobs
 patterns, registered, within_s = json.loads(sys.argv[1])
 ends = end_jobs(patterns, [tuple(key) for key in registered], within_s=within_s, progress=lambda _: None)
 print(json.dumps([[end.name, end.pid, end.ok, end.how] for end in ends]))
@@ -370,7 +370,7 @@ def test_shells_and_those_that_house_people_are_left_alone_even_where_they_are_n
 def test_whoever_ends_jobs_its_parent_and_all_that_has_started_are_never_ended() -> None:
     """Named by `*`, from a process whose parent has started everything else that a test may touch."""
     code = (
-        "import os\nfrom idlewatch import ending\nfrom idlewatch.kernel.processes import look\n"
+        "import os\nfrom idlewatch.stopping import ending\nfrom idlewatch.kernel.processes import look\n"
         "from pathlib import Path\ntable, _ = look(Path('/proc'), 0.0, os.getpid())\n"
         "jobs = [job for job in ending._jobs(table, ['*'], frozenset()) if job.never is None]\n"
         "ours = {os.getpid(), os.getppid(), 1}\n"

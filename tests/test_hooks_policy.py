@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idlewatch import policy, remembered
-from idlewatch.asked_work import ASKED_SIGNALS, ASKED_TAIL_S
-from idlewatch.clock import idle_for_s
+from idlewatch.deciding import policy, remembered
+from idlewatch.deciding.asked_work import ASKED_SIGNALS, ASKED_TAIL_S
+from idlewatch.deciding.clock import idle_for_s
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.remembered import State
 from idlewatch.model import Action, Activity, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
-from idlewatch.moment import Moment
-from idlewatch.remembered import State
 
 TICK_S = 5.0
 SAVE_TAKES_S = 20.0

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from idlewatch.model import Json
-from idlewatch.notes import previous_stop
-from idlewatch.shutdown import ending_of, machine_goes_down
+from idlewatch.stopping.notes import previous_stop
+from idlewatch.watching.shutdown import ending_of, machine_goes_down
 
 OWN, PARENT = 40, 30
 
@@ -95,7 +95,7 @@ def test_systemd_says_whether_the_machine_goes_down(
 
 CLOCK = """
 import signal, sys, time
-from idlewatch.watch import MachineClock
+from idlewatch.watching.watch import MachineClock
 clock = MachineClock()
 clock.end_on_shutdown_request()
 if sys.argv[1] == "asleep":

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.hours import parse_working_hours
+from idlewatch.deciding.hours import parse_working_hours
 from idlewatch.model import Action
 from tests.test_policy import LIMITS, Life
 

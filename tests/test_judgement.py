@@ -18,9 +18,9 @@ from benchmarks.judgement.observed import Gpu, Seen, observed
 from benchmarks.judgement.product import Product
 from benchmarks.judgement.rules import RULES, Rule
 from benchmarks.judgement.table import Row, Table, kind_lines, lines, measured
-from idlewatch import policy
+from idlewatch.deciding import policy
+from idlewatch.deciding.patience import CREDIT_RESTARTS
 from idlewatch.model import Signal, Surroundings
-from idlewatch.patience import CREDIT_RESTARTS
 from idlewatch.signals import SIGNALS
 
 STEP_S = 60.0

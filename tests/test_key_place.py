@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.key_place import misplaced
+from idlewatch.pod.key_place import misplaced
 from idlewatch.settings import environment_with
 from idlewatch.snapshot import Excludes, new_key
 from idlewatch.snapshot.excludes import excludes_of

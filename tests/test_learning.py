@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import gaps, policy, remembered
-from idlewatch.daemon import Tick
+from idlewatch.deciding import policy, remembered
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.patience import Gap, Stakes
 from idlewatch.errors import SettingsError
-from idlewatch.gaps import GAPS_FILE
-from idlewatch.learning import Learner
 from idlewatch.model import Action, Activity, Decision, Finding, Json
-from idlewatch.moment import Moment
-from idlewatch.patience import Gap, Stakes
 from idlewatch.settings import Loaded, Source, load
+from idlewatch.watching import gaps
+from idlewatch.watching.daemon import Tick
+from idlewatch.watching.gaps import GAPS_FILE
+from idlewatch.watching.learning import Learner
 from tests.test_policy import LIMITS, finding
 from tests.test_work import Pod, answer
 

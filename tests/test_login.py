@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import login
+from idlewatch.deciding.moment import StopRequest
+from idlewatch.history.record import DaemonRecord
 from idlewatch.model import Activity, Finding, Reading
-from idlewatch.moment import StopRequest
-from idlewatch.record import DaemonRecord
+from idlewatch.telling import login
 from tests.fakes import Rehearsed
 from tests.test_daemon import Scripted
 from tests.test_record import daemon, watched

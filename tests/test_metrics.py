@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from idlewatch import metrics
 from idlewatch.cli import main
 from idlewatch.errors import IdlewatchError
-from idlewatch.history import STATUS_FILE
-from idlewatch.lock import only_daemon
+from idlewatch.history.store import STATUS_FILE
 from idlewatch.model import Json
+from idlewatch.show import metrics
+from idlewatch.watching.lock import only_daemon
 
 SHIPPED = Path(__file__).parents[1] / "docs/monitoring"
 STATUS: dict[str, Json] = {

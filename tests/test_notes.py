@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from idlewatch.history import STATUS_FILE, History
+from idlewatch.effects.tasks import Task
+from idlewatch.history.store import STATUS_FILE, History
 from idlewatch.model import Json, Reading
-from idlewatch.note_page import page
-from idlewatch.notes import LAST_STOP, previous_stop, stop_note, write_note
 from idlewatch.notify import COLUMNS
+from idlewatch.pod.storage import while_stopped
 from idlewatch.settings import environment_with
-from idlewatch.storage import while_stopped
-from idlewatch.tasks import Task
+from idlewatch.stopping.note_page import page
+from idlewatch.stopping.notes import LAST_STOP, previous_stop, stop_note, write_note
 from tests.waiting import comes
 
 ROOT = Path(__file__).parent.parent

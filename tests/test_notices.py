@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idlewatch.effects.tasks import TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome
 from idlewatch.notify import COLUMNS, Kind, Notice
@@ -16,7 +17,6 @@ from idlewatch.notify.addresses import addresses
 from idlewatch.notify.channel import BROKEN_AFTER, LONGEST_LINE, Channel
 from idlewatch.notify.limits import OF_ALL, OF_ONE_NAME, WITHIN_S, AlarmLimits
 from idlewatch.notify.words import PodNow
-from idlewatch.tasks import TaskEnd
 from tests.notices import words
 
 # ---------------------------------------------------------------- addresses

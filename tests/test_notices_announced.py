@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from idlewatch import remembered
-from idlewatch.actions import ObservedActions
-from idlewatch.announcing import Announcer
-from idlewatch.daemon import Tick
-from idlewatch.in_memory import ends_with_the_stop
+from idlewatch.deciding import remembered
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.remembered import State
+from idlewatch.effects.actions import ObservedActions
+from idlewatch.effects.tasks import TaskEnd
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome, Reading
-from idlewatch.moment import Moment
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.limits import WITHIN_S
-from idlewatch.remembered import State
-from idlewatch.tasks import TaskEnd
+from idlewatch.stopping.in_memory import ends_with_the_stop
+from idlewatch.telling.announcing import Announcer
+from idlewatch.watching.daemon import Tick
 from tests.notices import Heard, words
 
 

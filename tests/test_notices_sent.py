@@ -23,16 +23,16 @@ from typing import Any
 import httpx
 import pytest
 
+from idlewatch.effects.tasks import Task
 from idlewatch.errors import IdlewatchError
 from idlewatch.model import Json
 from idlewatch.notify import Kind, Notice, tmux
 from idlewatch.notify.addresses import addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.webhook import why
+from idlewatch.pod.tmux_servers import servers
 from idlewatch.settings import environment_with
-from idlewatch.tasks import Task
-from idlewatch.telling import send
-from idlewatch.tmux_servers import servers
+from idlewatch.telling.passing_on import send
 from tests.notices import Hook, served
 from tests.waiting import comes
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.patience import (
+from idlewatch.deciding.patience import (
     CREDIT_RESTARTS,
     ENOUGH_GAPS,
     Gap,

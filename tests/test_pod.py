@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.errors import SignalError
-from idlewatch.pod import identity, started
+from idlewatch.pod.identity import identity, started
 from idlewatch.settings import Source, parse_environ_block, parse_rp_environment
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idlewatch import policy, remembered
-from idlewatch.clock import idle_for_s
+from idlewatch.deciding import policy, remembered
+from idlewatch.deciding.clock import idle_for_s
+from idlewatch.deciding.moment import Moment, StopRequest
+from idlewatch.deciding.remembered import State
 from idlewatch.model import Action, Activity, Cause, Decision, Finding, Hold, Limits, Outcome, Phase
-from idlewatch.moment import Moment, StopRequest
-from idlewatch.remembered import State
 
 TICK_S = 5.0
 ACCEPTED = Outcome(action=Action.STOP, ok=True, reason="accepted")

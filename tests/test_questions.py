@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlewatch import assembly
-from idlewatch.daemon import judge, read
+from idlewatch.effects.questions import answer_of, ask_prometheus, judged_result
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SettingsError, TaskError
 from idlewatch.model import Activity, Finding, Json, Question, Signal, Surroundings
-from idlewatch.questions import answer_of, ask_prometheus, judged_result
 from idlewatch.settings import Source, load
 from idlewatch.signals.asked import AskedSignal
-from idlewatch.tasks import Task, TaskEnd
+from idlewatch.watching.daemon import judge, read
 
 
 def unchanged(text: str) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.daemon import Daemon
-from idlewatch.history import STATE_MARK, History, events_of, status_of
+from idlewatch.deciding.moment import Moment, StopRequest
+from idlewatch.history.record import DaemonRecord
+from idlewatch.history.store import STATE_MARK, History, events_of, status_of
 from idlewatch.model import Action, Decision, Outcome, PodIdentity
-from idlewatch.moment import Moment, StopRequest
-from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, daemon_source, load
 from idlewatch.show.status import status_lines
+from idlewatch.watching.daemon import Daemon
 from tests.fakes import FastClock, Rehearsed
 from tests.test_daemon import Scripted
 

@@ -7,10 +7,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from idlewatch import recording
-from idlewatch.history import History, reading_from_json
+from idlewatch.history import recording
+from idlewatch.history.store import History, reading_from_json
+from idlewatch.history.verdicts import Span
 from idlewatch.model import Json, Reading
-from idlewatch.verdicts import Span
 
 WALL = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 HEAD: dict[str, Json] = {"pod_id": "p1", "boot_key": "p1@1", "started_s": 0.0, "settings": {}}

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from idlewatch import recording
 from idlewatch.errors import SignalError
-from idlewatch.history import History
+from idlewatch.history import recording
+from idlewatch.history.store import History
+from idlewatch.history.verdicts import Span
 from idlewatch.model import Action, Activity, Finding, Hold, Json, Reading, Signal, Surroundings
 from idlewatch.replay import BadFile, Life, Lived, Story, read_story, relive
 from idlewatch.replay.facts import Pen, with_likes
@@ -23,7 +24,6 @@ from idlewatch.replay.recorder import Recorder, new_file, record
 from idlewatch.replay.stretches import pieces, written_out
 from idlewatch.replay.tape import together
 from idlewatch.settings import Source, load
-from idlewatch.verdicts import Span
 
 BOOT = 1000.0
 WALL = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)

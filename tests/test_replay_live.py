@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import recording
-from idlewatch.daemon import Daemon, Tick
+from idlewatch.deciding.moment import Moment
 from idlewatch.gpu.reader import Taken
-from idlewatch.history import History
+from idlewatch.history import recording
+from idlewatch.history.store import History
 from idlewatch.model import Action, Hold, Json
-from idlewatch.moment import Moment
 from idlewatch.replay import Lived, read_story
 from idlewatch.replay.life import Witness
 from idlewatch.settings import Source, load
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.gpu import GpuSignal
+from idlewatch.watching.daemon import Daemon, Tick
 from tests.fakes import FastClock, Rehearsed
 from tests.gpu_polls import gpu, poll
 from tests.test_signal_host import OWN, V2_MOUNT, Machine

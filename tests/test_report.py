@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.history import History
+from idlewatch.history.recording import keep_on_volume, name_of
+from idlewatch.history.store import History
+from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity, Json, Reading
-from idlewatch.recording import keep_on_volume, name_of
 from idlewatch.report import Bill, Boot, Kind, billed, boots_of, card_named, compared
 from idlewatch.report.bill import stretches
 from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
-from idlewatch.verdicts import HELD, HOLD, Span
 
 T0 = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
 HOUR_S = 3600.0

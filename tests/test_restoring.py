@@ -15,19 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import boot, restoring
 from idlewatch.assembly import Assembly, assembled
-from idlewatch.background import Background
 from idlewatch.cli import main
-from idlewatch.errands import errands
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
-from idlewatch.knowledge import Knowledge
+from idlewatch.host import boot, restoring
+from idlewatch.host.restoring import Became
 from idlewatch.model import Json
-from idlewatch.restoring import Became
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.snapshot import SaveRequest, Snapshot, save
 from idlewatch.snapshot.manifest import to_manifest
-from idlewatch.tasks import Task, TaskEnd
+from idlewatch.watching.background import Background
+from idlewatch.watching.errands import errands
+from idlewatch.watching.knowledge import Knowledge
 from tests.fakes import FastClock
 
 ROOT = Path(__file__).parent.parent

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-from idlewatch import remembered
-from idlewatch.daemon import Tick
+from idlewatch.deciding import remembered
+from idlewatch.deciding.moment import Moment
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.model import Action, Activity, Decision, Finding, Json, Phase
-from idlewatch.moment import Moment
-from idlewatch.saving_again import PeriodicSaves
-from idlewatch.tasks import Task, TaskEnd
+from idlewatch.watching.daemon import Tick
+from idlewatch.watching.saving_again import PeriodicSaves
 
 
 class FakeTask:

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from idlewatch import assembly, logs
 from idlewatch.cli import main
-from idlewatch.daemon import judge, read
+from idlewatch.effects.questions import answer_of, ask_prometheus, judged_result
 from idlewatch.errors import SettingsError, SignalError, TaskError
 from idlewatch.model import Activity, Finding, Json, Reading
-from idlewatch.questions import answer_of, ask_prometheus, judged_result
 from idlewatch.redact import MASK, SHORTEST, Redactor, is_secret_name, secrets_of_address, shown_address
 from idlewatch.settings import (
     Loaded,
@@ -33,6 +32,7 @@ from idlewatch.settings import (
     verb_sources,
 )
 from idlewatch.signals.redacted import RedactedSignal
+from idlewatch.watching.daemon import judge, read
 from tests.test_questions import prometheus, until_answered
 
 PASSWORD = "correct-horse-7"

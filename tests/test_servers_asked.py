@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from idlewatch.asking import Answer
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Reading, Surroundings
+from idlewatch.servers.asking import Answer
 from idlewatch.servers.counts import Counts, llama_sleep
 from idlewatch.servers.named import NamedServer, named_servers
 from idlewatch.signals.servers import ServersSignal

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from idlewatch.history import History
+from idlewatch.history.recording import keep_on_volume, name_of
+from idlewatch.history.store import History
+from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity, Json, Reading
-from idlewatch.recording import keep_on_volume, name_of
 from idlewatch.replay.comparison import Outcome
 from idlewatch.report import Boot, boots_of
 from idlewatch.settings import Loaded, Source, load
@@ -26,7 +27,6 @@ from idlewatch.shadow.judged import TooLong, judged_anew, verdicts_of
 from idlewatch.shadow.tried import Other, Tried
 from idlewatch.show.shadow import shadow_html, shadow_json, shadow_lines
 from idlewatch.signals import SIGNALS
-from idlewatch.verdicts import HELD, HOLD, Span
 
 T0 = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0

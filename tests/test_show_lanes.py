@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity
 from idlewatch.show.lanes import LEGEND, lane, lanes, pod_lane
-from idlewatch.verdicts import HELD, HOLD, Span
 
 
 def span(name: str, from_s: float, to_s: float, verdict: str, *, bars: bool = False, refines: bool = False) -> Span:

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.history import History
-from idlewatch.lock import only_daemon
+from idlewatch.history.store import History
+from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity, Json
 from idlewatch.settings import environment_with
 from idlewatch.show.folding import NARROWEST, Paragraph
 from idlewatch.show.lanes import LEGEND, lanes
 from idlewatch.show.status import status_lines
-from idlewatch.verdicts import HELD, HOLD, Span
+from idlewatch.watching.lock import only_daemon
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 LONG = "gpu0 (NVIDIA H100 80GB HBM3) utilization 0 % in 14 samples, memory 61.2 GB, 3 processes, power 121 W"

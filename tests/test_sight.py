@@ -12,11 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from idlewatch import logs
-from idlewatch.daemon import Tick
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.remembered import started
 from idlewatch.model import Action, Activity, Decision, Finding
-from idlewatch.moment import Moment
-from idlewatch.remembered import started
-from idlewatch.sight import AGAIN_AFTER_S, SightLog
+from idlewatch.watching.daemon import Tick
+from idlewatch.watching.sight import AGAIN_AFTER_S, SightLog
 
 BLIND_LIMIT_S = 600.0
 CRASHED = "GPU reader crashed: SIGSEGV; starts again in {n} s"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from idlewatch import policy, remembered
+from idlewatch.deciding import policy, remembered
+from idlewatch.deciding.moment import Moment
 from idlewatch.model import Action, Activity, Finding, Reading, Surroundings
-from idlewatch.moment import Moment
 from idlewatch.signals.people import PeopleSignal
 from idlewatch.signals.people_flow import BURST_BYTES, FLOOR_BYTES_PER_S
 from tests.test_policy import LIMITS, finding

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from idlewatch.sequence import _saved_in_turn
 from idlewatch.snapshot import SaveUnderWay, is_busy, snapshots
 from idlewatch.snapshot.store import Store
+from idlewatch.stopping.sequence import _saved_in_turn
 from tests.snapshot_trees import POD, request, write
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import assembly, restoring
+from idlewatch import assembly
 from idlewatch.cli import main
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.doctor.judge_saved import saved_lines
 from idlewatch.doctor.looking import Seen
-from idlewatch.errands import LOOK_BACK, errands
+from idlewatch.effects.tasks import TaskEnd
 from idlewatch.errors import Refused, SettingsError, SnapshotError
-from idlewatch.history import events_of
-from idlewatch.knowledge import _without_save
+from idlewatch.history.store import events_of
+from idlewatch.host import restoring
 from idlewatch.model import Json
 from idlewatch.settings import Loaded, Source, environment_with, known_secrets, load, pod_sources, settings_record
 from idlewatch.snapshot import (
@@ -39,7 +39,8 @@ from idlewatch.snapshot import (
     snapshots,
     verify,
 )
-from idlewatch.tasks import TaskEnd
+from idlewatch.watching.errands import LOOK_BACK, errands
+from idlewatch.watching.knowledge import _without_save
 from tests.loopback_s3 import BUCKET, KEY_ID, SECRET, LoopbackS3, loopback_s3
 from tests.snapshot_trees import POD, birth, hostile_tree, state, write
 from tests.test_doctor_judging import pod as doctored

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.timeline import RESTORED, SAVED_BY_HAND, leave, taken
+from idlewatch.history.timeline import RESTORED, SAVED_BY_HAND, leave, taken
 
 
 def test_what_is_left_is_taken_once_and_in_its_order(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from idlewatch import logs, troubles
-from idlewatch.daemon import Daemon, Tick
+from idlewatch import logs
+from idlewatch.deciding import troubles
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.troubles import ALONE_S, Blindness
 from idlewatch.model import Activity, Finding, Reading
-from idlewatch.moment import Moment
-from idlewatch.troubles import ALONE_S, Blindness
+from idlewatch.watching.daemon import Daemon, Tick
 from tests.fakes import FastClock, Rehearsed
 from tests.test_policy import LIMITS
 

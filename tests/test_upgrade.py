@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod
-from idlewatch.history import events_of
+from idlewatch.history.store import events_of
 from tests.whole_path import POD_ID, Place, simulated
 
 pytestmark = pytest.mark.slow

@@ -14,11 +14,11 @@ import pytest
 
 from idlewatch import hold as placing
 from idlewatch.cli import main
-from idlewatch.history import STATUS_FILE
+from idlewatch.history.store import STATUS_FILE
 from idlewatch.model import Json
 from idlewatch.settings import environment_with
 from idlewatch.verbs.holding import masked, program_of
-from idlewatch.watch import MachineClock, only_daemon, request_file, stop_request
+from idlewatch.watching.watch import MachineClock, only_daemon, request_file, stop_request
 
 BOOT = "pod@boot"
 

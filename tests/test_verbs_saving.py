@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from idlewatch.cli import main
+from idlewatch.history.timeline import taken
 from idlewatch.snapshot import RestoreReport, snapshots
 from idlewatch.snapshot.mounts import Mount
-from idlewatch.timeline import taken
 from idlewatch.verbs import saving
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import restored_lines
@@ -218,7 +218,7 @@ def test_a_daemon_refuses_a_named_save_root_that_is_not_there(
     gone = disk.parent / "gone"
     monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(gone))
     watched: list[object] = []
-    monkeypatch.setattr("idlewatch.run.watch", watched.append)
+    monkeypatch.setattr("idlewatch.watching.run.watch", watched.append)
     assert main(["run"]) == 2
     assert f"IDLEWATCH_SAVE_ROOT={gone} is not there" in capsys.readouterr().err
     monkeypatch.setenv("IDLEWATCH_SAVE_ROOT", str(disk))

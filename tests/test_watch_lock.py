@@ -13,11 +13,11 @@ from threading import Thread
 
 import pytest
 
-from idlewatch import lock
 from idlewatch.cli import main
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.errors import Refused
-from idlewatch.watch import daemon_watches, only_daemon
+from idlewatch.watching import lock
+from idlewatch.watching.watch import daemon_watches, only_daemon
 from tests.whole_path import POD_ID, Place, simulated
 
 

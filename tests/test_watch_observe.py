@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod
-from idlewatch.login import LOGIN_FILE, SCRIPT
-from idlewatch.stop_requests import request_file
+from idlewatch.requests.stop_requests import request_file
+from idlewatch.telling.login import LOGIN_FILE, SCRIPT
 from tests.whole_path import POD_ID, Place, simulated
 
 ROOT = Path(__file__).parent.parent
 OBSERVER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from idlewatch import assembly, logs, run
+from idlewatch import assembly, logs
+from idlewatch.watching import run
 from idlewatch.settings import load, pod_sources
-from idlewatch.watch import only_daemon
+from idlewatch.watching.watch import only_daemon
 from tests.quiet_daemon import Quiet
 
 logs.set_up()

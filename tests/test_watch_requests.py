@@ -11,7 +11,7 @@ import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.model import Json
-from idlewatch.stop_requests import Requests, request_file
+from idlewatch.requests.stop_requests import Requests, request_file
 from tests.whole_path import POD_ID, simulated
 
 BEGAN_S, NOW_S = 1000.0, 1100.0

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from idlewatch import sampling
 from idlewatch.errors import Refused
-from idlewatch.history import DATABASE_FILE, History
-from idlewatch.holds import read_holds
+from idlewatch.history import sampling
+from idlewatch.history.store import DATABASE_FILE, History
+from idlewatch.history.verdicts import Span
 from idlewatch.model import Json, Reading
-from idlewatch.save_requests import save_request_file
-from idlewatch.verdicts import Span
-from idlewatch.watch import request_file, stop_request
+from idlewatch.requests.holds import read_holds
+from idlewatch.requests.save_requests import save_request_file
+from idlewatch.watching.watch import request_file, stop_request
 from idlewatch.web import charts, pages
 from idlewatch.web.acting import Buttons
 from idlewatch.web.app import page_app

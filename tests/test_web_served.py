@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the page is an extra: idlewatch[web]")
 
 from idlewatch.cli import main
-from idlewatch.history import status_of
+from idlewatch.history.store import status_of
 from idlewatch.kernel.own import registrations
 from idlewatch.settings import environment_with
 from idlewatch.show.status import number

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod, StopEffect
-from idlewatch.history import events_of, status_of
+from idlewatch.history.store import events_of, status_of
 from idlewatch.hold import place
-from idlewatch.notes import previous_stop, stop_note
 from idlewatch.snapshot import snapshots, verify
+from idlewatch.stopping.notes import previous_stop, stop_note
 from tests.whole_path import POD_ID, Place, proven, simulated
 
 pytestmark = pytest.mark.slow

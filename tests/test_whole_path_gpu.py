@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.history import events_of
+from idlewatch.history.store import events_of
 from idlewatch.show.status import number
 from idlewatch.snapshot import snapshots
 from tests.gpu_faults import FAULTS, Told, a_library_is_here, faulty_pods, table

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod, StopEffect
-from idlewatch.history import events_of
+from idlewatch.history.store import events_of
 from idlewatch.hold import place, release
 from idlewatch.model import Json
-from idlewatch.notes import previous_stop, stop_note
 from idlewatch.snapshot import find, restore, snapshots
+from idlewatch.stopping.notes import previous_stop, stop_note
 from tests.waiting import comes
 from tests.whole_path import POD_ID, QUIET_DAEMON, Place, proven, simulated
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod
+from idlewatch.effects.tasks import Task
+from idlewatch.effects.work import leave_note
 from idlewatch.hold import place
-from idlewatch.login import LOGIN_FILE, SCRIPT
 from idlewatch.model import Json
-from idlewatch.notes import LAST_STOP, write_note
 from idlewatch.settings import environment_with
 from idlewatch.show.status import number
 from idlewatch.snapshot import find, restore
-from idlewatch.tasks import Task
-from idlewatch.work import leave_note
+from idlewatch.stopping.notes import LAST_STOP, write_note
+from idlewatch.telling.login import LOGIN_FILE, SCRIPT
 from tests.whole_path import POD_ID, Place, simulated
 
 pytestmark = pytest.mark.slow

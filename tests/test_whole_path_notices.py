@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod, StopEffect
-from idlewatch.history import events_of
+from idlewatch.history.store import events_of
 from idlewatch.model import Json
 from tests.notices import Hook, served
 from tests.whole_path import POD_ID, Place, simulated

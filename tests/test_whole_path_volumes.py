@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod
-from idlewatch.history import events_of
+from idlewatch.history.store import events_of
 from idlewatch.snapshot import snapshots
 from tests.faulty_volume import Faulty, build
 from tests.whole_path import POD_ID, QUIET_DAEMON, Place, proven, simulated
@@ -21,7 +21,8 @@ IN_THE_MIDDLE_BYTES = 200_000
 PATIENCE_S = 3.0
 IMPATIENT = f"""
 import runpy
-from idlewatch import actions, policy
+from idlewatch.effects import actions
+from idlewatch.deciding import policy
 actions.SAVE_SILENT_S = {PATIENCE_S}
 policy._SAVE_BACK_OFF_S = ({PATIENCE_S},)
 runpy.run_path({QUIET_DAEMON[0]!r}, run_name="__main__")

@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from idlewatch import logs
-from idlewatch.daemon import Daemon, Tick
+from idlewatch.deciding.moment import Moment
 from idlewatch.gpu.reader import Taken
 from idlewatch.gpu.words import MetricError, at_the_opening, explained, listed
+from idlewatch.history.verdicts import Span, extended
 from idlewatch.model import Finding, Json, Reading
-from idlewatch.moment import Moment
 from idlewatch.show.why import Why
 from idlewatch.show.why import explained as why_of
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.gpu_proof import LOOK_AFTER_S, OpenFiles
-from idlewatch.verdicts import Span, extended
+from idlewatch.watching.daemon import Daemon, Tick
 from tests.fakes import FastClock, Rehearsed, quiet
 from tests.gpu_faults import FAULTS
 from tests.gpu_polls import failed, gpu, poll

@@ -10,18 +10,18 @@ from typing import cast
 
 import pytest
 
-from idlewatch.actions import PodActions, SavePlan
-from idlewatch.announcing import Announcer
 from idlewatch.assembly import Assembly, assembled
-from idlewatch.background import Background, Errand
-from idlewatch.daemon import Daemon
+from idlewatch.deciding.remembered import State, started
+from idlewatch.effects.actions import PodActions, SavePlan
+from idlewatch.effects.tasks import Task, TaskEnd, end_all
+from idlewatch.history.record import DaemonRecord
 from idlewatch.model import Action, Decision, Json, Phase
-from idlewatch.record import DaemonRecord
-from idlewatch.remembered import State, started
 from idlewatch.settings import Source, load
-from idlewatch.shutdown import Ending
-from idlewatch.tasks import Task, TaskEnd, end_all
-from idlewatch.winding_up import WindUp
+from idlewatch.telling.announcing import Announcer
+from idlewatch.watching.background import Background, Errand
+from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.shutdown import Ending
+from idlewatch.watching.winding_up import WindUp
 from tests.fakes import FastClock
 
 CONTAINER = Ending(container=True, why="this container is being ended")

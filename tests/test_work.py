@@ -17,17 +17,18 @@ from typing import Any
 
 import pytest
 
-from idlewatch import hold, stop_note
+from idlewatch import hold
 from idlewatch.assembly import assembled
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod, StopEffect
 from idlewatch.doctor.drilled import LAST_DRILL, drill_text, in_state_folder
-from idlewatch.history import History
-from idlewatch.keys import FoundKey
+from idlewatch.history.store import History
 from idlewatch.model import Json, Reading
-from idlewatch.notes import LAST_STOP, Answer, write_note
-from idlewatch.notes import stop_note as kept_note
+from idlewatch.pod.keys import FoundKey
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import SaveRequest, Snapshot, restore, snapshots
+from idlewatch.stopping import stop_note
+from idlewatch.stopping.notes import LAST_STOP, Answer, write_note
+from idlewatch.stopping.notes import stop_note as kept_note
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from idlewatch.history import STATUS_FILE, History, write_atomically
+from idlewatch.history.store import STATUS_FILE, History, write_atomically
+from idlewatch.history.verdicts import Span
 from idlewatch.model import Json, Limits, Reading
 from idlewatch.settings import Source, load
-from idlewatch.verdicts import Span
 from idlewatch.web.live import Watched
 
 POD = "abc123def456gh"

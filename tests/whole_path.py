@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
-from idlewatch.history import events_of, status_of
+from idlewatch.history.store import events_of, status_of
 from idlewatch.model import Json
 from idlewatch.settings import environment_with
 from idlewatch.snapshot import find, restore, snapshots, verify

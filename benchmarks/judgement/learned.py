@@ -15,8 +15,8 @@ from benchmarks.judgement import published
 from benchmarks.judgement.days import life
 from benchmarks.judgement.doing import DAY_S, HOUR_S
 from benchmarks.judgement.measures import STAKES
-from idlewatch.gaps import MOST
-from idlewatch.patience import SHORTEST_GAP_S, Gap, Stakes, cost_s, hindsight_s, patience
+from idlewatch.deciding.patience import SHORTEST_GAP_S, Gap, Stakes, cost_s, hindsight_s, patience
+from idlewatch.watching.gaps import MOST
 
 FRESH = 10_000
 """The first seed of days that nothing else here uses."""

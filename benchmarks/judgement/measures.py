@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 
 from benchmarks.judgement.doing import HOUR_S, PodLife
 from benchmarks.judgement.observed import Seen
-from idlewatch.patience import Stakes, hindsight_s, restart_usd
+from idlewatch.deciding.patience import Stakes, hindsight_s, restart_usd
 
 USD_PER_HOUR = 2.5
 RESTART_S = 600.0

@@ -17,7 +17,7 @@ from benchmarks.judgement.measures import Cost, cost
 from benchmarks.judgement.observed import observed
 from benchmarks.judgement.product import Factories, Product
 from benchmarks.judgement.table import STEP_S
-from idlewatch import policy
+from idlewatch.deciding import policy
 from idlewatch.gpu import floor, judge
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal

@@ -20,18 +20,19 @@ from threading import Event
 
 from rich.console import Console
 
-from idlewatch import assembly, notes
+from idlewatch import assembly
 from idlewatch.assembly import Assembly
-from idlewatch.daemon import Daemon, Tick
+from idlewatch.deciding.moment import Moment
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
 from idlewatch.demo.recorded import QuietHost, RecordedGpu, recorded_rows
 from idlewatch.durations import format_duration
-from idlewatch.history import History
+from idlewatch.history.record import DaemonRecord
+from idlewatch.history.store import History
 from idlewatch.model import Action, Activity, PodIdentity
-from idlewatch.moment import Moment
-from idlewatch.record import DaemonRecord
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, restore
+from idlewatch.stopping import notes
+from idlewatch.watching.daemon import Daemon, Tick
 
 POD_ID = "demo4x7k2m9q1z"
 _KEY = "demo-key"

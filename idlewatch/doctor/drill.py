@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from idlewatch import assembly
-from idlewatch.actions import PodActions
-from idlewatch.announcing import Tells
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.examine import API, VOLUME, Examined
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines, works
 from idlewatch.doctor.looking import Look, Seen, look_at, looker
+from idlewatch.effects.actions import PodActions
 from idlewatch.errors import Refused
-from idlewatch.history import status_of
-from idlewatch.lock import daemon_watches
+from idlewatch.history.store import status_of
 from idlewatch.model import Action, Cause, Clock, Decision, Json, Outcome, Phase
 from idlewatch.settings import OnSaveFailure
 from idlewatch.show.status import is_stale, mapping
+from idlewatch.telling.announcing import Tells
+from idlewatch.watching.lock import daemon_watches
 
 DRILL = {"IDLEWATCH_DRILL": "1"}
 """What tells a hook that nothing will be stopped."""

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from idlewatch import assembly, pod
+from idlewatch import assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.looks_signals import gpu_facts
 from idlewatch.errors import SettingsError
-from idlewatch.history import newest_of, readings_of, status_of
-from idlewatch.keys import FoundKey, found_keys
-from idlewatch.lock import daemon_watches
+from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.model import Json, PodIdentity
+from idlewatch.pod import identity as pod
+from idlewatch.pod.keys import FoundKey, found_keys
 from idlewatch.providers.runpod import WORKER_VARIABLES
 from idlewatch.settings import (
     PREFIX,
@@ -36,6 +36,7 @@ from idlewatch.settings import (
 )
 from idlewatch.show.status import is_stale, mapping, number
 from idlewatch.signals.gpu import GpuSignal
+from idlewatch.watching.lock import daemon_watches
 
 RUNPOD = "RUNPOD_"
 ALSO_THE_DAEMONS = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy")

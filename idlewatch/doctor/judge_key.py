@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines, Standing
 from idlewatch.doctor.looking import Seen
-from idlewatch.keys import INJECTED, OWN, FoundKey
 from idlewatch.model import Json
-from idlewatch.notes import Answer, answer_in, was_turned_down
+from idlewatch.pod.keys import INJECTED, OWN, FoundKey
 from idlewatch.show.status import mapping, number
+from idlewatch.stopping.notes import Answer, answer_in, was_turned_down
 
 _SAY = Lines(Group.KEY)
 CLOCK_WARNING_S = 60.0

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from idlewatch.effects.interpreter import ours
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
-from idlewatch.interpreter import ours
 from idlewatch.model import Json
-from idlewatch.tasks import Task, TaskEnd
 
 StartLook: TypeAlias = Callable[[str, Json, float, float], Task]
 """Name, request, instant, and for how many seconds it may be silent."""

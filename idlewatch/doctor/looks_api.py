@@ -18,10 +18,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from idlewatch import __version__, assembly, pod
+from idlewatch import __version__, assembly
 from idlewatch.errors import ProviderRefused
-from idlewatch.keys import found_keys
 from idlewatch.model import Json
+from idlewatch.pod import identity as pod
+from idlewatch.pod.keys import found_keys
 from idlewatch.providers import transport
 from idlewatch.providers.runpod_api import ApiKey, RunpodApi
 from idlewatch.providers.verdicts import PodRead, Verdict

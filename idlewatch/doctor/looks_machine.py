@@ -16,10 +16,10 @@ import psutil
 
 from idlewatch.errors import IdlewatchError
 from idlewatch.kernel.terminals import terminal_files
-from idlewatch.login import SCRIPT
 from idlewatch.model import Json
 from idlewatch.signals import host_cgroup
 from idlewatch.snapshot.mounts import read_mounts
+from idlewatch.telling.login import SCRIPT
 
 UNIT = "idlewatch.service"
 UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")

@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from idlewatch import assembly, daemon, pod
+from idlewatch import assembly
 from idlewatch.gpu.reader import GpuReader
 from idlewatch.model import Activity, Json, Reading, Signal
+from idlewatch.pod import identity as pod
 from idlewatch.settings import load, pod_sources
 from idlewatch.show.status import mapping
 from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal
-from idlewatch.watch import MachineClock
+from idlewatch.watching import daemon
+from idlewatch.watching.watch import MachineClock
 
 ROUNDS = 2
 EVERY_S = 1.0

@@ -12,19 +12,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from idlewatch import assembly, losses, notes, recording
+from idlewatch import assembly
 from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.drilled import LAST_DRILL
 from idlewatch.errors import IdlewatchError, TaskError
-from idlewatch.history import newest_of
+from idlewatch.history import recording
+from idlewatch.history.store import newest_of
 from idlewatch.hooks import Stage, hooks_of, refusals
 from idlewatch.model import Json
-from idlewatch.places import VOLUME_MOUNTS, survives
-from idlewatch.pod_hooks import hook_folder
+from idlewatch.pod import losses
+from idlewatch.pod.places import VOLUME_MOUNTS, survives
 from idlewatch.settings import load, pod_sources
 from idlewatch.snapshot import Place, be_gentle, read_mounts, snapshots
 from idlewatch.snapshot.mounts import Mount
+from idlewatch.stopping import notes
+from idlewatch.stopping.pod_hooks import hook_folder
 
 REHEARSED = "drill-note.json"
 """A note as a stop leaves it, written and removed again."""

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from idlewatch import trees
 from idlewatch.durations import format_duration
+from idlewatch.effects import trees
+from idlewatch.effects.tasks import seldom
 from idlewatch.hooks.found import Hook, Stage
 from idlewatch.model import Json
-from idlewatch.tasks import seldom
 
 OUTPUT_BYTES = 4000
 """What is kept of a hook's output: its end."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from idlewatch.daemon import Record, Tick
 from idlewatch.host.notify_socket import NotifySocket
+from idlewatch.watching.daemon import Record, Tick
 
 
 class Announced:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from idlewatch.effects.interpreter import ours
 from idlewatch.host import children
 from idlewatch.host.supervisor import Supervisor
-from idlewatch.interpreter import ours
 
 USAGE = 2
 _WORKER = (b"RUNPOD_ENDPOINT_ID", b"RUNPOD_WEBHOOK_GET_JOB")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     if worker:
         children.say(f"idlewatch exec: a Serverless worker ({worker} is set): RunPod scales it; idlewatch stays away")
         return children.replaced_by(command)
-    before = ours("idlewatch.boot") if variables.get(_RESTORE, b"").strip() == b"auto" else None
+    before = ours("idlewatch.host.boot") if variables.get(_RESTORE, b"").strip() == b"auto" else None
     return Supervisor(daemon_command(), command, name="idlewatch exec", before=before).run()
 
 

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Json
 from idlewatch.notify.notice import Kind, Notice
-from idlewatch.tasks import Task, TaskEnd
 
 WITHIN_S = 30.0
 """How long one try may take in all, its process's start included."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from idlewatch.model import Json
 from idlewatch.notify.notice import Kind
 from idlewatch.notify.terminals import printable
-from idlewatch.tmux_servers import Server, ask, servers
+from idlewatch.pod.tmux_servers import Server, ask, servers
 
 MARK = "@idlewatch"
 """The tmux option: `set -ag status-right ' #{@idlewatch}'` shows it."""

@@ -15,7 +15,7 @@ from idlewatch.durations import format_duration
 from idlewatch.model import Alarm, Cause, Decision, Json, Outcome
 from idlewatch.notify.notice import Kind, Notice
 from idlewatch.notify.terminals import printable
-from idlewatch.remedies import to_keep_up
+from idlewatch.telling.remedies import to_keep_up
 
 COLUMNS = 76
 """The widest line of a notice."""

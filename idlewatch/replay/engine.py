@@ -12,15 +12,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from idlewatch.daemon import Daemon, Tick
-from idlewatch.hours import WorkingHours, parse_working_hours
-from idlewatch.learning import Learner, stakes_of
+from idlewatch.deciding.hours import WorkingHours, parse_working_hours
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.remembered import State
 from idlewatch.model import Action, Decision, Outcome, Signal
-from idlewatch.moment import Moment
-from idlewatch.remembered import State
 from idlewatch.replay.life import Life, Lived, Witness
 from idlewatch.replay.tape import Replayed, Tape
 from idlewatch.settings import Settings
+from idlewatch.watching.daemon import Daemon, Tick
+from idlewatch.watching.learning import Learner, stakes_of
 
 LOOK_BACK_S = 15 * 60.0
 """What a daemon that starts again lets its judges see once more, as `run.watch` does."""

@@ -1,5 +1,5 @@
 """
-A recording of a real Pod (`idlewatch/recording.py`) as a life that can be replayed.
+A recording of a real Pod (`idlewatch/history/recording.py`) as a life that can be replayed.
 
 Readings are read off the file as they are needed, since days of them do not fit into memory. Where nobody looked for
 long there was no daemon; what a person held is held again, for as long as it was.
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from idlewatch.errors import SettingsError
-from idlewatch.history import reading_from_json
+from idlewatch.history.recording import FORMAT
+from idlewatch.history.store import reading_from_json
+from idlewatch.history.verdicts import HOLD
 from idlewatch.model import Hold, Reading
-from idlewatch.recording import FORMAT
 from idlewatch.replay.life import Life
 from idlewatch.replay.lines import BadFile
 from idlewatch.replay.story import Story
 from idlewatch.settings import Source, load
-from idlewatch.verdicts import HOLD
 
 NO_DAEMON_S = 60.0
 """A longer stretch without any reading is one in which no daemon looked."""

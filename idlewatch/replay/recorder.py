@@ -16,11 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from idlewatch.daemon import read
-from idlewatch.history import reading_to_json
+from idlewatch.history.recording import FORMAT
+from idlewatch.history.store import reading_to_json
+from idlewatch.history.verdicts import Span, extended, longest_gap_s
 from idlewatch.model import Hold, Json, Reading, Signal
-from idlewatch.recording import FORMAT
-from idlewatch.verdicts import Span, extended, longest_gap_s
+from idlewatch.watching.daemon import read
 
 
 class Clock(Protocol):

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from idlewatch.daemon import judge
 from idlewatch.model import Activity, Finding, Reading, Signal
+from idlewatch.watching.daemon import judge
 
 _CONTIGUOUS_S = 0.05
 """Two spans nearer than this are one: they come from clocks read in two processes."""

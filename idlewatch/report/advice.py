@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from idlewatch.durations import format_duration
+from idlewatch.history.verdicts import Span
 from idlewatch.model import Activity, Json
-from idlewatch.verdicts import Span
 
 DAY_S, WEEK_S = 86400.0, 7 * 86400.0
 _HOUR_S = 3600.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idlewatch.history import spans_of
+from idlewatch.history.sampling import Sample, facts_in
+from idlewatch.history.store import spans_of
 from idlewatch.report.advice import GPU, SAMPLES, WEEK_S, Advice, advised, look_of
-from idlewatch.sampling import Sample, facts_in
 
 
 def advice_of(state_dir: Path, now_s: float, usd_per_hour: float | None) -> list[Advice]:

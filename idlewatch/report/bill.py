@@ -22,8 +22,8 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
+from idlewatch.history.verdicts import HELD, Span
 from idlewatch.model import Activity
-from idlewatch.verdicts import HELD, Span
 
 _HOUR_S = 3600.0
 GPU = "gpu"

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from idlewatch.history import events_of, spans_of
-from idlewatch.recording import HISTORY
+from idlewatch.history.recording import HISTORY
+from idlewatch.history.store import events_of, spans_of
+from idlewatch.history.verdicts import Span
 from idlewatch.report.bill import Boot
-from idlewatch.verdicts import Span
 
 STOPPED = "stop done"
 """The event of a stop that the provider accepted."""

@@ -19,7 +19,7 @@ from idlewatch.servers import page as text
 from idlewatch.servers.page import Page, Sample, summed
 
 if TYPE_CHECKING:
-    from idlewatch.asking import Answer
+    from idlewatch.servers.asking import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from idlewatch.servers import counts
 from idlewatch.servers.counts import Counts, Metrics
 
 if TYPE_CHECKING:
-    from idlewatch.asking import Answer
+    from idlewatch.servers.asking import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

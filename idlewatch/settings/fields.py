@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from idlewatch.hours import parse_working_hours
+from idlewatch.deciding.hours import parse_working_hours
 from idlewatch.model import Limits
 from idlewatch.notify.addresses import addresses
 from idlewatch.servers.named import named_servers

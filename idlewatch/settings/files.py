@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from idlewatch import places
 from idlewatch.errors import SettingsError, SnapshotError
+from idlewatch.pod import places
 from idlewatch.settings.fields import VOLUME, secret_variables, variable
 from idlewatch.settings.sources import Source, first
 from idlewatch.snapshot.mounts import Mount, read_mounts

@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from idlewatch import policy
-from idlewatch.daemon import Tick
-from idlewatch.hours import WorkingHours, parse_working_hours
-from idlewatch.learning import Learner, stakes_of
+from idlewatch.deciding import policy
+from idlewatch.deciding.hours import WorkingHours, parse_working_hours
+from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.patience import Gap
+from idlewatch.deciding.remembered import State, started
+from idlewatch.history.verdicts import Span, found_over
 from idlewatch.model import Action, Activity, Decision, Finding, Hold, Limits, Outcome
-from idlewatch.moment import Moment
-from idlewatch.patience import Gap
-from idlewatch.remembered import State, started
 from idlewatch.settings import Settings
 from idlewatch.shadow.lives import Life
-from idlewatch.verdicts import Span, found_over
+from idlewatch.watching.daemon import Tick
+from idlewatch.watching.learning import Learner, stakes_of
 
 STEP_S = 30.0
 _SAVE_S = 5.0

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from idlewatch.daemon import judge
 from idlewatch.errors import SettingsError
-from idlewatch.history import reading_from_json, readings_of
+from idlewatch.history.store import reading_from_json, readings_of
+from idlewatch.history.verdicts import Span, extended, longest_gap_s
 from idlewatch.model import Reading, Signal, Surroundings
 from idlewatch.replay.story import judges
 from idlewatch.settings import Loaded
 from idlewatch.shadow.lives import Life
-from idlewatch.verdicts import Span, extended, longest_gap_s
+from idlewatch.watching.daemon import judge
 
 Factories = Mapping[str, Callable[[Surroundings], Signal | None]]
 _BETWEEN_LOOKS = 1000

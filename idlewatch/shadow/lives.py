@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from itertools import chain, pairwise
 from pathlib import Path
 
+from idlewatch.history.verdicts import HELD, Span
 from idlewatch.model import Activity
 from idlewatch.report.bill import Boot
-from idlewatch.verdicts import HELD, Span
 
 _IDLE_LEAST_S = 300.0
 """A start whose last use is nearer to its end was not stopped for idleness."""

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity
 from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph
-from idlewatch.verdicts import HELD, HOLD, Span
 
 LEGEND = "# active  h held  + bars  ? unreadable  . quiet  - none  (blank) unwatched"
 _STRENGTH = " -.?+h#"

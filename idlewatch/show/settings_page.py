@@ -14,11 +14,11 @@ from inspect import cleandoc
 
 from pydantic import SecretStr
 
+from idlewatch.deciding.patience import CREDIT_RESTARTS, ENOUGH_DAYS, ENOUGH_GAPS, SHORTEST_GAP_S, Gap, Stakes, patience
 from idlewatch.durations import format_duration
-from idlewatch.learning import stakes_of
-from idlewatch.patience import CREDIT_RESTARTS, ENOUGH_DAYS, ENOUGH_GAPS, SHORTEST_GAP_S, Gap, Stakes, patience
 from idlewatch.settings import Settings, shown, variable
 from idlewatch.settings.files import file_variables
+from idlewatch.watching.learning import stakes_of
 
 GROUPS: dict[str, Sequence[str]] = {
     "When it stops": (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from idlewatch.durations import format_duration
+from idlewatch.history.unwritten import remedy_for
 from idlewatch.model import Json, Phase
 from idlewatch.notify import printable
-from idlewatch.remedies import to_keep_up
 from idlewatch.show.folding import COLUMNS, Paragraph, drawn
-from idlewatch.unwritten import remedy_for
+from idlewatch.telling.remedies import to_keep_up
 
 STALE_TICKS = 3
 _BAR = 30

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Question, Reading
-from idlewatch.tasks import Task, TaskEnd
 
 StartTask = Callable[[str, Json, float, float], Task]
 

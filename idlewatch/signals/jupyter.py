@@ -24,9 +24,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from idlewatch.asking import Asker
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Reading, Surroundings
+from idlewatch.servers.asking import Asker
 from idlewatch.signals.jupyter_ask import Conversation, SaidKernel, Told
 from idlewatch.signals.jupyter_find import JupyterFinder, JupyterServer, Unasked
 from idlewatch.signals.jupyter_judge import JupyterJudge

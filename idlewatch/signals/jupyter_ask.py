@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from idlewatch.asking import Answer, Asker, Question
 from idlewatch.errors import SignalError
 from idlewatch.model import Json
+from idlewatch.servers.asking import Answer, Asker, Question
 from idlewatch.signals.jupyter_find import TOKEN_VARIABLE, JupyterServer
 
 EVERY_S = 30.0

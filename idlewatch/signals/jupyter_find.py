@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idlewatch.asking import Question
+from idlewatch.servers.asking import Question
 from idlewatch.signals.jupyter_files import Of, RuntimeFiles, Said
 
 if TYPE_CHECKING:

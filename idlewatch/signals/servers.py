@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from idlewatch.asking import Asker
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Reading, Surroundings
+from idlewatch.servers.asking import Asker
 from idlewatch.servers.named import NamedServer
 from idlewatch.signals.servers_judge import ServersJudge
 from idlewatch.signals.servers_look import ServerFinder

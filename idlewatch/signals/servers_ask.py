@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from idlewatch.asking import Answer, Asker, Question
 from idlewatch.errors import SignalError
 from idlewatch.servers import counts, page
+from idlewatch.servers.asking import Answer, Asker, Question
 from idlewatch.servers.counts import Counts
 from idlewatch.servers.known import KNOWN, PRODUCTS, Ask, KnownServer, Way
 from idlewatch.servers.named import NamedServer

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from idlewatch.asking import Question
+from idlewatch.servers.asking import Question
 from idlewatch.servers.known import KNOWN
 from idlewatch.servers.named import NamedServer
 from idlewatch.servers.recognise import known_server, own_port, with_tls

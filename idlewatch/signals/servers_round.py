@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from idlewatch.asking import Asker
 from idlewatch.model import Json
+from idlewatch.servers.asking import Asker
 from idlewatch.signals.servers_ask import Conversation, Said
 from idlewatch.signals.servers_look import FoundServer
 

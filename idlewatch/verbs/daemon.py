@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from idlewatch.history import status_of
+from idlewatch.history.store import status_of
 from idlewatch.model import Cause, Json, Phase
-from idlewatch.remedies import to_keep_up
 from idlewatch.settings import Mode
 from idlewatch.show.status import is_stale
-from idlewatch.watch import MachineClock, daemon_watches
+from idlewatch.telling.remedies import to_keep_up
+from idlewatch.watching.watch import MachineClock, daemon_watches
 
 NONE_WATCHES = (
     "no daemon watches here now: the hold is kept for one that is started before it ends; `idlewatch run` starts it"

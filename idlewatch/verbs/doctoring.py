@@ -19,7 +19,7 @@ from idlewatch.notify import Terminals
 from idlewatch.show.doctor import report_json, report_lines
 from idlewatch.show.status import mapping
 from idlewatch.verbs.words import loaded, say, size
-from idlewatch.watch import MachineClock
+from idlewatch.watching.watch import MachineClock
 
 
 def doctor(options: argparse.Namespace) -> bool:

@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from idlewatch.daemon import judge, read
 from idlewatch.gpu.line import Poll
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
-from idlewatch.history import newest_of, readings_of, status_of
+from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.kernel.own import registered
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.show.gpu import DAEMON, OWN, SETTLING, Trail, Verdict, View
@@ -29,7 +28,8 @@ from idlewatch.show.status import is_stale, mapping, number
 from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal, Reader
 from idlewatch.verbs.words import loaded, say
-from idlewatch.watch import MachineClock
+from idlewatch.watching.daemon import judge, read
+from idlewatch.watching.watch import MachineClock
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from idlewatch import hold as placing
-from idlewatch import holds as reading
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
 from idlewatch.model import Json
 from idlewatch.redact import Redactor
+from idlewatch.requests import holds as reading
 from idlewatch.settings import Settings, known_secrets, pod_sources, verb_sources
 from idlewatch.verbs.daemon import in_vain
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.held import Held, no_hold, run_held
 from idlewatch.verbs.stopping import ask_for_stop, require_daemon
 from idlewatch.verbs.words import loaded_to_ask, say, say_json, warn, who
-from idlewatch.watch import MachineClock
+from idlewatch.watching.watch import MachineClock
 
 
 def hold(options: argparse.Namespace) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from idlewatch import assembly, metrics
-from idlewatch.history import status_of
+from idlewatch import assembly
+from idlewatch.history.store import status_of
+from idlewatch.show import metrics
 from idlewatch.verbs.words import loaded, say
-from idlewatch.watch import MachineClock, daemon_watches
+from idlewatch.watching.watch import MachineClock, daemon_watches
 
 
 def told(options: argparse.Namespace) -> bool:

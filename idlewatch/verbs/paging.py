@@ -10,13 +10,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
-from idlewatch import pod
 from idlewatch.errors import Refused, SignalError
 from idlewatch.kernel.own import registered
+from idlewatch.pod import identity as pod
 from idlewatch.settings import Loaded
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded, say, warn
-from idlewatch.watch import MachineClock
+from idlewatch.watching.watch import MachineClock
 from idlewatch.web.address import address, served_at, serving
 from idlewatch.web.keys import keys_of, new_token
 

@@ -15,18 +15,18 @@ from idlewatch import assembly, logs
 from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
-from idlewatch.holds import read_holds
 from idlewatch.model import Hold, Json, Signal
 from idlewatch.redact import Redactor
 from idlewatch.replay import Factories, read_story, recorder
 from idlewatch.replay.comparison import Compared, outcome, total
 from idlewatch.replay.story import Story, foreign_variables
+from idlewatch.requests.holds import read_holds
 from idlewatch.settings import known_secrets, settings_record
 from idlewatch.show.replayed import Replayed, as_json, table
 from idlewatch.signals import SIGNALS
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded, say
-from idlewatch.watch import MachineClock
+from idlewatch.watching.watch import MachineClock
 
 
 def replay(options: argparse.Namespace) -> bool:

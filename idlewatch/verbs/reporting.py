@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from idlewatch import assembly, storage
+from idlewatch import assembly
 from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
-from idlewatch.history import newest_of, readings_of, status_of
+from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.kernel.own import registered
-from idlewatch.learning import stakes_of
+from idlewatch.pod import storage
 from idlewatch.report import Bill, Boot, Card, Comparison, advice_of, billed, boots_of, card_named, compared
 from idlewatch.settings import Loaded
 from idlewatch.shadow import Shadow, lives_of, shadow_of
@@ -23,7 +23,8 @@ from idlewatch.show.report import Report, report_csv, report_html, report_json, 
 from idlewatch.show.status import mapping, number
 from idlewatch.signals import SIGNALS
 from idlewatch.verbs.words import columns, loaded, say
-from idlewatch.watch import MachineClock
+from idlewatch.watching.learning import stakes_of
+from idlewatch.watching.watch import MachineClock
 
 _READINGS_LOOKED_AT = 200
 

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idlewatch import assembly, elsewhere, losses, places, restoring, timeline
+from idlewatch import assembly
 from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
+from idlewatch.history import timeline
+from idlewatch.host import restoring
 from idlewatch.kernel.own import registered
 from idlewatch.model import Json
+from idlewatch.pod import elsewhere, losses, places
 from idlewatch.snapshot import Loss, Place, Progress, Snapshot, read_mounts
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now

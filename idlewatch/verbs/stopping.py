@@ -9,13 +9,13 @@ from pathlib import Path
 
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SettingsError
-from idlewatch.history import write_atomically
+from idlewatch.history.store import write_atomically
 from idlewatch.model import Cause, Json, Phase
-from idlewatch.stop_requests import WARN_FOR_MOST_S
+from idlewatch.requests.stop_requests import WARN_FOR_MOST_S
 from idlewatch.verbs.daemon import HANGS, only_observes, watching
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded_to_ask, say, who
-from idlewatch.watch import MachineClock, daemon_watches, request_file
+from idlewatch.watching.watch import MachineClock, daemon_watches, request_file
 
 
 def stop(options: argparse.Namespace) -> bool:

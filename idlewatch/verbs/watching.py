@@ -9,15 +9,18 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from idlewatch import assembly, login, logs, places, run
+from idlewatch import assembly, logs
 from idlewatch.errors import SettingsError, TaskError
-from idlewatch.history import STATUS_FILE, write_atomically
+from idlewatch.history.store import STATUS_FILE, write_atomically
 from idlewatch.model import Json
-from idlewatch.pod import POD_ID
+from idlewatch.pod import places
+from idlewatch.pod.identity import POD_ID
 from idlewatch.settings import Loaded, Mode, Settings, Source, load, pod_sources, variable
 from idlewatch.snapshot import read_mounts
+from idlewatch.telling import login
 from idlewatch.verbs.words import warn
-from idlewatch.watch import MachineClock, only_daemon
+from idlewatch.watching import run
+from idlewatch.watching.watch import MachineClock, only_daemon
 
 _NOTE_WITHIN_S = 5.0
 

@@ -10,15 +10,15 @@ import json
 from pathlib import Path
 
 from idlewatch import hold as placing
-from idlewatch import holds as reading
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
-from idlewatch.history import status_of, write_atomically
+from idlewatch.history.store import status_of, write_atomically
 from idlewatch.model import Cause, Clock, Json, Phase
-from idlewatch.save_requests import ask_for_save
+from idlewatch.requests import holds as reading
+from idlewatch.requests.save_requests import ask_for_save
 from idlewatch.settings import Mode
 from idlewatch.show.status import is_stale, mapping
-from idlewatch.watch import request_file
+from idlewatch.watching.watch import request_file
 
 WHO = "the page"
 _WARN_FOR_S = (30.0, 300.0)

@@ -18,10 +18,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from idlewatch.errors import Refused
-from idlewatch.history import status_of
-from idlewatch.lock import daemon_watches
-from idlewatch.metrics import exposition
+from idlewatch.history.store import status_of
 from idlewatch.model import Json
+from idlewatch.show.metrics import exposition
+from idlewatch.watching.lock import daemon_watches
 from idlewatch.web import charts, links, pages
 from idlewatch.web.acting import Buttons
 from idlewatch.web.gate import METRICS, Gate, Refusals

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from idlewatch.history.sampling import Sample, facts_in, rows
 from idlewatch.model import Json
-from idlewatch.sampling import Sample, facts_in, rows
 
 POINTS = 480
 """The most points of a line: about one for two pixels of a chart."""

@@ -1,0 +1,1 @@
+"""Carrying a decision out: slow effects in child processes, and what each of them does."""

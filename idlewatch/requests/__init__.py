@@ -1,0 +1,1 @@
+"""Holds and requests of people and programs, as the daemon reads them."""

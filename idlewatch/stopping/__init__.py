@@ -1,0 +1,1 @@
+"""What happens between the warning and the stop, and the note that a stop leaves."""

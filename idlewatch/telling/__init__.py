@@ -1,0 +1,1 @@
+"""Telling people: what is said when, how to keep the Pod, the next login, a sign of life."""

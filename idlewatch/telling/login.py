@@ -1,0 +1,41 @@
+"""
+What people must know of this Pod, shown when they log in: nothing guards it, it is being stopped, why it was stopped.
+
+The daemon keeps the words in its state folder; a small script in the Pod's `/etc/profile.d` shows them to interactive
+login shells (sh, bash; RunPod's SSH and its web terminal start those). Where that folder is missing, nothing is shown.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from idlewatch.history.store import write_atomically
+from idlewatch.notify import printable
+
+LOGIN_FILE = "login.txt"
+SCRIPT = Path("etc/profile.d/idlewatch.sh")
+"""Where the script lies below the Pod's disk."""
+_TEXT = """\
+# Written by idlewatch: shows at login what people must know of this Pod. It may be removed.
+case $- in *i*) if [ -r {file} ]; then cat {file}; fi ;; esac
+"""
+
+
+def show_at_login(root: Path | None, state_dir: Path) -> None:
+    """Put the script where login shells read it; `root` None: this is no Pod. Raises OSError."""
+    if root is None or not (root / SCRIPT).parent.is_dir():
+        return
+    text = _TEXT.format(file=shlex.quote(str(state_dir / LOGIN_FILE)))
+    if not (root / SCRIPT).exists() or (root / SCRIPT).read_text() != text:
+        write_atomically(root / SCRIPT, text)
+
+
+def say(state_dir: Path, lines: Sequence[str]) -> None:
+    """Replace the words; without lines there are none. Raises OSError."""
+    if not lines:
+        (state_dir / LOGIN_FILE).unlink(missing_ok=True)
+        return
+    first, *more = [printable(line) for line in lines]
+    write_atomically(state_dir / LOGIN_FILE, "\n".join([f"idlewatch: {first}", *(f"  {line}" for line in more)]) + "\n")
