@@ -196,7 +196,8 @@ def _watch(console: Console, here: Assembly, clock: DemoClock, variables: dict[s
         highlight=False,
         soft_wrap=True,
     )
-    daemon.run(until=lambda: stopped.is_set() or clock.now_s() > 86400.0)
+    # as in a real Pod, which lives on for seconds after RunPod's answer: the note is told it
+    daemon.run(until=lambda: (stopped.is_set() and not actions.busy) or clock.now_s() > 86400.0)
     daemon.close()
     history.close()
     return daemon.state.why
