@@ -71,3 +71,13 @@ def test_every_verb_prints_the_keys_that_the_documents_name(
         assert printed["format"] == 1, verb
         seen[verb] = set(printed)
     assert seen == {verb: documented(verb) for verb in seen}
+
+
+def test_status_is_an_object_also_where_no_daemon_ever_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IDLEWATCH_STATE_DIR", str(tmp_path))
+    assert main(["status", "--json"]) == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"format": 1, "running": False}
+    assert "no daemon has watched here" in printed.err

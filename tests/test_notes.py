@@ -102,7 +102,7 @@ def test_any_note_gives_a_page_that_steers_nothing(note: dict[str, Json]) -> Non
 
 def test_the_next_start_tells_where_all_of_it_stands() -> None:
     told = str(previous_stop(NOTE, "p1@2"))
-    assert told.startswith("confirmed by this start: a stop was asked for at 2026-11-24T17:03:01.5+00:00: nothing used")
+    assert told.startswith("confirmed by this start: a stop was asked for at 2026-11-24 17:03 UTC: nothing used")
     assert told.endswith("; all of it: /workspace/.idlewatch/p1/last-stop.txt")
     assert "all of it" not in str(previous_stop({**NOTE, "page": None}, "p1@2"))
     assert previous_stop({**NOTE, "from_outside": True}, "p1@1") is None
@@ -113,7 +113,7 @@ def test_the_next_start_tells_where_all_of_it_stands() -> None:
 def test_a_stop_that_was_refused_is_never_called_confirmed() -> None:
     told = str(previous_stop(REFUSED, "p1@2"))
     assert told.startswith(
-        "the stop of 2026-11-24T17:03:01.5+00:00 (nothing used this Pod for 30m) was refused: REST v2: 401 "
+        "the stop of 2026-11-24 17:03 UTC (nothing used this Pod for 30m) was refused: REST v2: 401 "
         "Unauthorized; this Pod ended in some other way; `idlewatch restore 20261124-170230` brings back"
     )
     same_start = str(previous_stop(REFUSED, "p1@1"))
@@ -134,7 +134,7 @@ def test_a_stop_that_may_have_been_heard_all_the_same_most_likely_was_not() -> N
 def test_where_no_answer_is_known_the_next_start_says_so(answer: Json) -> None:
     note = {**NOTE, "answer": answer}
     told = str(previous_stop(note, "p1@2"))
-    assert told.startswith("a stop was asked for at 2026-11-24T17:03:01.5+00:00: nothing used")
+    assert told.startswith("a stop was asked for at 2026-11-24 17:03 UTC: nothing used")
     assert "RunPod's answer is not known" in told
     assert "confirmed" not in told
     assert "RunPod's answer is not known" in page(note)

@@ -601,7 +601,8 @@ def test_one_busy_tick_pauses_and_bars_and_clears_nothing() -> None:
         signal.judge(tick(at))
     finding = signal.judge(tick(1005, cpu=20))
     assert (finding.activity, finding.pauses, finding.bars) == (Activity.QUIET, True, True)
-    assert finding.reason.startswith("busy now: CPU 400 % of a core > 50.0 %; CPU 0.8 % of a core")
+    assert finding.reason.startswith("CPU 0.8 % of a core")
+    assert finding.reason.endswith("; busy now, so the idle clock waits: CPU 400 % of a core > 50.0 %")
     assert signal.judge(tick(1010)).bars is False
 
 

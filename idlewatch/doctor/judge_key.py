@@ -10,7 +10,7 @@ from idlewatch.doctor.looking import Seen
 from idlewatch.model import Json
 from idlewatch.pod.keys import INJECTED, OWN, FoundKey
 from idlewatch.show.status import mapping, number
-from idlewatch.stopping.notes import Answer, answer_in, was_turned_down
+from idlewatch.stopping.notes import Answer, answer_in, at_words, was_turned_down
 
 _SAY = Lines(Group.KEY)
 CLOCK_WARNING_S = 60.0
@@ -117,14 +117,14 @@ def stop_line(here: Here, note: Mapping[str, Json], *, refused: bool = False) ->
     if not note:
         return _SAY.unproven("stop", "no stop of this Pod was seen yet: that it may be read proves nothing", drill)
     if note.get("from_outside"):
-        text = f"the last end of this Pod, at {str(note.get('at'))[:16].replace('T', ' ')} UTC, came from outside"
+        text = f"the last end of this Pod, at {at_words(note)}, came from outside"
         return _SAY.unproven("stop", f"{text}; no stop by idlewatch was seen", drill)
     return _asked(here, note, drill)
 
 
 def _asked(here: Here, note: Mapping[str, Json], drill: str) -> Line:
     """What came of the stop that idlewatch asked for."""
-    asked = f"one was asked for at {str(note.get('at'))[:16].replace('T', ' ')} UTC ({note.get('reason')})"
+    asked = f"one was asked for at {at_words(note)} ({note.get('reason')})"
     with_keys = note.get("keys")
     asked_with = {str(mark) for mark in with_keys} if isinstance(with_keys, list) else set()
     now = {key.mark for key in here.keys}

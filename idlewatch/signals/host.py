@@ -199,9 +199,8 @@ class HostSignal:
         busy_now = not used and tick.cpu_cores > self._limits.cpu_now_cores
         reason = ", ".join(used) if used else _quiet(figures, tick)
         if busy_now:
-            reason = (
-                f"busy now: CPU {_cores(tick.cpu_cores)} of a core > {_cores(self._limits.cpu_now_cores)}; {reason}"
-            )
+            now, limit = _cores(tick.cpu_cores), _cores(self._limits.cpu_now_cores)
+            reason = f"{reason}; busy now, so the idle clock waits: CPU {now} of a core > {limit}"
         return Finding(
             signal=self.name,
             activity=Activity.ACTIVE if used else Activity.QUIET,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from idlewatch.durations import format_duration
 from idlewatch.model import Json
 from idlewatch.notify import COLUMNS, printable
-from idlewatch.stopping.notes import Answer, answer_in
+from idlewatch.stopping.notes import Answer, answer_in, at_words
 
 
 def page(note: Mapping[str, Json]) -> str:
@@ -24,11 +24,11 @@ def page(note: Mapping[str, Json]) -> str:
 
 
 def _head(note: Mapping[str, Json]) -> Iterator[str]:
-    pod, at = note.get("pod_id") or "this machine", str(note.get("at"))[:16].replace("T", " ")
+    pod, at = note.get("pod_id") or "this machine", at_words(note)
     if note.get("from_outside"):
-        yield f"Pod {pod} was ended from outside, not by idlewatch, at {at} UTC."
+        yield f"Pod {pod} was ended from outside, not by idlewatch, at {at}."
         return
-    yield f"idlewatch asked for the stop of Pod {pod} at {at} UTC."
+    yield f"idlewatch asked for the stop of Pod {pod} at {at}."
     yield from _answer(note)
 
 

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def answer_in(note: Mapping[str, Json]) -> Answer:
     return next((answer for answer in Answer if answer == note.get("answer")), Answer.UNKNOWN)
 
 
+def at_words(note: Mapping[str, Json]) -> str:
+    """When a note was written, to the minute: `2026-11-24 19:36 UTC`."""
+    said = str(note.get("at"))
+    try:
+        return f"{datetime.fromisoformat(said).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return said
+
+
 def was_turned_down(note: Mapping[str, Json]) -> bool:
     """Whether the stop was asked for and not accepted."""
     return answer_in(note) in (Answer.REFUSED, Answer.FAILED)
@@ -100,9 +110,9 @@ def previous_stop(note: Mapping[str, Json] | None, boot_key: str, *, offers: boo
         return None
     more = f"; all of it: {note['page']}" if note.get("page") else ""
     if note.get("from_outside"):
-        told = f"this Pod was ended from outside, not by idlewatch, at {note.get('at')}: {note.get('reason')}{more}"
+        told = f"this Pod was ended from outside, not by idlewatch, at {at_words(note)}: {note.get('reason')}{more}"
         return None if note.get("boot_key") == boot_key else told
-    asked = f"a stop was asked for at {note.get('at')}: {note.get('reason')}"
+    asked = f"a stop was asked for at {at_words(note)}: {note.get('reason')}"
     turned_down = _turned_down(note)
     if note.get("boot_key") == boot_key:
         return turned_down or f"STOP NOT CONFIRMED: {asked}, but this is still the same start"
@@ -120,4 +130,4 @@ def _turned_down(note: Mapping[str, Json]) -> str | None:
     if not was_turned_down(note):
         return None
     how = "was refused" if answer_in(note) is Answer.REFUSED else "failed"
-    return f"the stop of {note.get('at')} ({note.get('reason')}) {how}: {note.get('answer_text')}"
+    return f"the stop of {at_words(note)} ({note.get('reason')}) {how}: {note.get('answer_text')}"

@@ -51,6 +51,8 @@ def _status(state_dir: Path, *, as_json: bool) -> bool:
     lives = daemon_watches(state_dir)  # before what it says: one that ends in between has said so
     said, now_s, fault = read_status(state_dir), MachineClock().now_s(), fault_of(state_dir) if lives else None
     if said is None and not lives:
+        if as_json:
+            say_json({"running": False})
         raise Refused("no daemon has watched here; start it with `idlewatch run`")
     wide = min(COLUMNS, columns() or COLUMNS)
     running = lives and said is not None and not is_stale(said, now_s)
