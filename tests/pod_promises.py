@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from idlewatch.deciding.policy import NOT_CONFIRMED, SAVE_FAILED
+from idlewatch.deciding.tick import Tick
 from idlewatch.model import Action, Activity, Cause
-from idlewatch.watching.daemon import Tick
 from tests.pod_story import BORN_S, SIGNALS, Story, touch, within
 from tests.pod_world import LIMITS, LONGEST_TICK_S, REQUEST_WARN_S, World, WorldTask
 

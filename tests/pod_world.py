@@ -15,6 +15,7 @@ from random import Random
 from typing import Protocol
 
 from idlewatch.deciding.moment import Moment, StopRequest
+from idlewatch.deciding.tick import Tick
 from idlewatch.effects.actions import PodActions, SavePlan
 from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
@@ -36,7 +37,7 @@ from idlewatch.model import (
 from idlewatch.notify.words import PodNow, Words
 from idlewatch.settings import Source, load
 from idlewatch.telling.announcing import Announcer
-from idlewatch.watching.daemon import Daemon, Tick
+from idlewatch.watching.daemon import Daemon
 from tests.pod_story import BORN_S, SIGNALS, Span, Story, touch, within
 
 TICK_S = 10.0

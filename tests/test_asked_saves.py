@@ -12,6 +12,7 @@ import pytest
 
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import started
+from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
@@ -21,7 +22,6 @@ from idlewatch.model import Action, Decision, Json, Phase
 from idlewatch.requests.save_requests import SaveRequests, ask_for_save, save_asked_by, save_request_file
 from idlewatch.show.status import mapping
 from idlewatch.watching.asked_saves import AskedSaves
-from idlewatch.watching.daemon import Tick
 from idlewatch.watching.watch import MachineClock
 from tests.whole_path import POD_ID, simulated
 

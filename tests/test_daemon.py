@@ -6,10 +6,11 @@ import pytest
 
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import started
+from idlewatch.deciding.tick import Tick
 from idlewatch.kernel import KernelTables
 from idlewatch.model import Action, Activity, Decision, Finding, Reading, Surroundings
 from idlewatch.signals.servers import ServersSignal
-from idlewatch.watching.daemon import Daemon, Tick, judge
+from idlewatch.watching.daemon import Daemon, judge
 from tests.fakes import FastClock, Rehearsed, quiet
 from tests.test_policy import LIMITS
 from tests.test_signal_servers import server

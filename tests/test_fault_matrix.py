@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import RIGHTS, LoopbackApi, LoopbackPod
 from idlewatch.durations import format_duration
 from idlewatch.effects.tasks import TaskEnd
 from idlewatch.errors import IdlewatchError, ProviderError, ProviderRefused, SnapshotError
 from idlewatch.model import Phase, PodIdentity
 from idlewatch.providers.runpod import ApiKey, RunpodProvider
-from idlewatch.watching.daemon import Tick
 from tests.pod_promises import Promises
 from tests.pod_story import BORN_S, SIGNALS, Story
 from tests.pod_world import ACCEPTED, LIMITS, SAVED, STATE_FOLDERS, Fate, World

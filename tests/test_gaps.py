@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from idlewatch.deciding import remembered
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.patience import Gap
+from idlewatch.deciding.tick import Tick
 from idlewatch.model import Action, Activity, Decision, Finding, Json
-from idlewatch.watching.daemon import Tick
 from idlewatch.watching.gaps import MOST, GapLedger, keep, merged, over_a_stop, read
 
 T0 = datetime(2026, 11, 24, tzinfo=UTC)

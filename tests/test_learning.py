@@ -12,11 +12,11 @@ import pytest
 from idlewatch.deciding import policy, remembered
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.patience import Gap, Stakes
+from idlewatch.deciding.tick import Tick
 from idlewatch.errors import SettingsError
 from idlewatch.model import Action, Activity, Decision, Finding, Json
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.watching import gaps
-from idlewatch.watching.daemon import Tick
 from idlewatch.watching.gaps import GAPS_FILE
 from idlewatch.watching.learning import Learner
 from tests.test_policy import LIMITS, finding

@@ -9,6 +9,7 @@ from typing import Any
 from idlewatch.deciding import remembered
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import State
+from idlewatch.deciding.tick import Tick
 from idlewatch.effects.actions import ObservedActions
 from idlewatch.effects.tasks import TaskEnd
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome, Reading
@@ -16,7 +17,6 @@ from idlewatch.notify.channel import Channel
 from idlewatch.notify.limits import WITHIN_S
 from idlewatch.stopping.in_memory import ends_with_the_stop
 from idlewatch.telling.announcing import Announcer
-from idlewatch.watching.daemon import Tick
 from tests.notices import Heard, words
 
 

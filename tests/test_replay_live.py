@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.tick import Tick
 from idlewatch.gpu.reader import Taken
 from idlewatch.history import recording
 from idlewatch.history.store import History
@@ -19,7 +20,7 @@ from idlewatch.replay.life import Witness
 from idlewatch.settings import Source, load
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.gpu import GpuSignal
-from idlewatch.watching.daemon import Daemon, Tick
+from idlewatch.watching.daemon import Daemon
 from tests.fakes import FastClock, Rehearsed
 from tests.gpu_polls import gpu, poll
 from tests.test_signal_host import OWN, V2_MOUNT, Machine

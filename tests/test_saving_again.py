@@ -7,10 +7,10 @@ from typing import cast
 
 from idlewatch.deciding import remembered
 from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.tick import Tick
 from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.model import Action, Activity, Decision, Finding, Json, Phase
-from idlewatch.watching.daemon import Tick
 from idlewatch.watching.saving_again import PeriodicSaves
 
 

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from idlewatch import logs
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import started
+from idlewatch.deciding.tick import Tick
 from idlewatch.model import Action, Activity, Decision, Finding
-from idlewatch.watching.daemon import Tick
 from idlewatch.watching.sight import AGAIN_AFTER_S, SightLog
 
 BLIND_LIMIT_S = 600.0

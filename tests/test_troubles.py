@@ -10,9 +10,10 @@ import pytest
 from idlewatch import logs
 from idlewatch.deciding import troubles
 from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.tick import Tick
 from idlewatch.deciding.troubles import ALONE_S, Blindness
 from idlewatch.model import Activity, Finding, Reading
-from idlewatch.watching.daemon import Daemon, Tick
+from idlewatch.watching.daemon import Daemon
 from tests.fakes import FastClock, Rehearsed
 from tests.test_policy import LIMITS
 

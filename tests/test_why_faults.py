@@ -18,6 +18,7 @@ import pytest
 
 from idlewatch import logs
 from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.tick import Tick
 from idlewatch.gpu.reader import Taken
 from idlewatch.gpu.words import MetricError, at_the_opening, explained, listed
 from idlewatch.history.verdicts import Span, extended
@@ -26,7 +27,7 @@ from idlewatch.show.why import Why
 from idlewatch.show.why import explained as why_of
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.signals.gpu_proof import LOOK_AFTER_S, OpenFiles
-from idlewatch.watching.daemon import Daemon, Tick
+from idlewatch.watching.daemon import Daemon
 from tests.fakes import FastClock, Rehearsed, quiet
 from tests.gpu_faults import FAULTS
 from tests.gpu_polls import failed, gpu, poll

@@ -23,6 +23,7 @@ from rich.console import Console
 from idlewatch import assembly
 from idlewatch.assembly import Assembly
 from idlewatch.deciding.moment import Moment
+from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
 from idlewatch.demo.recorded import QuietHost, RecordedGpu, recorded_rows
 from idlewatch.durations import format_duration
@@ -32,7 +33,7 @@ from idlewatch.model import Action, Activity, PodIdentity
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, restore
 from idlewatch.stopping import notes
-from idlewatch.watching.daemon import Daemon, Tick
+from idlewatch.watching.daemon import Daemon
 
 POD_ID = "demo4x7k2m9q1z"
 _KEY = "demo-key"

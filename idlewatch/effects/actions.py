@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
 from idlewatch.telling.announcing import Announcer
-from idlewatch.watching.daemon import Tick
 
 SAVE_SILENT_S = 600.0
 """A save that says nothing for so long hangs: on a network volume one file can take minutes, not ten."""

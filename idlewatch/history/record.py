@@ -22,6 +22,7 @@ from datetime import datetime
 import structlog
 
 from idlewatch.deciding.moment import idle_after_s
+from idlewatch.deciding.tick import Tick
 from idlewatch.durations import format_duration
 from idlewatch.history.store import History, reading_to_json, write_atomically
 from idlewatch.history.unwritten import Unwritten
@@ -31,7 +32,6 @@ from idlewatch.pod.keys import marks
 from idlewatch.settings import SETTINGS_FILE, Loaded, Mode, settings_record
 from idlewatch.telling import login
 from idlewatch.telling.remedies import to_keep_up
-from idlewatch.watching.daemon import Tick
 
 log = structlog.get_logger()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.host.notify_socket import NotifySocket
-from idlewatch.watching.daemon import Record, Tick
+from idlewatch.watching.daemon import Record
 
 
 class Announced:

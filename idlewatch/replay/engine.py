@@ -15,11 +15,12 @@ from datetime import datetime
 from idlewatch.deciding.hours import WorkingHours, parse_working_hours
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import State
+from idlewatch.deciding.tick import Tick
 from idlewatch.model import Action, Decision, Outcome, Signal
 from idlewatch.replay.life import Life, Lived, Witness
 from idlewatch.replay.tape import Replayed, Tape
 from idlewatch.settings import Settings
-from idlewatch.watching.daemon import Daemon, Tick
+from idlewatch.watching.daemon import Daemon
 from idlewatch.watching.learning import Learner, stakes_of
 
 LOOK_BACK_S = 15 * 60.0

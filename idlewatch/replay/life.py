@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.history.verdicts import Span, extended, longest_gap_s
 from idlewatch.model import Action, Activity, Decision, Finding, Hold, Reading
-from idlewatch.watching.daemon import Tick
 
 IN_USE, HELD, UNKNOWN, IDLE = "active", "held", "unknown", "idle"
 """What a Pod is at one tick: the strongest of what its signals and holds say."""

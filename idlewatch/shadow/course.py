@@ -16,11 +16,11 @@ from idlewatch.deciding.hours import WorkingHours, parse_working_hours
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.patience import Gap
 from idlewatch.deciding.remembered import State, started
+from idlewatch.deciding.tick import Tick
 from idlewatch.history.verdicts import Span, found_over
 from idlewatch.model import Action, Activity, Decision, Finding, Hold, Limits, Outcome
 from idlewatch.settings import Settings
 from idlewatch.shadow.lives import Life
-from idlewatch.watching.daemon import Tick
 from idlewatch.watching.learning import Learner, stakes_of
 
 STEP_S = 30.0

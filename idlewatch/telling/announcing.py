@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome
 from idlewatch.notify import Notice
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.limits import AlarmLimits
 from idlewatch.notify.words import Words
 from idlewatch.stopping.in_memory import ends_with_the_stop
-from idlewatch.watching.daemon import Tick
 
 
 class Tells(Protocol):

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import structlog
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Json, Phase
 from idlewatch.requests.request_files import Asked
-from idlewatch.watching.daemon import Tick
 
 log = structlog.get_logger()
 

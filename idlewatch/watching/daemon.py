@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from idlewatch.deciding import policy, remembered, troubles
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import State
+from idlewatch.deciding.tick import Tick
 from idlewatch.errors import SignalError
 from idlewatch.model import Action, Activity, Alarm, Clock, Decision, Finding, Limits, Outcome, Reading, Signal
 
@@ -47,20 +48,6 @@ class Record(Protocol):
     def tick(self, report: Tick) -> None:
         """Keep one tick; called before its decision is carried out."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
-    """All that one pass saw and decided."""
-
-    moment: Moment
-    readings: Sequence[Reading]
-    findings: Sequence[Finding]
-    decision: Decision
-    state: State
-    outcome: Outcome | None
-    alarms: Sequence[Alarm]
-    """What people must hear, from the outcome and from the decision."""
 
 
 class Daemon:

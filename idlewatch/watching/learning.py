@@ -14,10 +14,10 @@ from pathlib import Path
 import structlog
 
 from idlewatch.deciding.patience import Gap, Patience, Stakes, patience, restart_usd, without_price
+from idlewatch.deciding.tick import Tick
 from idlewatch.model import Activity
 from idlewatch.settings import Settings
 from idlewatch.watching import gaps
-from idlewatch.watching.daemon import Tick
 from idlewatch.watching.gaps import GAPS_FILE, GapLedger
 
 log = structlog.get_logger()

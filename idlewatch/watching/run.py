@@ -19,6 +19,7 @@ import structlog
 
 from idlewatch import assembly
 from idlewatch.assembly import Assembly
+from idlewatch.deciding.tick import Tick
 from idlewatch.errors import Refused
 from idlewatch.history import timeline
 from idlewatch.history.record import DaemonRecord
@@ -34,7 +35,7 @@ from idlewatch.settings import known_secrets
 from idlewatch.telling import login
 from idlewatch.watching import log_writer
 from idlewatch.watching.background import Background
-from idlewatch.watching.daemon import Actions, Daemon, Record, Tick
+from idlewatch.watching.daemon import Actions, Daemon, Record
 from idlewatch.watching.errands import errands
 from idlewatch.watching.knowledge import Knowledge, asked_saves_of, learner_of, saves_of
 from idlewatch.watching.lock import KeptFolder

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import structlog
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.effects.tasks import Task
 from idlewatch.errors import TaskError
 from idlewatch.model import Activity, Json, Phase
-from idlewatch.watching.daemon import Tick
 
 log = structlog.get_logger()
 

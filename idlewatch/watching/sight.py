@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from idlewatch.deciding.tick import Tick
 from idlewatch.model import Activity, Finding
-from idlewatch.watching.daemon import Tick
 
 log = structlog.get_logger()
 
