@@ -28,9 +28,9 @@ from idlewatch.deciding.moment import Moment
 from idlewatch.effects.actions import ObservedActions
 from idlewatch.history.record import DaemonRecord
 from idlewatch.history.store import History
+from idlewatch.machine_clock import MachineClock
 from idlewatch.settings import Source, load
 from idlewatch.watching.daemon import Daemon
-from idlewatch.watching.watch import MachineClock
 
 TARGET = 0.005
 

@@ -11,7 +11,7 @@ from idlewatch.model import Finding, Reading, Signal
 from idlewatch.notify import Delivery
 from idlewatch.settings import load, pod_sources
 from idlewatch.watching import run
-from idlewatch.watching.watch import only_daemon
+from idlewatch.watching.lock import only_daemon
 from tests.fakes import quiet
 
 

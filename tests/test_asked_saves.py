@@ -18,11 +18,11 @@ from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.history.timeline import RESTORED, leave
 from idlewatch.hold import place
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Action, Decision, Json, Phase
 from idlewatch.requests.save_requests import SaveRequests, ask_for_save, save_asked_by, save_request_file
 from idlewatch.show.status import mapping
 from idlewatch.watching.asked_saves import AskedSaves
-from idlewatch.watching.watch import MachineClock
 from tests.whole_path import POD_ID, simulated
 
 BEGAN_S, KEY = 1000.0, "pod1@1"

@@ -15,13 +15,13 @@ import pytest
 
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
 from idlewatch.history.store import status_of, write_atomically
+from idlewatch.machine_clock import MachineClock
 from idlewatch.pod import places
 from idlewatch.pod.keys import marks
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, read_mounts, verify
 from idlewatch.stopping.notes import LAST_STOP, write_note
 from idlewatch.watching.lock import only_daemon
-from idlewatch.watching.watch import MachineClock
 from tests.nvml_stub import NvmlScript, build
 from tests.nvml_stub import environment as nvml_environment
 from tests.waiting import comes

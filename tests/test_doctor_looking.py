@@ -18,9 +18,9 @@ from idlewatch.doctor.looking import Look, StartLook, look_at
 from idlewatch.effects.tasks import Task
 from idlewatch.errors import TaskError
 from idlewatch.history.store import DATABASE_FILE, STATUS_FILE
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Finding, Json, Reading
 from idlewatch.watching.lock import only_daemon
-from idlewatch.watching.watch import MachineClock
 from tests.fakes import quiet
 from tests.test_doctor_judging import STATUS, loaded
 from tests.waiting import comes

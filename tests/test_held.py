@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from idlewatch.cli import main
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
+from idlewatch.requests.stop_requests import request_file
 from idlewatch.settings import environment_with
-from idlewatch.watching.watch import MachineClock, only_daemon, request_file
+from idlewatch.watching.lock import only_daemon
 from tests.waiting import until
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from idlewatch import hold as placing
 from idlewatch.history.store import History, events_of
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Hold, Json, PodIdentity
 from idlewatch.requests.hold_events import HoldEvents, standing_in
 from idlewatch.requests.holds import EndedHold
-from idlewatch.watching.watch import Known, MachineClock, Moments
+from idlewatch.watching.moments import Known, Moments
 
 WALL = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 POD = PodIdentity(pod_id="p", source="environment", started_s=0.0, boot_key="p@1")

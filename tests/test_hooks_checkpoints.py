@@ -18,7 +18,7 @@ from idlewatch.deciding.asked_work import ASKED_TAIL_S
 from idlewatch.model import Activity, Json, PodIdentity
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.stopping.checkpoints import Program, ask, asked_of, asked_processes, is_alive, now_s, programs
-from idlewatch.watching.watch import Known, Moments
+from idlewatch.watching.moments import Known, Moments
 from tests.made_up_machine import Machine
 from tests.test_signal_jobs import watched
 from tests.waiting import comes

@@ -95,7 +95,7 @@ def test_systemd_says_whether_the_machine_goes_down(
 
 CLOCK = """
 import signal, sys, time
-from idlewatch.watching.watch import MachineClock
+from idlewatch.machine_clock import MachineClock
 clock = MachineClock()
 clock.end_on_shutdown_request()
 if sys.argv[1] == "asleep":

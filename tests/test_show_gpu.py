@@ -27,13 +27,13 @@ from idlewatch.gpu.line import Instance
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
 from idlewatch.history.store import DATABASE_FILE, History, newest_of
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Activity, Json, Reading
 from idlewatch.settings import environment_with
 from idlewatch.show.gpu import DAEMON, KEPT_S, OWN, SETTLING, View
 from idlewatch.show.gpu_screen import screen, text_of
 from idlewatch.show.sparkline import GLYPHS, UNSEEN, Column, Seen, axis, columns, drawn, glyph, settling
 from idlewatch.verbs.gpus import GpuWatch, snapshot
-from idlewatch.watching.watch import MachineClock
 from tests.gpu_polls import FakeReader, failed, gpu, poll
 from tests.nvml_stub import NvmlScript, build, child_argv, environment, now_s
 from tests.waiting import comes

@@ -15,10 +15,12 @@ import pytest
 from idlewatch import hold as placing
 from idlewatch.cli import main
 from idlewatch.history.store import STATUS_FILE
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
+from idlewatch.requests.stop_requests import request_file, stop_request
 from idlewatch.settings import environment_with
 from idlewatch.verbs.holding import masked, program_of
-from idlewatch.watching.watch import MachineClock, only_daemon, request_file, stop_request
+from idlewatch.watching.lock import only_daemon
 
 BOOT = "pod@boot"
 

@@ -17,7 +17,7 @@ from idlewatch.cli import main
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.errors import Refused
 from idlewatch.watching import lock
-from idlewatch.watching.watch import daemon_watches, only_daemon
+from idlewatch.watching.lock import daemon_watches, only_daemon
 from tests.whole_path import POD_ID, Place, simulated
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from idlewatch import assembly, logs
 from idlewatch.watching import run
 from idlewatch.settings import load, pod_sources
-from idlewatch.watching.watch import only_daemon
+from idlewatch.watching.lock import only_daemon
 from tests.quiet_daemon import Quiet
 
 logs.set_up()

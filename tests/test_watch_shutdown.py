@@ -10,7 +10,7 @@ import pytest
 
 ROUNDS = """
 import os, random, signal
-from idlewatch.watching.watch import MachineClock
+from idlewatch.machine_clock import MachineClock
 
 for _ in range(20000):
     clock = MachineClock()
@@ -55,7 +55,7 @@ def test_a_request_that_comes_while_the_daemon_loads_ends_it_with_a_word(tmp_pat
 
 HANGUP = """
 import os, signal, sys
-from idlewatch.watching.watch import MachineClock
+from idlewatch.machine_clock import MachineClock
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "ignored" else signal.SIG_DFL)
 clock = MachineClock()

@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from idlewatch.demo.loopback_api import LoopbackPod
-from idlewatch.watching.watch import MachineClock
+from idlewatch.machine_clock import MachineClock
 from idlewatch.web import keep_link
 from idlewatch.web.keys import keys_of
 from tests.web_prefix_proxy import below_a_prefix

@@ -19,7 +19,7 @@ from idlewatch.history.verdicts import Span
 from idlewatch.model import Json, Reading
 from idlewatch.requests.holds import read_holds
 from idlewatch.requests.save_requests import save_request_file
-from idlewatch.watching.watch import request_file, stop_request
+from idlewatch.requests.stop_requests import request_file, stop_request
 from idlewatch.web import charts, pages
 from idlewatch.web.acting import Buttons
 from idlewatch.web.app import page_app

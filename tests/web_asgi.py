@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
 
-from idlewatch.watching.watch import MachineClock
+from idlewatch.machine_clock import MachineClock
 from idlewatch.web.app import page_app
 from idlewatch.web.gate import Gate
 from idlewatch.web.keys import keys_of

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from idlewatch import assembly
 from idlewatch.gpu.reader import GpuReader
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Activity, Json, Reading, Signal
 from idlewatch.pod import identity as pod
 from idlewatch.settings import load, pod_sources
@@ -19,7 +20,6 @@ from idlewatch.show.status import mapping
 from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.watching import daemon
-from idlewatch.watching.watch import MachineClock
 
 ROUNDS = 2
 EVERY_S = 1.0

@@ -27,6 +27,7 @@ from idlewatch.history import recording
 from idlewatch.history.store import status_of
 from idlewatch.hooks import refusals
 from idlewatch.host import restoring
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.pod import losses
 from idlewatch.pod.identity import folder_name
@@ -43,7 +44,6 @@ from idlewatch.telling import heartbeat
 from idlewatch.telling import passing_on as telling
 from idlewatch.watching import gaps
 from idlewatch.watching.gaps import GAPS_FILE
-from idlewatch.watching.watch import MachineClock
 
 Progress: TypeAlias = Callable[[Json], None]
 

@@ -18,9 +18,9 @@ from idlewatch.errors import IdlewatchError, SettingsError
 from idlewatch.history import timeline
 from idlewatch.host import restoring
 from idlewatch.host.restoring import Became
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.settings import load, pod_sources
-from idlewatch.watching.watch import MachineClock
 
 _ENDING_S = 15.0
 """What may come after the set time: the child ends itself, and hangs only where the volume does."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from idlewatch.history.store import status_of
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
 from idlewatch.settings import Mode
 from idlewatch.show.status import is_stale
 from idlewatch.telling.remedies import to_keep_up
-from idlewatch.watching.watch import MachineClock, daemon_watches
+from idlewatch.watching.lock import daemon_watches
 
 NONE_WATCHES = (
     "no daemon watches here now: the hold is kept for one that is started before it ends; `idlewatch run` starts it"

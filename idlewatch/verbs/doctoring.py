@@ -14,12 +14,12 @@ from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.lines import works
 from idlewatch.doctor.looking import looker
 from idlewatch.errors import SettingsError
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.notify import Terminals
 from idlewatch.show.doctor import report_json, report_lines
 from idlewatch.show.status import mapping
 from idlewatch.verbs.words import loaded, say, size
-from idlewatch.watching.watch import MachineClock
 
 
 def doctor(options: argparse.Namespace) -> bool:

@@ -21,6 +21,7 @@ from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
 from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.kernel.own import registered
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.show.gpu import DAEMON, OWN, SETTLING, Trail, Verdict, View
 from idlewatch.show.gpu_screen import Line, screen, text_of
@@ -29,7 +30,6 @@ from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal, Reader
 from idlewatch.verbs.words import loaded, say
 from idlewatch.watching.daemon import judge, read
-from idlewatch.watching.watch import MachineClock
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,6 +9,7 @@ from pathlib import Path
 from idlewatch import hold as placing
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.redact import Redactor
 from idlewatch.requests import holds as reading
@@ -18,7 +19,6 @@ from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.held import Held, no_hold, run_held
 from idlewatch.verbs.stopping import ask_for_stop, require_daemon
 from idlewatch.verbs.words import loaded_to_ask, say, say_json, warn, who
-from idlewatch.watching.watch import MachineClock
 
 
 def hold(options: argparse.Namespace) -> bool:

@@ -6,9 +6,10 @@ import argparse
 
 from idlewatch import assembly
 from idlewatch.history.store import status_of
+from idlewatch.machine_clock import MachineClock
 from idlewatch.show import metrics
 from idlewatch.verbs.words import loaded, say
-from idlewatch.watching.watch import MachineClock, daemon_watches
+from idlewatch.watching.lock import daemon_watches
 
 
 def told(options: argparse.Namespace) -> bool:

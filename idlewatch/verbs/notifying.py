@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from idlewatch import assembly
 from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.notify import Notice, Terminals
 from idlewatch.notify.channel import WITHIN_S
 from idlewatch.telling.announcing import Tells
 from idlewatch.verbs.words import loaded, say, who
-from idlewatch.watching.watch import MachineClock
 
 _LISTEN_EVERY_S = 0.05
 _SHOWN = re.compile(r"[1-9]\d* clients")

@@ -12,11 +12,11 @@ from typing import Any
 
 from idlewatch.errors import Refused, SignalError
 from idlewatch.kernel.own import registered
+from idlewatch.machine_clock import MachineClock
 from idlewatch.pod import identity as pod
 from idlewatch.settings import Loaded
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded, say, warn
-from idlewatch.watching.watch import MachineClock
 from idlewatch.web.address import address, served_at, serving
 from idlewatch.web.keys import keys_of, new_token
 

@@ -15,6 +15,7 @@ from idlewatch import assembly, logs
 from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Hold, Json, Signal
 from idlewatch.redact import Redactor
 from idlewatch.replay import Factories, read_story, recorder
@@ -26,7 +27,6 @@ from idlewatch.show.replayed import Replayed, as_json, table
 from idlewatch.signals import SIGNALS
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded, say
-from idlewatch.watching.watch import MachineClock
 
 
 def replay(options: argparse.Namespace) -> bool:

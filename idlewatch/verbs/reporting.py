@@ -14,6 +14,7 @@ from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
 from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.kernel.own import registered
+from idlewatch.machine_clock import MachineClock
 from idlewatch.pod import storage
 from idlewatch.report import Bill, Boot, Card, Comparison, advice_of, billed, boots_of, card_named, compared
 from idlewatch.settings import Loaded
@@ -24,7 +25,6 @@ from idlewatch.show.status import mapping, number
 from idlewatch.signals import SIGNALS
 from idlewatch.verbs.words import columns, loaded, say
 from idlewatch.watching.learning import stakes_of
-from idlewatch.watching.watch import MachineClock
 
 _READINGS_LOOKED_AT = 200
 

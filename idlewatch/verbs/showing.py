@@ -14,6 +14,7 @@ from idlewatch.errors import Refused
 from idlewatch.history.store import events_of, read_events, read_status, spans_of
 from idlewatch.history.unwritten import fault_of
 from idlewatch.kernel.own import registered
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.settings import Settings, variable
 from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph, drawn
@@ -21,7 +22,7 @@ from idlewatch.show.lanes import LANE_MOST, lanes, pod_lane
 from idlewatch.show.status import is_stale, not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.verbs.words import columns, loaded, loaded_to_ask, say, say_json
-from idlewatch.watching.watch import MachineClock, daemon_watches
+from idlewatch.watching.lock import daemon_watches
 
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
 """Events of saves that succeeded."""

@@ -10,12 +10,13 @@ from pathlib import Path
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SettingsError
 from idlewatch.history.store import write_atomically
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
-from idlewatch.requests.stop_requests import WARN_FOR_MOST_S
+from idlewatch.requests.stop_requests import WARN_FOR_MOST_S, request_file
 from idlewatch.verbs.daemon import HANGS, only_observes, watching
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded_to_ask, say, who
-from idlewatch.watching.watch import MachineClock, daemon_watches, request_file
+from idlewatch.watching.lock import daemon_watches
 
 
 def stop(options: argparse.Namespace) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from idlewatch import assembly, logs
 from idlewatch.errors import SettingsError, TaskError
 from idlewatch.history.store import STATUS_FILE, write_atomically
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.pod import places
 from idlewatch.pod.identity import POD_ID
@@ -20,7 +21,7 @@ from idlewatch.snapshot import read_mounts
 from idlewatch.telling import login
 from idlewatch.verbs.words import warn
 from idlewatch.watching import run
-from idlewatch.watching.watch import MachineClock, only_daemon
+from idlewatch.watching.lock import only_daemon
 
 _NOTE_WITHIN_S = 5.0
 

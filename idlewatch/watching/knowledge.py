@@ -15,6 +15,7 @@ from idlewatch.deciding.hours import parse_working_hours
 from idlewatch.errors import ProviderRefused
 from idlewatch.host import restoring
 from idlewatch.host.restoring import Became, Mark
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.requests.save_requests import SaveRequests
 from idlewatch.settings import OnSaveFailure
@@ -36,8 +37,8 @@ from idlewatch.watching.errands import (
 )
 from idlewatch.watching.gaps import gap_of
 from idlewatch.watching.learning import Learner, stakes_of
+from idlewatch.watching.moments import Known
 from idlewatch.watching.saving_again import PeriodicSaves
-from idlewatch.watching.watch import Known, MachineClock
 
 _UNREACHABLE_TRIES = 2
 """So often in a row must the provider have been out of reach before people hear of it: five minutes."""
@@ -83,7 +84,7 @@ def asked_saves_of(here: Assembly, clock: MachineClock, refused: Callable[[str],
 
 
 class Knowledge:
-    """What is known of this Pod from its provider, its owner and its last stop, as `watch.Moments` asks for it."""
+    """What is known of this Pod from its provider, its owner and its last stop, as `moments.Moments` asks for it."""
 
     def __init__(
         self, here: Assembly, background: Background, refusal: str | None, wall: Callable[[], datetime]

@@ -27,6 +27,7 @@ from idlewatch.history.store import History
 from idlewatch.host import restoring
 from idlewatch.host.announced import Announced
 from idlewatch.host.notify_socket import NotifySocket
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json, Signal
 from idlewatch.redact import Redactor
 from idlewatch.requests.hold_events import HoldEvents, standing_in
@@ -39,9 +40,9 @@ from idlewatch.watching.daemon import Actions, Daemon, Record
 from idlewatch.watching.errands import errands
 from idlewatch.watching.knowledge import Knowledge, asked_saves_of, learner_of, saves_of
 from idlewatch.watching.lock import KeptFolder
+from idlewatch.watching.moments import Moments
 from idlewatch.watching.shutdown import ending_of
 from idlewatch.watching.sight import SightLog
-from idlewatch.watching.watch import MachineClock, Moments
 from idlewatch.watching.winding_up import WindUp
 
 log = structlog.get_logger()

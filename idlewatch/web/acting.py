@@ -16,9 +16,9 @@ from idlewatch.history.store import status_of, write_atomically
 from idlewatch.model import Cause, Clock, Json, Phase
 from idlewatch.requests import holds as reading
 from idlewatch.requests.save_requests import ask_for_save
+from idlewatch.requests.stop_requests import request_file
 from idlewatch.settings import Mode
 from idlewatch.show.status import is_stale, mapping
-from idlewatch.watching.watch import request_file
 
 WHO = "the page"
 _WARN_FOR_S = (30.0, 300.0)

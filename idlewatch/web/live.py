@@ -13,9 +13,9 @@ from idlewatch.history.store import spans_of, status_of
 from idlewatch.model import Clock, Json, Limits
 from idlewatch.requests import holds
 from idlewatch.requests.save_requests import save_asked_by
+from idlewatch.requests.stop_requests import request_file
 from idlewatch.show.status import is_stale, mapping, number, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
-from idlewatch.watching.watch import request_file
 from idlewatch.web.charts import Window, oldest_s
 
 RANGES = {"1h": 3600.0, "6h": 6 * 3600.0, "24h": 86400.0, "3d": 3 * 86400.0, "7d": 7 * 86400.0, "all": None}
