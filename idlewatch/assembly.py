@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from idlewatch.children.interpreter import ours
+from idlewatch.children.tasks import Task
 from idlewatch.durations import format_duration
 from idlewatch.effects.actions import ObservedActions, PodActions, SavePlan
-from idlewatch.effects.interpreter import ours
-from idlewatch.effects.tasks import Task
 from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.kernel.own import registrations
 from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings

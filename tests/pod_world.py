@@ -14,10 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding.moment import Moment, StopRequest
 from idlewatch.deciding.tick import Tick
 from idlewatch.effects.actions import PodActions, SavePlan
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
 from idlewatch.history.record import DaemonRecord
 from idlewatch.history.store import History

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from idlewatch.children.tasks import Task
 from idlewatch.effects.actions import ObservedActions, PodActions, SavePlan
-from idlewatch.effects.tasks import Task
 from idlewatch.errors import TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
 from idlewatch.notify.words import PodNow, Words
 from idlewatch.telling.announcing import Announcer
 
 PRELUDE = (
-    "import sys,time\nfrom idlewatch.effects.tasks import serve\nfrom idlewatch.errors import *\ndef work(r, p):\n    "
+    "import sys,time\nfrom idlewatch.children.tasks import serve\nfrom idlewatch.errors import *\ndef work(r, p):\n    "
 )
 
 

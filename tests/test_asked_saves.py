@@ -10,11 +10,11 @@ from typing import cast
 
 import pytest
 
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import started
 from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import LoopbackPod
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.history.timeline import RESTORED, leave
 from idlewatch.hold import place

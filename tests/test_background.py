@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 
-from idlewatch.effects.tasks import Task, TaskEnd
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Json
 from idlewatch.watching.background import Background, Errand

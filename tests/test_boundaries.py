@@ -77,7 +77,7 @@ def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_pers
 @pytest.mark.slow
 def test_the_command_line_loads_rich_only_to_draw_and_can_then(capfd: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import sys; from idlewatch.effects.interpreter import load_log_without_rich; load_log_without_rich()\n"
+        "import sys; from idlewatch.children.interpreter import load_log_without_rich; load_log_without_rich()\n"
         "import idlewatch.cli, idlewatch.effects.work\n"
         "assert 'structlog' in sys.modules; assert 'rich' not in sys.modules\n"
         "import rich.console; rich.console.Console().print('drawn')"

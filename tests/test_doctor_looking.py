@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from idlewatch.children.tasks import Task
 from idlewatch.doctor import drilled, looks_machine, looks_signals
 from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.looking import Look, StartLook, look_at
-from idlewatch.effects.tasks import Task
 from idlewatch.errors import TaskError
 from idlewatch.history.store import DATABASE_FILE, STATUS_FILE
 from idlewatch.machine_clock import MachineClock

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
+from idlewatch.children.tasks import TaskEnd
 from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import RIGHTS, LoopbackApi, LoopbackPod
 from idlewatch.durations import format_duration
-from idlewatch.effects.tasks import TaskEnd
 from idlewatch.errors import IdlewatchError, ProviderError, ProviderRefused, SnapshotError
 from idlewatch.model import Phase, PodIdentity
 from idlewatch.providers.runpod import ApiKey, RunpodProvider

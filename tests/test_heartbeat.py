@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from idlewatch.effects.tasks import Task
+from idlewatch.children.tasks import Task
 from idlewatch.history.store import STATUS_FILE
 from idlewatch.settings import environment_with
 from tests.notices import Hook, served

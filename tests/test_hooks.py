@@ -185,7 +185,7 @@ RUNNER = """
 import json, os, sys
 from pathlib import Path
 from idlewatch.hooks import HookFolder, Hooks, Occasion, Stage
-from idlewatch.effects.tasks import serve
+from idlewatch.children.tasks import serve
 
 def work(request, progress):
     folder = HookFolder(path=Path(request["path"]), volume=None, volume_allowed=False, own_uid=os.geteuid())

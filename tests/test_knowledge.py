@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.effects.tasks import TaskEnd
+from idlewatch.children.tasks import TaskEnd
 from idlewatch.effects.work import TASKS
 from idlewatch.errors import IdlewatchError, ProviderRefused, ProviderUnavailable
 from idlewatch.model import Json

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from idlewatch.effects.tasks import Task
+from idlewatch.children.tasks import Task
 from idlewatch.history.store import STATUS_FILE, History
 from idlewatch.model import Json, Reading
 from idlewatch.notify import COLUMNS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.effects.tasks import TaskEnd
+from idlewatch.children.tasks import TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome
 from idlewatch.notify import COLUMNS, Kind, Notice

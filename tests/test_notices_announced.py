@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from idlewatch.children.tasks import TaskEnd
 from idlewatch.deciding import remembered
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import State
 from idlewatch.deciding.tick import Tick
 from idlewatch.effects.actions import ObservedActions
-from idlewatch.effects.tasks import TaskEnd
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome, Reading
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.limits import WITHIN_S

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
-from idlewatch.effects.tasks import Task
+from idlewatch.children.tasks import Task
 from idlewatch.errors import IdlewatchError
 from idlewatch.model import Json
 from idlewatch.notify import Kind, Notice, tmux

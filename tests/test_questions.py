@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlewatch import assembly
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.effects.questions import answer_of, ask_prometheus, judged_result
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SettingsError, TaskError
 from idlewatch.model import Activity, Finding, Json, Question, Signal, Surroundings
 from idlewatch.settings import Source, load

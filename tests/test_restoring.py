@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from idlewatch.assembly import Assembly, assembled
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.cli import main
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.host import boot, restoring
 from idlewatch.host.restoring import Became

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding import remembered
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.tick import Tick
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.model import Action, Activity, Decision, Finding, Json, Phase
 from idlewatch.watching.saving_again import PeriodicSaves

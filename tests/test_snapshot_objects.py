@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from idlewatch import assembly
+from idlewatch.children.tasks import TaskEnd
 from idlewatch.cli import main
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.doctor.judge_saved import saved_lines
 from idlewatch.doctor.looking import Seen
-from idlewatch.effects.tasks import TaskEnd
 from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.history.store import events_of
 from idlewatch.host import restoring

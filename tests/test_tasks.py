@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.effects.tasks import Task, TaskEnd, error_from_json, error_to_json
+from idlewatch.children.tasks import Task, TaskEnd, error_from_json, error_to_json
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
 
 SLEEPS = "import time; time.sleep(600)"
-PRELUDE = "import json,sys,time\nfrom idlewatch.effects.tasks import serve\nfrom idlewatch.errors import *\n"
+PRELUDE = "import json,sys,time\nfrom idlewatch.children.tasks import serve\nfrom idlewatch.errors import *\n"
 
 
 def task(work: str, *, silent_limit_s: float = 60.0) -> Task:
@@ -186,7 +186,7 @@ def test_a_child_does_not_outlive_its_daemon(tmp_path: Path) -> None:
     work = f"import os; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     code = f"{PRELUDE}def work(request, progress):\n    {work}\nsys.exit(serve(work))"
     daemon = (
-        "import os, signal, sys, time\nfrom idlewatch.effects.tasks import Task\n"
+        "import os, signal, sys, time\nfrom idlewatch.children.tasks import Task\n"
         f"Task([sys.executable, '-c', {code!r}], None, now_s=0.0, silent_limit_s=60.0)\n"
         f"while not os.path.exists({str(started)!r}): time.sleep(0.01)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

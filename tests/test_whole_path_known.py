@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from idlewatch.children.tasks import Task
 from idlewatch.demo.loopback_api import LoopbackPod
-from idlewatch.effects.tasks import Task
 from idlewatch.effects.work import leave_note
 from idlewatch.hold import place
 from idlewatch.model import Json

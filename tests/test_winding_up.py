@@ -11,9 +11,9 @@ from typing import cast
 import pytest
 
 from idlewatch.assembly import Assembly, assembled
+from idlewatch.children.tasks import Task, TaskEnd, end_all
 from idlewatch.deciding.remembered import State, started
 from idlewatch.effects.actions import PodActions, SavePlan
-from idlewatch.effects.tasks import Task, TaskEnd, end_all
 from idlewatch.history.record import DaemonRecord
 from idlewatch.model import Action, Decision, Json, Phase
 from idlewatch.settings import Source, load

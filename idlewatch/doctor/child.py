@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TypeAlias
 
-from idlewatch.effects import tasks
-from idlewatch.effects.interpreter import load_log_without_rich
+from idlewatch.children import tasks
+from idlewatch.children.interpreter import load_log_without_rich
 from idlewatch.model import Json
 
 LOOKS: Mapping[str, str] = {

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from idlewatch.effects.interpreter import ours
-from idlewatch.effects.tasks import Task, TaskEnd
+from idlewatch.children.interpreter import ours
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Json
 

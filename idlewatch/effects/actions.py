@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding.tick import Tick
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
 from idlewatch.telling.announcing import Announcer

@@ -18,10 +18,10 @@ from typing import TypeAlias
 
 from idlewatch import assembly
 from idlewatch.assembly import Assembly
+from idlewatch.children.tasks import Task
 from idlewatch.deciding.patience import Gap
 from idlewatch.doctor import drilled
 from idlewatch.effects.questions import ask_prometheus, run_command
-from idlewatch.effects.tasks import Task
 from idlewatch.errors import ProviderError, ProviderRefused, TaskError
 from idlewatch.history import recording
 from idlewatch.history.store import status_of

@@ -16,7 +16,7 @@ import subprocess
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
-from idlewatch.effects.interpreter import ours
+from idlewatch.children.interpreter import ours
 from idlewatch.errors import SignalError
 from idlewatch.gpu import REOPEN
 from idlewatch.gpu.line import Poll, parsed

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
-from idlewatch.effects import trees
+from idlewatch.children import trees
 from idlewatch.hooks.found import Hook, HookFolder, Stage, hooks_of, strange_entries
 from idlewatch.hooks.running import HookEnd, run_hook
 from idlewatch.hooks.words import Occasion, hook_environment, without_secrets

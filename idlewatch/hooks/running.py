@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO
 
+from idlewatch.children import trees
+from idlewatch.children.tasks import seldom
 from idlewatch.durations import format_duration
-from idlewatch.effects import trees
-from idlewatch.effects.tasks import seldom
 from idlewatch.hooks.found import Hook, Stage
 from idlewatch.model import Json
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from idlewatch.assembly import Assembly, assembled, task_starter
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.durations import format_duration
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import IdlewatchError, SettingsError
 from idlewatch.history import timeline
 from idlewatch.host import restoring

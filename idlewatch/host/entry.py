@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from idlewatch.effects.interpreter import load_log_without_rich
+from idlewatch.children.interpreter import load_log_without_rich
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from idlewatch.effects.interpreter import ours
+from idlewatch.children.interpreter import ours
 from idlewatch.host import children
 from idlewatch.host.supervisor import Supervisor
 

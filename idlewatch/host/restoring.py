@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from idlewatch.assembly import Assembly
-from idlewatch.effects.tasks import seldom
+from idlewatch.children.tasks import seldom
 from idlewatch.errors import IdlewatchError, SnapshotError, TaskError
 from idlewatch.history.store import write_atomically
 from idlewatch.history.timeline import RESTORED

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from idlewatch.effects.tasks import Task, TaskEnd
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Json
 from idlewatch.notify.notice import Kind, Notice

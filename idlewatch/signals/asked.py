@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from idlewatch.effects.tasks import Task, TaskEnd
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Question, Reading
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from idlewatch.children.tasks import seldom
 from idlewatch.deciding.asked_work import ASKED_TAIL_S
 from idlewatch.durations import format_duration
-from idlewatch.effects.tasks import seldom
 from idlewatch.history.store import write_atomically
 from idlewatch.model import Json
 

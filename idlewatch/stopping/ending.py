@@ -18,8 +18,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeAlias
 
+from idlewatch.children.tasks import seldom
 from idlewatch.durations import format_duration
-from idlewatch.effects.tasks import seldom
 from idlewatch.kernel import Key, Process, ProcessTable
 from idlewatch.kernel.processes import look
 from idlewatch.model import Json

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from idlewatch.assembly import Assembly
-from idlewatch.effects import trees
+from idlewatch.children import trees
 from idlewatch.history.store import write_atomically
 from idlewatch.hooks import HookFolder, Hooks, Occasion, Stage
 from idlewatch.model import Json

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from idlewatch.assembly import Assembly, with_key
+from idlewatch.children import trees
 from idlewatch.deciding.asked_work import ASKED_TAIL_S
-from idlewatch.effects import trees
 from idlewatch.errors import Refused, SignalError, SnapshotError
 from idlewatch.hooks import Occasion, Stage, hooks_of
 from idlewatch.model import Cause, Json

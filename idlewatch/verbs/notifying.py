@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from idlewatch import assembly
-from idlewatch.effects.tasks import Task, TaskEnd
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json

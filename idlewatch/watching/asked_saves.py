@@ -13,8 +13,8 @@ from typing import Protocol
 
 import structlog
 
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding.tick import Tick
-from idlewatch.effects.tasks import Task, TaskEnd
 from idlewatch.errors import TaskError
 from idlewatch.model import Json, Phase
 from idlewatch.requests.request_files import Asked

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from idlewatch.effects.tasks import Task, end_all
+from idlewatch.children.tasks import Task, end_all
 from idlewatch.errors import IdlewatchError, TaskError
 from idlewatch.model import Json
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import structlog
 
+from idlewatch.children.tasks import Task
 from idlewatch.deciding.tick import Tick
-from idlewatch.effects.tasks import Task
 from idlewatch.errors import TaskError
 from idlewatch.model import Activity, Json, Phase
 

@@ -16,7 +16,7 @@ import structlog
 
 from idlewatch import assembly
 from idlewatch.assembly import Assembly
-from idlewatch.effects.tasks import Task, end_all
+from idlewatch.children.tasks import Task, end_all
 from idlewatch.errors import TaskError
 from idlewatch.history.record import DaemonRecord
 from idlewatch.model import Clock, Json, Phase

@@ -1,0 +1,1 @@
+"""Child processes of ours: how they are started, heard and ended, with all that they have started themselves."""
