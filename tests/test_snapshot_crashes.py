@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 ROUNDS = int(os.environ.get("IDLEWATCH_TEST_CRASHES", "20"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 CHILD = """
 import sys

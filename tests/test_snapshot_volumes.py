@@ -18,7 +18,7 @@ from tests.waiting import comes
 MIB = 1 << 20
 ROUNDS = int(os.environ.get("IDLEWATCH_TEST_CRASHES", "20"))
 MOST_OPERATIONS = 20
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 SAVE = """
 import sys
