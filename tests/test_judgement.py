@@ -81,7 +81,7 @@ def test_a_look_tells_what_happened_and_a_gpu_that_does_nothing_is_seen() -> Non
 
 def test_faint_use_is_each_limits_own_and_reaches_the_readings() -> None:
     kinds = [life(FAINT, seed) for seed in range(len(FAINT_KINDS))]
-    memory, gpu_memory, energy, unread = (observed(one, 30.0) for one in kinds[3:])
+    memory, gpu_memory, energy, unread = (observed(one, 30.0) for one in kinds[3:7])
     assert max(one.grown_mib for one in memory) > 1
     assert max(one.mib for one in gpu_memory) > 700
     assert 100 < sum(one.late for one in energy) < 500
@@ -104,7 +104,11 @@ def test_what_a_look_lacks_is_lacking_in_its_reading() -> None:
 def test_a_limit_that_is_moved_is_put_back() -> None:
     before = policy.LEAST_COVERAGE
     [moved] = [
-        one for name, _, told in sensitive._limits() if name.startswith("coverage") for one in told if one.value == "30"
+        one
+        for _, name, _, told in sensitive._limits()
+        if name.startswith("coverage")
+        for one in told
+        if one.value == "30"
     ]
     cost_of = sensitive._cost([FAINT], [6], moved)
     assert (cost_of.days, policy.LEAST_COVERAGE) == (1.0, before)

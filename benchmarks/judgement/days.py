@@ -34,13 +34,17 @@ that wait for an answer from elsewhere.
 
 One kind more is not in the table, because limits of judges only matter near them, and other use is far above:
 
-    faint            After a block of work 6 h of faint use and then as faint a noise, a seventh of the lives each: GPU
-                     (needed: a peak of 4 to 20 % each 5 to 60 s; noise: 0.5 to 4 % each 30 s to 5 min), the CPU
-                     (needed: one core for 30 s, 3 to 40 % of the time; noise: one or eight cores for 20 s, 0.5 to 5 %),
-                     the network (needed: 10 to 300 KB/s of an unknown program; noise: 0.3 to 30 KB/s), the Pod's memory
-                     and the GPU's (needed: loading 60 to 1600 MiB in 10 min; noise: 6 to 160 MiB), energy (each five
+    faint            After a block of work 6 h of faint use and then as faint a noise, an eighth of the lives each: GPU
+                     (needed: a peak of 4 to 20 % each 5 to 60 s; noise: 0.5 to 4 % each 30 s to 5 min); the CPU
+                     (needed, a third each: an agent, 1 to 10 s of a core each 20 to 120 s; builds and tests, 30 to
+                     180 s of 1 to 8 cores each 5 to 20 min; a loader, 2 to 5 s of 0.3 to 1 core each 10 to 40 s. Noise,
+                     a third each: cron, 1 to 20 s of 1 to 16 cores each 5 to 30 min; a language server, 1 to 6 % of a
+                     core and 3 to 10 s of collection each 2 to 10 min; polls, 0.05 to 0.5 s each 5 to 30 s); the
+                     network, of a program whose connections can't be seen and of one whose can (needed: 10 to
+                     300 KB/s; noise: 0.3 to 30 KB/s); the Pod's memory
+                     and the GPU's (needed: loading 60 to 1600 MiB in 10 min; noise: 6 to 160 MiB); energy (each five
                      minutes or so half of a look is described by no sample; needed: in that half it drew 3 to 60 W
-                     more; noise: 0.5 to 10 W), and a GPU that can't be read for 3 to 60 % of the time, some minutes in
+                     more; noise: 0.5 to 10 W); and a GPU that can't be read for 3 to 60 % of the time, some minutes in
                      a row (needed: a burst of work each 7 min or so, which is seen only where it can be read). Evenly
                      over ratios.
 
@@ -51,7 +55,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from benchmarks.judgement import published
 from benchmarks.judgement.doing import ALWAYS, DAY_S, HOUR_S, Connection, Doing, PodLife
@@ -248,7 +253,7 @@ def _cpu_work(made: PodLife, source: random.Random) -> None:
 
 def _faint(made: PodLife, source: random.Random) -> None:
     _block(made, source, 20, cells=False)
-    faint = FAINT_KINDS[made.seed % len(FAINT_KINDS)]
+    faint = tuple(FAINT_KINDS.values())[made.seed % len(FAINT_KINDS)]
     faint(made, source, made.ends_s + 6 * HOUR_S, needed=True)
     faint(made, source, DAY_S, needed=False)
 
@@ -261,16 +266,70 @@ def _faint_gpu(made: PodLife, source: random.Random, to_s: float, *, needed: boo
 
 
 def _faint_cpu(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
-    busy_s, duty = (30.0, _even(source, 0.03, 0.4)) if needed else (20.0, _even(source, 0.005, 0.05))
-    cores = 1.0 if needed else source.choice((1.0, 8.0))
+    bursts = source.choice(_CPU_WORK if needed else _CPU_NOISE)(source)
     while made.ends_s < to_s:
-        made.add(busy_s / 60, Doing(cpu_cores=cores), needed=needed)
-        made.add(busy_s / 60 * (1 / duty - 1), REST, needed=needed)
+        lasts_s = bursts.lasts_s * source.uniform(0.7, 1.3)
+        apart_s = bursts.each_s if bursts.regular else source.expovariate(1 / bursts.each_s)
+        made.add(lasts_s / 60, Doing(cpu_cores=bursts.cores), needed=needed)
+        made.add(max(1.0, apart_s - lasts_s) / 60, Doing(cpu_cores=bursts.hum_cores), needed=needed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bursts:
+    """CPU that comes and goes."""
+
+    cores: float = 1.0
+    lasts_s: float
+    each_s: float
+    """From one to the next, in the mean."""
+    regular: bool = True
+    hum_cores: float = 0.01
+    """In between."""
+
+
+def _agent(source: random.Random) -> _Bursts:
+    return _Bursts(lasts_s=_even(source, 1, 10), each_s=_even(source, 20, 120), regular=False)
+
+
+def _builds(source: random.Random) -> _Bursts:
+    lasts_s, each_s = _even(source, 30, 180), _even(source, 300, 1200)
+    return _Bursts(cores=_even(source, 1, 8), lasts_s=lasts_s, each_s=each_s, regular=False)
+
+
+def _loader(source: random.Random) -> _Bursts:
+    return _Bursts(cores=source.uniform(0.3, 1), lasts_s=_even(source, 2, 5), each_s=_even(source, 10, 40))
+
+
+def _cron(source: random.Random) -> _Bursts:
+    each_s = source.choice((300.0, 600.0, 900.0, 1800.0))
+    return _Bursts(cores=source.choice((1.0, 2.0, 4.0, 8.0, 16.0)), lasts_s=_even(source, 1, 20), each_s=each_s)
+
+
+def _collector(source: random.Random) -> _Bursts:
+    lasts_s, each_s = _even(source, 3, 10), _even(source, 120, 600)
+    return _Bursts(lasts_s=lasts_s, each_s=each_s, regular=False, hum_cores=source.uniform(0.01, 0.06))
+
+
+def _polls(source: random.Random) -> _Bursts:
+    return _Bursts(lasts_s=_even(source, 0.05, 0.5), each_s=_even(source, 5, 30))
+
+
+_CPU_WORK = (_agent, _builds, _loader)
+_CPU_NOISE = (_cron, _collector, _polls)
 
 
 def _faint_network(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
-    rate = _even(source, 10e3, 300e3) if needed else _even(source, 300, 30e3)
+    made.until(to_s, Doing(network=_traffic(source, needed=needed)), needed=needed)
+
+
+def _faint_connection(made: PodLife, source: random.Random, to_s: float, *, needed: bool) -> None:
+    rate = _traffic(source, needed=needed)
     made.until(to_s, Doing(network=rate, talks=rate), needed=needed)
+
+
+def _traffic(source: random.Random, *, needed: bool) -> float:
+    """Bytes a second."""
+    return _even(source, 10e3, 300e3) if needed else _even(source, 300, 30e3)
 
 
 def _even(source: random.Random, least: float, most: float) -> float:
@@ -303,15 +362,16 @@ def _unread(made: PodLife, source: random.Random, to_s: float, *, needed: bool) 
 
 
 FAINT = "faint"
-FAINT_KINDS: Sequence[Callable[..., None]] = (
-    _faint_gpu,
-    _faint_cpu,
-    _faint_network,
-    _faint_memory,
-    _faint_gpu_memory,
-    _faint_energy,
-    _unread,
-)
+FAINT_KINDS: Mapping[str, Callable[..., None]] = {
+    "GPU": _faint_gpu,
+    "CPU": _faint_cpu,
+    "network": _faint_network,
+    "memory": _faint_memory,
+    "GPU memory": _faint_gpu_memory,
+    "energy": _faint_energy,
+    "unread GPU": _unread,
+    "connection": _faint_connection,
+}
 KINDS: Mapping[str, Callable[[PodLife, random.Random], None]] = {
     "notebook day": _notebook_day,
     "editor day": _editor_day,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from benchmarks.judgement.doing import ALWAYS, Connection, Doing, PodLife
+from benchmarks.judgement.doing import ALWAYS, Connection, Doing, PodLife, Stretch
 
 _UNREAD_S = 180.0
 """How long a GPU that can't be read stays so, in the mean."""
@@ -68,15 +68,24 @@ def _looks(life: PodLife, step_s: float) -> Iterator[Seen]:
     source, place, unread = random.Random(f"{life.kind} {life.seed} {step_s}"), 0, False
     for index in range(1, int(life.ends_s / step_s) + 1):
         at_s = index * step_s
+        first = place
         while life.stretches[place].to_s < at_s:
             place += 1
         stretch = life.stretches[place]
         doing = stretch.doing
+        if place > first:
+            doing = replace(doing, cpu_cores=_mean_cores(life.stretches[first : place + 1], at_s - step_s, at_s))
         if doing.gpu_mib_per_min:
             doing = replace(doing, mib=doing.mib + doing.gpu_mib_per_min * (at_s - stretch.from_s) / 60)
         unread = _is_unread(doing, step_s, source, before=unread)
         seen = _look(life, doing, at_s, step_s, source, needed=stretch.needed)
         yield seen._replace(unread=True) if unread else seen
+
+
+def _mean_cores(stretches: Sequence[Stretch], from_s: float, to_s: float) -> float:
+    """CPU is counted, so a burst that is shorter than a look is told by its share of it."""
+    told = (one.doing.cpu_cores * (min(one.to_s, to_s) - max(one.from_s, from_s)) for one in stretches)
+    return sum(told) / (to_s - from_s)
 
 
 def _is_unread(doing: Doing, step_s: float, source: random.Random, *, before: bool) -> bool:

@@ -1,7 +1,9 @@
 """
 Each default moved by itself, all else as it is: what idleness and restarts then cost, and the stops in use.
 
-On seeds that no default was chosen on. Limits of judges are no settings; they are given to the real judges here.
+On seeds that no default was chosen on, and that nothing was run on before the curves of the document were drawn.
+Limits of judges are no settings; they are given to the real judges here. Those of the CPU are looked at as often as the
+daemon does by default: a tick counts for at most one core, so a burst of many cores counts for longer in longer ticks.
 """
 
 from __future__ import annotations
@@ -19,14 +21,16 @@ from benchmarks.judgement.product import Factories, Product
 from benchmarks.judgement.table import STEP_S
 from idlewatch.deciding import policy
 from idlewatch.gpu import floor, judge
-from idlewatch.signals import SIGNALS
+from idlewatch.settings import Settings
+from idlewatch.signals import SIGNALS, transfers_judge
 from idlewatch.signals.host import HostSignal
 from idlewatch.signals.host_window import HostLimits
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.signals.making import KERNEL
 
-FIRST = 40_000
+FIRST = 90_000
 """Added to every seed: lives that no default and no setting of the table was chosen on."""
+CPU_STEP_S = Settings().interval.total_seconds()
 _HOST = HostLimits()
 
 
@@ -72,13 +76,15 @@ def measured(seeds: Sequence[int]) -> list[Curve]:
     """A curve for each default, on one life for each kind and seed; limits of judges on faint lives alone."""
     kinds = tuple(KINDS)
     told = [_curve(*one, kinds, seeds) for one in _variants()]
-    return [*told, *_faint_curves(range(3 * len(FAINT_KINDS) * len(seeds)))]
+    return [*told, *faint_curves(3 * len(seeds))]
 
 
-def _faint_curves(seeds: Sequence[int]) -> Iterator[Curve]:
-    """Each limit on the faint lives of its own kind."""
-    for kind, one in enumerate(_limits()):
-        yield _curve(*one, (FAINT,), [seed for seed in seeds if (FIRST + seed) % len(FAINT_KINDS) == kind])
+def faint_curves(lives: int) -> Iterator[Curve]:
+    """Each limit on so many faint lives of its own kind."""
+    for faint, name, default, told in _limits():
+        place = list(FAINT_KINDS).index(faint)
+        seeds = [seed for seed in range(lives * len(FAINT_KINDS)) if (FIRST + seed) % len(FAINT_KINDS) == place]
+        yield _curve(name, default, told, (FAINT,), seeds)
 
 
 def _curve(name: str, default: str, told: Sequence[Variant], kinds: Sequence[str], seeds: Sequence[int]) -> Curve:
@@ -94,35 +100,62 @@ def _variants() -> Sequence[tuple[str, str, Sequence[Variant]]]:
     )
 
 
-def _limits() -> Sequence[tuple[str, str, Sequence[Variant]]]:
+def _limits() -> Sequence[tuple[str, str, str, Sequence[Variant]]]:
+    """Each with the kind of faint lives that it decides on."""
     return (
-        ("GPU limit, %", "5", [_set(GPU_LIMIT=f"{one:g}%") for one in (1.0, 3.0, 4.0, 5.0, 8.0, 15.0)]),
         (
-            "CPU limit, % of a core",
-            f"{_HOST.cpu_cores * 100:g}",
-            [_made(f"{one:g}", _cpu(one / 100)) for one in (1.0, 3.0, 4.0, 5.5, 10.0, 30.0)],
+            "GPU",
+            "GPU limit, %",
+            "5",
+            [_set(GPU_LIMIT=f"{one:g}%") for one in (1.0, 3.0, 4.0, 5.0, 8.0, 15.0)],
         ),
         (
+            "CPU",
+            "CPU limit, % of a core",
+            f"{_HOST.cpu_cores * 100:g}",
+            [_made(f"{one:g}", _cpu(one / 100), CPU_STEP_S) for one in (2.0, 3.0, 4.0, 5.5, 7.0, 10.0, 20.0)],
+        ),
+        (
+            "CPU",
+            "CPU window, min",
+            f"{_HOST.window_s / 60:g}",
+            [_made(f"{one:g}", _window(one * 60), CPU_STEP_S) for one in (5.0, 10.0, 20.0)],
+        ),
+        (
+            "network",
             "network limit, KB/s",
             f"{_HOST.network_bytes_per_s / 1e3:g}",
             [_made(f"{one:g}", _network(one * 1e3)) for one in (2.0, 10.0, 30.0, 50.0, 150.0)],
         ),
         (
+            "connection",
+            "a program's connections, KB/s",
+            f"{transfers_judge.FLOOR_BYTES_PER_S / 1e3:g}",
+            [
+                _constant(f"{one:g}", (transfers_judge, "FLOOR_BYTES_PER_S", one * 1e3))
+                for one in (2.0, 10.0, 27.0, 50.0)
+            ],
+        ),
+        (
+            "memory",
             "memory limit, MiB in 10 min",
             f"{_HOST.memory_mib:g}",
             [_made(f"{one:g}", _memory(one)) for one in (64.0, 128.0, 256.0, 512.0, 1024.0)],
         ),
         (
+            "GPU memory",
             "GPU memory limit, MiB in 10 min",
             f"{judge.GROWTH_MIB:g}",
             [_constant(f"{one:g}", (judge, "GROWTH_MIB", one)) for one in (50.0, 100.0, 200.0, 400.0, 800.0)],
         ),
         (
+            "energy",
             "energy margin, W",
             f"{floor.MARGIN_W:g}",
             [_constant(f"{one:g}", *_margin(one)) for one in (1.0, 3.0, 6.0, 12.0, 25.0)],
         ),
         (
+            "unread GPU",
             "coverage, %",
             f"{policy.LEAST_COVERAGE * 100:g}",
             [_constant(f"{one:g}", (policy, "LEAST_COVERAGE", one / 100)) for one in (30.0, 50.0, 80.0, 90.0, 97.0)],
@@ -137,8 +170,8 @@ def _set(**values: str) -> Variant:
     )
 
 
-def _made(value: str, factories: Factories) -> Variant:
-    return Variant(value, Product(factories={**SIGNALS, **factories}))
+def _made(value: str, factories: Factories, step_s: float = STEP_S) -> Variant:
+    return Variant(value, Product(factories={**SIGNALS, **factories}), step_s)
 
 
 def _cpu(limit_cores: float) -> Factories:
@@ -146,6 +179,10 @@ def _cpu(limit_cores: float) -> Factories:
         "host": lambda _: HostSignal(cpu_limit_cores=limit_cores),
         "jobs": lambda _: JobsSignal(kernel=KERNEL, cpu_limit_cores=limit_cores),
     }
+
+
+def _window(window_s: float) -> Factories:
+    return {"host": lambda _: HostSignal(window_s=window_s)}
 
 
 def _constant(value: str, *constants: tuple[ModuleType, str, float]) -> Variant:
