@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
-from idlewatch.history.store import status_of, write_atomically
+from idlewatch.files import write_atomically
+from idlewatch.history.store import status_of
 from idlewatch.machine_clock import MachineClock
 from idlewatch.pod import places
 from idlewatch.pod.keys import marks

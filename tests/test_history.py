@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from idlewatch.deciding import remembered
 from idlewatch.deciding.clock import IdleClock, Seen
+from idlewatch.files import write_atomically
 from idlewatch.history.database import StateFolderError
 from idlewatch.history.store import (
     _THIN,
@@ -24,7 +25,6 @@ from idlewatch.history.store import (
     readings_of,
     spans_of,
     status_of,
-    write_atomically,
 )
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Cause, Json, Phase, Reading

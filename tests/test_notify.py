@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.notify import COLUMNS, Delivery, Terminals, notice_bytes, printable, warning_text
+from idlewatch.notify import COLUMNS, Delivery, Terminals, notice_bytes, warning_text
+from idlewatch.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from idlewatch.history.store import STATUS_FILE, History, write_atomically
+from idlewatch.files import write_atomically
+from idlewatch.history.store import STATUS_FILE, History
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Json, Limits, Reading
 from idlewatch.settings import Source, load

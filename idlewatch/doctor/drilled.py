@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.model import Json
 
 LAST_DRILL = "last-drill.json"

@@ -24,7 +24,8 @@ import structlog
 from idlewatch.deciding.moment import idle_after_s
 from idlewatch.deciding.tick import Tick
 from idlewatch.durations import format_duration
-from idlewatch.history.store import History, reading_to_json, write_atomically
+from idlewatch.files import write_atomically
+from idlewatch.history.store import History, reading_to_json
 from idlewatch.history.unwritten import Unwritten
 from idlewatch.history.verdicts import Span, extended
 from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading

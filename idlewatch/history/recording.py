@@ -23,7 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from idlewatch.history.store import Kept, events_of, newest_of, reading_to_json, readings_of, spans_of, write_atomically
+from idlewatch.files import write_atomically
+from idlewatch.history.store import Kept, events_of, newest_of, reading_to_json, readings_of, spans_of
 from idlewatch.model import Json
 
 FORMAT = 1

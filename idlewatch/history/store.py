@@ -9,7 +9,6 @@ another boot, or another Pod, never inherits a countdown.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from idlewatch.deciding.remembered import State
+from idlewatch.files import write_atomically
 from idlewatch.history.database import Database, Mark, StateFolderError
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Json, Reading
@@ -154,24 +154,6 @@ class History:
         with suppress(StateFolderError):
             return self._database.rows(query, values)
         return []
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """
-    Replace `path` in one rename, so that a reader sees the old text or the new one. Raises OSError.
-
-    Where that fails nothing is left of the new one: on a full disk it would take up room.
-    """
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _packed(reading: Reading) -> bytes:

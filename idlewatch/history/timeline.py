@@ -13,10 +13,9 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from idlewatch.history.store import write_atomically
+from idlewatch.files import small_file, write_atomically
 from idlewatch.model import Json
-from idlewatch.notify import printable
-from idlewatch.requests.request_files import content
+from idlewatch.printable import printable
 
 RESTORED, RESTORE_FAILED, SAVED_BY_HAND = "restored", "restore failed", "saved by hand"
 KINDS = (RESTORED, RESTORE_FAILED, SAVED_BY_HAND)
@@ -58,7 +57,7 @@ def _age(path: Path) -> float:
 def _taken(path: Path) -> Json:
     event: Json = None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        said = json.loads(content(path))
+        said = json.loads(small_file(path))
         if said["kind"] in KINDS:
             facts = said.get("facts")
             text = printable(str(said["text"]))[:_TEXT_MAX]

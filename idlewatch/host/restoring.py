@@ -20,7 +20,7 @@ from pathlib import Path
 from idlewatch.assembly import Assembly
 from idlewatch.children.tasks import seldom
 from idlewatch.errors import IdlewatchError, SnapshotError, TaskError
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.history.timeline import RESTORED
 from idlewatch.model import Json
 from idlewatch.pod import elsewhere

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import select
 import stat
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from idlewatch.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,9 +155,3 @@ def notice_bytes(text: str) -> bytes:
     """Return `text` as a terminal gets it: on its own lines, with a bell, and with nothing else that steers one."""
     lines = [printable(line) for line in text.strip().splitlines()]
     return ("\r\n\a" + "".join(f"{line}\r\n" for line in lines)).encode("utf-8", "replace")
-
-
-def printable(line: str) -> str:
-    """Return one line without control, format and surrogate characters; a reason may come from anyone in the Pod."""
-    spaced = line.replace("\t", " ")
-    return "".join(char for char in spaced if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from idlewatch.durations import format_duration
 from idlewatch.model import Alarm, Cause, Decision, Json, Outcome
 from idlewatch.notify.notice import Kind, Notice
-from idlewatch.notify.terminals import printable
+from idlewatch.printable import printable
 from idlewatch.telling.remedies import to_keep_up
 
 COLUMNS = 76

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import stat
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from idlewatch.files import small_file
 from idlewatch.model import Hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_BYTES_MAX = 64 * 1024
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
 _PID_MAX = 1 << 22
 """The kernel's own upper limit: proc_sys_kernel(5), pid_max."""
@@ -130,7 +128,7 @@ def _record(path: Path, now_s: float, hold_max_s: float) -> _Record:
     """Return what a file says. Raises OSError, ValueError or RecursionError where it says nothing of sense."""
     if path.suffix != ".json" or not _ID.fullmatch(path.stem):
         raise ValueError("not a hold's name")
-    data = json.loads(_content(path))
+    data = json.loads(small_file(path))
     if not isinstance(data, dict) or data.get("version") != 1:
         raise ValueError("not a hold of version 1")
     if data.get("id") != path.stem:
@@ -156,21 +154,6 @@ def _progress_due_s(data: dict[str, object], now_s: float) -> float | None:
     if progress_s > now_s + _CLOCK_SLACK_S:
         raise ValueError("it has made progress in the future")
     return progress_s + _instant(data, "progress_within_s")
-
-
-def _content(path: Path) -> bytes:
-    """Return a small regular file; neither a link nor a pipe that would never answer."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("not a regular file")
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            content = file.read(_BYTES_MAX + 1)
-    finally:
-        os.close(fd)
-    if len(content) > _BYTES_MAX:
-        raise ValueError("larger than 64 KiB")
-    return content
 
 
 def _instant(data: dict[str, object], key: str) -> float:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +16,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from idlewatch.notify import printable
+from idlewatch.files import small_file
+from idlewatch.printable import printable
 
 _SLACK_S = 60.0
 """A request that comes while a slow tick runs lies a little ahead of that tick's instant."""
-_BYTES_MAX = 64 * 1024
 _WHO_MAX = 80
 
 Request = TypeVar("Request")
@@ -107,7 +105,7 @@ class RequestFile(ABC, Generic[Request]):
 
 def read(path: Path, boot_key: str) -> Asked:
     """What a file asks for. Raises OSError or ValueError where it asks nothing of this start."""
-    raw = content(path)
+    raw = small_file(path)
     try:
         said = json.loads(raw)
         asked_s = None if said.get("asked_s") is None else number(said["asked_s"])
@@ -128,14 +126,3 @@ def number(value: object) -> float:
     if not math.isfinite(made):
         raise ValueError("it makes no sense")
     return made
-
-
-def content(path: Path) -> bytes:
-    """A small regular file; a pipe would never answer. Raises OSError or ValueError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
-        return os.read(descriptor, _BYTES_MAX)
-    finally:
-        os.close(descriptor)

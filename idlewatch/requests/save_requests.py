@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.model import Json
 from idlewatch.requests.request_files import Asked, RequestFile, read, request_path
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from idlewatch.durations import format_duration
 from idlewatch.history.unwritten import remedy_for
 from idlewatch.model import Json, Phase
-from idlewatch.notify import printable
+from idlewatch.printable import printable
 from idlewatch.show.folding import COLUMNS, Paragraph, drawn
 from idlewatch.telling.remedies import to_keep_up
 

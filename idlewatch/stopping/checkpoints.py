@@ -23,7 +23,7 @@ from typing import TypeAlias
 from idlewatch.children.tasks import seldom
 from idlewatch.deciding.asked_work import ASKED_TAIL_S
 from idlewatch.durations import format_duration
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.model import Json
 
 FOLDER = "requests"

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Json
-from idlewatch.notify import COLUMNS, printable
+from idlewatch.notify import COLUMNS
+from idlewatch.printable import printable
 from idlewatch.stopping.notes import Answer, answer_in, at_words
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.model import Json
 
 LAST_STOP = "last-stop.json"

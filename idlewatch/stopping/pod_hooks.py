@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from idlewatch.assembly import Assembly
 from idlewatch.children import trees
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.hooks import HookFolder, Hooks, Occasion, Stage
 from idlewatch.model import Json
 from idlewatch.settings import secret_variables

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from idlewatch import __version__
 from idlewatch.assembly import Assembly
 from idlewatch.errors import TaskError
-from idlewatch.history.store import status_of, write_atomically
+from idlewatch.files import write_atomically
+from idlewatch.history.store import status_of
 from idlewatch.model import Json
 from idlewatch.notify.webhook import exchanged
 from idlewatch.show.status import is_stale

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from idlewatch.history.store import write_atomically
-from idlewatch.notify import printable
+from idlewatch.files import write_atomically
+from idlewatch.printable import printable
 
 LOGIN_FILE = "login.txt"
 SCRIPT = Path("etc/profile.d/idlewatch.sh")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SettingsError
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
 from idlewatch.requests.stop_requests import WARN_FOR_MOST_S, request_file

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from idlewatch import assembly, logs
 from idlewatch.errors import SettingsError, TaskError
-from idlewatch.history.store import STATUS_FILE, write_atomically
+from idlewatch.files import write_atomically
+from idlewatch.history.store import STATUS_FILE
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.pod import places

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from idlewatch.deciding.patience import SHORTEST_GAP_S, Gap
 from idlewatch.deciding.tick import Tick
-from idlewatch.history.store import write_atomically
+from idlewatch.files import write_atomically
 from idlewatch.model import Activity, Json
 from idlewatch.stopping.notes import was_turned_down
 

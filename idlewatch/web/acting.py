@@ -12,7 +12,8 @@ from pathlib import Path
 from idlewatch import hold as placing
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
-from idlewatch.history.store import status_of, write_atomically
+from idlewatch.files import write_atomically
+from idlewatch.history.store import status_of
 from idlewatch.model import Cause, Clock, Json, Phase
 from idlewatch.requests import holds as reading
 from idlewatch.requests.save_requests import ask_for_save
