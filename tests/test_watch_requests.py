@@ -72,15 +72,29 @@ def test_what_does_not_count_is_taken_away_and_told_once(tmp_path: Path, change:
     assert why in refused[0]
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "[" * 100_000, '{"who": "ann"}', "\ud800".encode("utf-8", "replace").decode()]
-)
+NONSENSE = {
+    "empty": "",
+    "a list": "[]",
+    "deep": "[" * 60_000,
+    "half": '{"who": "ann"}',
+    "no JSON": "\ud800".encode("utf-8", "replace").decode(),
+}
+
+
+@pytest.mark.parametrize("content", NONSENSE.values(), ids=NONSENSE)
 def test_a_file_that_makes_no_sense_stops_nothing(tmp_path: Path, content: str) -> None:
     refused: list[str] = []
     path = asked(tmp_path, content)
     assert requests(tmp_path, refused).standing(NOW_S) is None
     assert not path.exists()
     assert refused == ["a request to stop does not count: it makes no sense"]
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    refused: list[str] = []
+    asked(tmp_path, " " * (64 * 1024) + json.dumps(SOUND))
+    assert requests(tmp_path, refused).standing(NOW_S) is None
+    assert refused == ["a request to stop does not count: it is larger than 64 KiB"]
 
 
 def test_a_request_without_its_instant_counts_by_the_time_of_its_file(tmp_path: Path) -> None:
