@@ -17,6 +17,8 @@ from idlewatch import __version__, version
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parent.parent
+THE_MACHINE_S_CERTIFICATES = {"UV_SYSTEM_CERTS": "true"}
+"""For uv, which trusts a list of its own unless told, and for pipx, which may install by uv."""
 LAY = """
 import sys
 from pathlib import Path
@@ -28,7 +30,7 @@ tree.lay_here(Path(sys.argv[1]))
 def said(*command: str | Path, **variables: str) -> str:
     """What a command says, in an environment with nothing of this one's but the registry's settings."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_", "HOME"))}
-    told = {"PATH": "/usr/local/bin:/usr/bin:/bin", **kept, **variables}
+    told = {"PATH": "/usr/local/bin:/usr/bin:/bin", **THE_MACHINE_S_CERTIFICATES, **kept, **variables}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=told, check=False, timeout=600)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
