@@ -17,6 +17,7 @@ PURE = {
     "model.py": set(),
     "errors.py": set(),
     "durations.py": set(),
+    "amounts.py": set(),
     **{f"deciding/{path.name}": {"model", "durations", "deciding"} for path in (PACKAGE / "deciding").glob("*.py")},
 }
 CLOCKS = {"time", "random", "logging"}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from idlewatch.amounts import amount
 from idlewatch.assembly import Assembly, assembled
 from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.cli import main
@@ -118,7 +119,7 @@ def test_what_the_stop_wiped_is_back_and_said_once(folder: Path) -> None:
     mark = restoring.bring_back(here, told.append)
     assert (folder / "disk/home/a").read_text() == "content of a"
     assert (mark.became, mark.snapshot) == (Became.DONE, made.id)
-    assert mark.text == f"brought back 2 files (0.0 MB) of {made.id}"
+    assert mark.text == f"brought back 2 files (24 bytes) of {made.id}"
     assert {"event": {"kind": "restored", "text": mark.text}} in told
     (folder / "disk/home/a").unlink()
     assert restoring.bring_back(here, nothing) == mark
@@ -183,7 +184,7 @@ def test_an_offer_names_what_there_is_unless_the_note_does_or_nobody_wants_it(fo
     made = wiped(folder)
     here = here_of(folder, IDLEWATCH_RESTORE="ask")
     assert restoring.offer(here) == (
-        f"a saved copy of {made.created_at:.16} lies on the volume (2 files, {made.archive_bytes / 1e6:.1f} MB): "
+        f"a saved copy of {made.created_at:.16} lies on the volume (2 files, {amount(made.archive_bytes)}): "
         "`idlewatch restore` brings it back"
     )
     assert restoring.offer(here, made.id) is None
@@ -202,7 +203,7 @@ def another(folder: Path, pod: str = "p0") -> Snapshot:
 
 def test_a_new_pod_on_an_old_volume_is_told_of_the_copies_there_and_given_none(folder: Path) -> None:
     made = another(folder)
-    told = f"of p0, {made.created_at:.16} ({made.archive_bytes / 1e6:.1f} MB): `idlewatch restore --pod p0` brings it"
+    told = f"of p0, {made.created_at:.16} ({amount(made.archive_bytes)}): `idlewatch restore --pod p0` brings it"
     assert told in str(restoring.offer(here_of(folder, IDLEWATCH_RESTORE="ask")))
     here = here_of(folder)
     mark = restoring.bring_back(here, nothing)
@@ -340,7 +341,7 @@ def test_exec_brings_it_back_before_the_command_and_once(
     made = wiped(folder)
     out, said = guarded("cat disk/home/a; rm disk/home/b; exit 3").communicate(timeout=100)
     assert out == "content of a"
-    assert f"idlewatch exec: brought back 2 files (0.0 MB) of {made.id}\n" in said
+    assert f"idlewatch exec: brought back 2 files (24 bytes) of {made.id}\n" in said
     _, said = guarded("test ! -e disk/home/b").communicate(timeout=100)
     assert "nothing is brought back: this container was given its files already" in said
     assert not (folder / "disk/home/b").exists()

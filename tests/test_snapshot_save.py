@@ -28,7 +28,6 @@ from idlewatch.snapshot import (
     snapshots,
     verify,
 )
-from idlewatch.snapshot.amounts import amount
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.store import Store
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter
@@ -376,13 +375,6 @@ def test_too_little_space_is_seen_before_writing(tmp_path: Path) -> None:
     store.require_space(1)
     with pytest.raises(SnapshotError, match=r"too little for 1152921\.5 TB .*; free some space.*KEEP_SNAPSHOTS"):
         store.require_space(1 << 60)
-
-
-@pytest.mark.parametrize(
-    ("number", "words"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (400_000, "400.0 kB"), (3.4e9, "3.4 GB")]
-)
-def test_a_small_amount_is_never_told_as_nothing(number: float, words: str) -> None:
-    assert amount(number) == words
 
 
 FULL_DISK = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from idlewatch.amounts import amount
 from idlewatch.doctor.drilled import drill_text
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines
@@ -140,12 +141,12 @@ def _volume(here: Here, said: Mapping[str, Json], *, network: bool) -> Iterator[
 def _room(here: Here, said: Mapping[str, Json], loss: Seen) -> Line:
     free = number(said.get("free_bytes"))
     if "bytes" not in loss.said and loss.missing is None:
-        return _SAY.ok("room", f"{_size(free)} free; nothing is stopped here, so the loss was not measured")
+        return _SAY.ok("room", f"{amount(free)} free; nothing is stopped here, so the loss was not measured")
     if "bytes" not in loss.said:
-        text = f"{_size(free)} free; what a stop would wipe could not be measured: {loss.missing}"
+        text = f"{amount(free)} free; what a stop would wipe could not be measured: {loss.missing}"
         return _SAY.warning("room", text, "`idlewatch loss` measures it without a deadline")
     wiped = number(loss.said.get("bytes"))
-    text = f"a stop would wipe {_wiped(loss)}; {_size(free)} free on the volume"
+    text = f"a stop would wipe {_wiped(loss)}; {amount(free)} free on the volume"
     if free < wiped * PACKED_SHARE:
         return _SAY.broken("room", f"{text}: too little", _MAKE_ROOM)
     if unreadable := _unreadable(loss):
@@ -157,7 +158,7 @@ def _room(here: Here, said: Mapping[str, Json], loss: Seen) -> Line:
 
 def _wiped(loss: Seen) -> str:
     files = int(number(loss.said.get("files")))
-    return f"{_size(number(loss.said.get('bytes')))} in {files} file{'' if files == 1 else 's'}"
+    return f"{amount(number(loss.said.get('bytes')))} in {files} file{'' if files == 1 else 's'}"
 
 
 def _snapshots(said: Mapping[str, Json]) -> Line:
@@ -192,11 +193,3 @@ def _drill(here: Here, on_volume: Mapping[str, Json]) -> Iterator[Line]:
         yield _SAY.ok("drill", text)
     elif here.refusal is None:
         yield _SAY.unproven("drill", "the end sequence was never drilled here", "idlewatch doctor --drill")
-
-
-def _size(amount: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from idlewatch import assembly
+from idlewatch.amounts import amount
 from idlewatch.assembly import Assembly
 from idlewatch.children.tasks import Task
 from idlewatch.deciding.patience import Gap
@@ -35,7 +36,6 @@ from idlewatch.report import advice_of
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.snapshot import be_gentle
 from idlewatch.snapshot import save as save_now
-from idlewatch.snapshot.amounts import amount
 from idlewatch.stopping import notes, pod_hooks, stop_note
 from idlewatch.stopping.note_page import page
 from idlewatch.stopping.notes import Answer

@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from idlewatch.amounts import amount
 from idlewatch.assembly import Assembly
 from idlewatch.children.tasks import seldom
 from idlewatch.errors import IdlewatchError, SnapshotError, TaskError
@@ -128,8 +129,8 @@ def offer(here: Assembly, told: Json = None) -> str | None:
     with contextlib.suppress(SnapshotError):
         found = newest(here)
         if found and found.id != told:
-            amount = f"{_files(found.files)}, {found.archive_bytes / 1e6:.1f} MB"
-            return f"a saved copy of {found.created_at:.16} lies {_where(here)} ({amount}): {BY_HAND}"
+            held = f"{_files(found.files)}, {amount(found.archive_bytes)}"
+            return f"a saved copy of {found.created_at:.16} lies {_where(here)} ({held}): {BY_HAND}"
         return None if found else offer_of_others(here)
     return None
 
@@ -203,7 +204,7 @@ def _told(report: RestoreReport, pod: str | None = None) -> str:
     }
     beside, of = ", ".join(f"{many} {what}" for what, many in left.items() if many), f" of Pod {pod}" if pod else ""
     more = f"; left out: {beside} (`idlewatch restore` names them)" if beside else ""
-    return f"brought back {_files(report.files)} ({report.disk_bytes / 1e6:.1f} MB) of {report.snapshot}{of}{more}"
+    return f"brought back {_files(report.files)} ({amount(report.disk_bytes)}) of {report.snapshot}{of}{more}"
 
 
 def _where(here: Assembly) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from idlewatch.amounts import amount
 from idlewatch.errors import SnapshotError
 from idlewatch.pod.identity import folder_name
 from idlewatch.snapshot import Objects, Place, Snapshot, snapshots
@@ -62,7 +63,7 @@ def offer(found: Sequence[OtherPod], where: str) -> str | None:
         return None
     first, more = found[0], len(found) - 1
     beside = f", and of {more} more (`idlewatch snapshots` names them)" if more else ""
-    made = f"of {first.pod}, {first.newest.created_at:.16} ({first.newest.archive_bytes / 1e6:.1f} MB)"
+    made = f"of {first.pod}, {first.newest.created_at:.16} ({amount(first.newest.archive_bytes)})"
     return f"saved copies of another Pod lie {where}: {made}{beside}: `{first.command}` brings it back"
 
 

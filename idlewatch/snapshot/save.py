@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import idlewatch
+from idlewatch.amounts import amount
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.amounts import amount
 from idlewatch.snapshot.codec import usable_workers
 from idlewatch.snapshot.differential import Base, fitting_base, is_worth_it, read_base
 from idlewatch.snapshot.image import known_image

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from idlewatch.amounts import amount
 from idlewatch.errors import Refused, SnapshotError
-from idlewatch.snapshot.amounts import amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from idlewatch.amounts import amount
 from idlewatch.assembly import Assembly, with_key
 from idlewatch.children import trees
 from idlewatch.deciding.asked_work import ASKED_TAIL_S
@@ -269,10 +270,10 @@ def saved(request: SaveRequest, progress: Progress) -> Made:
         if made is None:
             return Made(began_s=began_s, ended_ns=ended_ns, text="nothing that a stop would wipe")
         if made.changed_after_bytes < _ENOUGH_BYTES:
-            text = f"saved {made.files} files as {made.id}, {made.archive_bytes / 1e6:.1f} MB"
+            text = f"saved {made.files} files as {made.id}, {amount(made.archive_bytes)}"
             return Made(began_s=began_s, ended_ns=ended_ns, text=text, snapshot=made.id)
         changed_bytes = made.changed_after_bytes
-    raise SnapshotError(f"{changed_bytes / 1e6:.1f} MB changed again while each of {_SAVE_ATTEMPTS} saves was proven")
+    raise SnapshotError(f"{amount(changed_bytes)} changed again while each of {_SAVE_ATTEMPTS} saves was proven")
 
 
 def _saved_in_turn(request: SaveRequest, progress: Progress, within_s: float = _OTHER_SAVE_WITHIN_S) -> _Attempt:

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 
+from idlewatch.amounts import amount
 from idlewatch.doctor.drill import Drill, Drilled, refuse_drill
 from idlewatch.doctor.examine import Examined, examine
 from idlewatch.doctor.here import Here, child_environment
@@ -19,7 +20,7 @@ from idlewatch.model import Json
 from idlewatch.notify import Terminals
 from idlewatch.show.doctor import report_json, report_lines
 from idlewatch.show.status import mapping
-from idlewatch.verbs.words import loaded, say, size
+from idlewatch.verbs.words import loaded, say
 
 
 def doctor(options: argparse.Namespace) -> bool:
@@ -58,7 +59,7 @@ def _looked(name: str) -> None:
 def _saving(progress: Json) -> None:
     said = mapping(progress)
     done = said.get("done_bytes")
-    _show(f"drill: {said.get('stage', 'saving')} {size(float(done)) if isinstance(done, int | float) else ''}")
+    _show(f"drill: {said.get('stage', 'saving')} {amount(float(done)) if isinstance(done, int | float) else ''}")
 
 
 def _show(text: str) -> None:

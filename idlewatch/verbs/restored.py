@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from idlewatch.amounts import amount
 from idlewatch.snapshot import RestoreReport
 from idlewatch.snapshot.reader import shown
-from idlewatch.verbs.words import size
 
 NAMED = 10
 """So many of each are named; `--json` has all."""
@@ -16,7 +16,7 @@ NAMED = 10
 def restored_lines(report: RestoreReport) -> list[str]:
     """The lines of a restore; paths are whole ones, as `--only` takes them."""
     did = "Would bring back" if report.dry_run else "Brought back"
-    what = f"{_many(report.files, 'file')} and {_many(report.folders, 'folder')} ({size(report.disk_bytes)})"
+    what = f"{_many(report.files, 'file')} and {_many(report.folders, 'folder')} ({amount(report.disk_bytes)})"
     return [
         f"{did} {what} from {report.snapshot} into {report.target}; {report.unchanged} were there already.",
         *_paragraph(

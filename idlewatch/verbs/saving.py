@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from idlewatch import assembly
+from idlewatch.amounts import amount
 from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
@@ -23,7 +24,7 @@ from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, restored_lines
-from idlewatch.verbs.words import loaded, place, say, say_json, size, who
+from idlewatch.verbs.words import loaded, place, say, say_json, who
 
 
 def loss(options: argparse.Namespace) -> bool:
@@ -43,10 +44,10 @@ def loss(options: argparse.Namespace) -> bool:
     if found.nothing:
         say(["A stop now would wipe nothing."])
         return True
-    say([f"A stop now would wipe {size(found.total_bytes)} in {found.files} files; {_where(here)}."])
-    say([f"  {size(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])
+    say([f"A stop now would wipe {amount(found.total_bytes)} in {found.files} files; {_where(here)}."])
+    say([f"  {amount(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])
     say(_contents(found))
-    say([f"  left out on purpose: {size(weight)} of {rule}" for rule, weight, _ in found.excluded if weight])
+    say([f"  left out on purpose: {amount(weight)} of {rule}" for rule, weight, _ in found.excluded if weight])
     say([f"  can't be read: {path}: {why}" for path, why in found.errors[:10]])
     say([f"  note: {text}" for text in found.notes])
     return True
@@ -68,7 +69,7 @@ def _contents(found: Loss) -> Iterator[str]:
             more = f" and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
             yield f"  {kind}: {', '.join(f'{part.name} {part.detail}' for part in parts[:NAMED])}{more}"
     for model in told.models[:NAMED]:
-        yield f"  model, on the hub if it still has it: {model.name} ({size(model.disk_bytes)})"
+        yield f"  model, on the hub if it still has it: {model.name} ({amount(model.disk_bytes)})"
     for repository in [one for one in told.repositories if one.nowhere_else][:NAMED]:
         yield f"  work that is nowhere else: {repository.path}"
     yield from (f"  deleted: {path}" for path in found.deleted[:NAMED])
@@ -87,7 +88,7 @@ def save(_options: argparse.Namespace) -> bool:
     with _progress_shown(), _helped(kept), registered(here.loaded.settings.state_dir):
         request = assembly.with_key(here, assembly.save_request(here, here.save_root))
         made = save_now(request, progress=_show_progress)
-    told = f"Saved as {made.id}: {size(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
+    told = f"Saved as {made.id}: {amount(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
     _leave(here, timeline.SAVED_BY_HAND, told, {"snapshot": made.id if made else None})
     say([told])
     return True
@@ -107,7 +108,7 @@ def snapshots(options: argparse.Namespace) -> bool:
     if options.json:
         say_json({"snapshots": [_row(one) for one in found]})
     else:
-        rows = [f"{one.id}  {one.created_at:.19}  {size(one.archive_bytes):>9}  {one.files} files" for one in found]
+        rows = [f"{one.id}  {one.created_at:.19}  {amount(one.archive_bytes):>9}  {one.files} files" for one in found]
         say([*(rows or [f"no snapshot of {pod_name} on {kept}"]), *_of_others(kept, pod_name)])
     return True
 
@@ -121,7 +122,7 @@ def _row(snapshot: Snapshot) -> dict[str, Json]:
 def _of_others(kept: Place, pod_name: str) -> Iterator[str]:
     """What other Pods have left in the same place: a new Pod may want it, and it takes room for as long as it lies."""
     for other in elsewhere.others(kept, pod_name):
-        copies = f"{len(other.copies)} of Pod {other.pod}, {size(other.archive_bytes)}"
+        copies = f"{len(other.copies)} of Pod {other.pod}, {amount(other.archive_bytes)}"
         yield f"  {copies}, the newest of {other.newest.created_at:.16}: idlewatch snapshots --pod {other.pod}"
 
 
@@ -227,9 +228,9 @@ def _progress_shown() -> Iterator[None]:
 def _show_progress(progress: Progress) -> None:
     if not sys.stderr.isatty():
         return
-    rate = f", {size(progress.bytes_s)}/s" if progress.bytes_s else ""
+    rate = f", {amount(progress.bytes_s)}/s" if progress.bytes_s else ""
     left = f", {format_duration(progress.left_s)} left" if progress.left_s is not None else ""
-    sys.stderr.write(f"\r\x1b[K{progress.stage} {size(progress.done_bytes)}{rate}{left}")
+    sys.stderr.write(f"\r\x1b[K{progress.stage} {amount(progress.done_bytes)}{rate}{left}")
 
 
 def demo(_options: argparse.Namespace) -> bool:

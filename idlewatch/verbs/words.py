@@ -68,15 +68,6 @@ def warn(text: str) -> None:
     sys.stderr.write(f"idlewatch: {text}\n")
 
 
-def size(amount: float) -> str:
-    """Bytes for people: `3.4 GB`."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 def who() -> str:
     """The person at this terminal; the number of a user who has no name here."""
     try:
