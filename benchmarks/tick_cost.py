@@ -26,11 +26,11 @@ from pathlib import Path
 from idlewatch import assembly, logs
 from idlewatch.deciding.moment import Moment
 from idlewatch.effects.actions import ObservedActions
-from idlewatch.history.record import DaemonRecord
 from idlewatch.history.store import History
 from idlewatch.machine_clock import MachineClock
 from idlewatch.settings import Source, load
 from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.record import DaemonRecord
 
 TARGET = 0.005
 

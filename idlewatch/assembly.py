@@ -26,13 +26,13 @@ from idlewatch.notify.addresses import Address, addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.words import PodNow, Words
 from idlewatch.pod import identity as pod
-from idlewatch.pod import key_place, places
+from idlewatch.pod import key_place
 from idlewatch.pod.storage import while_stopped
 from idlewatch.redact import Redactor
 from idlewatch.settings import VOLUME, Loaded, Mode, OnSaveFailure, known_secrets
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.redacted import RedactedSignal
-from idlewatch.snapshot import Objects, Place, SaveRequest, read_mounts, require_library
+from idlewatch.snapshot import Objects, Place, SaveRequest, places, read_mounts, require_library
 from idlewatch.snapshot.objects import VARIABLES
 from idlewatch.stopping.checkpoints import asked_processes
 from idlewatch.telling.announcing import Announcer, Tells

@@ -19,7 +19,6 @@ from idlewatch.deciding.moment import Moment, StopRequest
 from idlewatch.deciding.tick import Tick
 from idlewatch.effects.actions import PodActions, SavePlan
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
-from idlewatch.history.record import DaemonRecord
 from idlewatch.history.store import History
 from idlewatch.model import (
     Action,
@@ -38,6 +37,7 @@ from idlewatch.notify.words import PodNow, Words
 from idlewatch.settings import Source, load
 from idlewatch.telling.announcing import Announcer
 from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.record import DaemonRecord
 from tests.pod_story import BORN_S, SIGNALS, Span, Story, touch, within
 
 TICK_S = 10.0

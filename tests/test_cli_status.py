@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from idlewatch.cli import main
+from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.history.store import History
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Activity, Json
 from idlewatch.show.folding import COLUMNS
 from idlewatch.show.status import status_lines
-from idlewatch.telling.remedies import to_keep_up
 from idlewatch.watching.lock import only_daemon
 
 NOW_S, NOW = 1000.0, datetime(2026, 11, 20, tzinfo=UTC)

@@ -17,10 +17,9 @@ from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
 from idlewatch.files import write_atomically
 from idlewatch.history.store import status_of
 from idlewatch.machine_clock import MachineClock
-from idlewatch.pod import places
 from idlewatch.pod.keys import marks
 from idlewatch.settings import Source, environment_with, load
-from idlewatch.snapshot import find, read_mounts, verify
+from idlewatch.snapshot import find, places, read_mounts, verify
 from idlewatch.stopping.notes import LAST_STOP, write_note
 from idlewatch.watching.lock import only_daemon
 from tests.nvml_stub import NvmlScript, build

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from idlewatch.deciding.moment import StopRequest
-from idlewatch.history.record import DaemonRecord
 from idlewatch.model import Activity, Finding, Reading
 from idlewatch.telling import login
+from idlewatch.watching.record import DaemonRecord
 from tests.fakes import Rehearsed
 from tests.test_daemon import Scripted
 from tests.test_record import daemon, watched

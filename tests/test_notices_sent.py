@@ -30,9 +30,9 @@ from idlewatch.notify import Kind, Notice, tmux
 from idlewatch.notify.addresses import addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.webhook import why
-from idlewatch.pod.tmux_servers import servers
 from idlewatch.settings import environment_with
 from idlewatch.telling.passing_on import send
+from idlewatch.tmux_servers import servers
 from tests.notices import Hook, served
 from tests.waiting import comes
 

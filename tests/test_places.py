@@ -8,11 +8,11 @@ import pytest
 
 from idlewatch import assembly
 from idlewatch.model import Json
-from idlewatch.pod.places import leads_away, save_root, survives, volume
 from idlewatch.requests.stop_requests import request_file, stop_request
 from idlewatch.settings import Source, load
 from idlewatch.show.status import is_stale, status_lines
 from idlewatch.snapshot.mounts import Mount
+from idlewatch.snapshot.places import leads_away, save_root, survives, volume
 
 
 def mount(point: str, fs_type: str = "ext4") -> Mount:

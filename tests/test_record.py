@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from idlewatch.deciding.moment import Moment, StopRequest
-from idlewatch.history.record import DaemonRecord
 from idlewatch.history.store import STATE_MARK, History, events_of, status_of
 from idlewatch.model import Action, Decision, Outcome, PodIdentity
 from idlewatch.settings import Source, daemon_source, load
 from idlewatch.show.status import status_lines
 from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.record import DaemonRecord
 from tests.fakes import FastClock, Rehearsed
 from tests.test_daemon import Scripted
 

@@ -17,10 +17,10 @@ from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.policy import decide
 from idlewatch.deciding.remembered import started
 from idlewatch.deciding.tick import Tick
-from idlewatch.host.announced import Announced
 from idlewatch.host.envfile import rendered
 from idlewatch.host.notify_socket import NotifySocket
 from idlewatch.settings import Settings, Source, load, secret_variables, variable
+from idlewatch.watching.announced import Announced
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "systemd" / "idlewatch.service"

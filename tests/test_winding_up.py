@@ -14,12 +14,12 @@ from idlewatch.assembly import Assembly, assembled
 from idlewatch.children.tasks import Task, TaskEnd, end_all
 from idlewatch.deciding.remembered import State, started
 from idlewatch.effects.actions import PodActions, SavePlan
-from idlewatch.history.record import DaemonRecord
 from idlewatch.model import Action, Decision, Json, Phase
 from idlewatch.settings import Source, load
 from idlewatch.telling.announcing import Announcer
 from idlewatch.watching.background import Background, Errand
 from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.record import DaemonRecord
 from idlewatch.watching.shutdown import Ending
 from idlewatch.watching.winding_up import WindUp
 from tests.fakes import FastClock

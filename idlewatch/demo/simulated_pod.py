@@ -27,13 +27,13 @@ from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
 from idlewatch.demo.recorded import QuietHost, RecordedGpu, recorded_rows
 from idlewatch.durations import format_duration
-from idlewatch.history.record import DaemonRecord
 from idlewatch.history.store import History
 from idlewatch.model import Action, Activity, PodIdentity
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, restore
 from idlewatch.stopping import notes
 from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.record import DaemonRecord
 
 POD_ID = "demo4x7k2m9q1z"
 _KEY = "demo-key"

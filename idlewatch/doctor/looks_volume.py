@@ -22,10 +22,10 @@ from idlewatch.history.store import newest_of
 from idlewatch.hooks import Stage, hooks_of, refusals
 from idlewatch.model import Json
 from idlewatch.pod import losses
-from idlewatch.pod.places import VOLUME_MOUNTS, survives
 from idlewatch.settings import load, pod_sources
 from idlewatch.snapshot import Place, be_gentle, read_mounts, snapshots
 from idlewatch.snapshot.mounts import Mount
+from idlewatch.snapshot.places import VOLUME_MOUNTS, survives
 from idlewatch.stopping import notes
 from idlewatch.stopping.pod_hooks import hook_folder
 

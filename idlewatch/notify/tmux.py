@@ -12,8 +12,8 @@ from pathlib import Path
 
 from idlewatch.model import Json
 from idlewatch.notify.notice import Kind
-from idlewatch.pod.tmux_servers import Server, ask, servers
 from idlewatch.printable import printable
+from idlewatch.tmux_servers import Server, ask, servers
 
 MARK = "@idlewatch"
 """The tmux option: `set -ag status-right ' #{@idlewatch}'` shows it."""

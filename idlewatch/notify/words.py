@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.durations import format_duration
 from idlewatch.model import Alarm, Cause, Decision, Json, Outcome
 from idlewatch.notify.notice import Kind, Notice
 from idlewatch.printable import printable
-from idlewatch.telling.remedies import to_keep_up
 
 COLUMNS = 76
 """The widest line of a notice."""

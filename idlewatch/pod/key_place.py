@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from idlewatch.pod import places
 from idlewatch.settings import secret_file
 from idlewatch.settings.files import kind_of_mount, may_hang
 from idlewatch.settings.sources import Source
-from idlewatch.snapshot import Excludes
+from idlewatch.snapshot import Excludes, places
 from idlewatch.snapshot.kinds import FILE, FOLDER
 from idlewatch.snapshot.mounts import Mount
 

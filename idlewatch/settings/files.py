@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from idlewatch.errors import SettingsError, SnapshotError
-from idlewatch.pod import places
 from idlewatch.settings.fields import VOLUME, secret_variables, variable
 from idlewatch.settings.sources import Source, first
+from idlewatch.snapshot import places
 from idlewatch.snapshot.mounts import Mount, read_mounts
 from idlewatch.snapshot.objects import SECRETS
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.durations import format_duration
-from idlewatch.history.unwritten import remedy_for
 from idlewatch.model import Json, Phase
 from idlewatch.printable import printable
 from idlewatch.show.folding import COLUMNS, Paragraph, drawn
-from idlewatch.telling.remedies import to_keep_up
+from idlewatch.watching.unwritten import remedy_for
 
 STALE_TICKS = 3
 _BAR = 30

@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from idlewatch.pod.tmux_servers import ask, servers
 from idlewatch.snapshot.commands import command_line
 from idlewatch.snapshot.reader import shown
+from idlewatch.tmux_servers import ask, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,9 +22,17 @@ from idlewatch.deciding.asked_work import ASKED_TAIL_S
 from idlewatch.errors import Refused, SignalError, SnapshotError
 from idlewatch.hooks import Occasion, Stage, hooks_of
 from idlewatch.model import Cause, Json
-from idlewatch.pod import places
 from idlewatch.settings import OnSaveFailure
-from idlewatch.snapshot import SaveRequest, SaveUnderWay, Snapshot, be_gentle, is_busy, measure_loss, read_mounts
+from idlewatch.snapshot import (
+    SaveRequest,
+    SaveUnderWay,
+    Snapshot,
+    be_gentle,
+    is_busy,
+    measure_loss,
+    places,
+    read_mounts,
+)
 from idlewatch.snapshot import save as save_now
 from idlewatch.stopping import checkpoints
 from idlewatch.stopping.ending import end_jobs

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.history.store import status_of
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
 from idlewatch.settings import Mode
 from idlewatch.show.status import is_stale
-from idlewatch.telling.remedies import to_keep_up
 from idlewatch.watching.lock import daemon_watches
 
 NONE_WATCHES = (

@@ -12,9 +12,8 @@ from idlewatch.host import advice, envfile, exec_command
 from idlewatch.host.install import SETTINGS, Plan
 from idlewatch.host.machine import Machine, kind_of
 from idlewatch.host.steps import carried_out
-from idlewatch.pod import places
 from idlewatch.settings import Source, load, pod_sources
-from idlewatch.snapshot import read_mounts
+from idlewatch.snapshot import places, read_mounts
 from idlewatch.verbs.words import say
 
 

@@ -17,8 +17,8 @@ from idlewatch.history import timeline
 from idlewatch.host import restoring
 from idlewatch.kernel.own import registered
 from idlewatch.model import Json
-from idlewatch.pod import elsewhere, losses, places
-from idlewatch.snapshot import Loss, Place, Progress, Snapshot, read_mounts
+from idlewatch.pod import elsewhere, losses
+from idlewatch.snapshot import Loss, Place, Progress, Snapshot, places, read_mounts
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed

@@ -12,7 +12,6 @@ from pathlib import Path
 from idlewatch.doctor.drilled import drill_text, in_state_folder
 from idlewatch.errors import Refused
 from idlewatch.history.store import events_of, read_events, read_status, spans_of
-from idlewatch.history.unwritten import fault_of
 from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
@@ -23,6 +22,7 @@ from idlewatch.show.status import is_stale, not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.verbs.words import columns, loaded, loaded_to_ask, say, say_json
 from idlewatch.watching.lock import daemon_watches
+from idlewatch.watching.unwritten import fault_of
 
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
 """Events of saves that succeeded."""

@@ -15,10 +15,9 @@ from idlewatch.files import write_atomically
 from idlewatch.history.store import STATUS_FILE
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
-from idlewatch.pod import places
 from idlewatch.pod.identity import POD_ID
 from idlewatch.settings import Loaded, Mode, Settings, Source, load, pod_sources, variable
-from idlewatch.snapshot import read_mounts
+from idlewatch.snapshot import places, read_mounts
 from idlewatch.telling import login
 from idlewatch.verbs.words import warn
 from idlewatch.watching import run

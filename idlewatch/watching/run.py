@@ -22,10 +22,8 @@ from idlewatch.assembly import Assembly
 from idlewatch.deciding.tick import Tick
 from idlewatch.errors import Refused
 from idlewatch.history import timeline
-from idlewatch.history.record import DaemonRecord
 from idlewatch.history.store import History
 from idlewatch.host import restoring
-from idlewatch.host.announced import Announced
 from idlewatch.host.notify_socket import NotifySocket
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json, Signal
@@ -35,12 +33,14 @@ from idlewatch.requests.stop_requests import Requests
 from idlewatch.settings import known_secrets
 from idlewatch.telling import login
 from idlewatch.watching import log_writer
+from idlewatch.watching.announced import Announced
 from idlewatch.watching.background import Background
 from idlewatch.watching.daemon import Actions, Daemon, Record
 from idlewatch.watching.errands import errands
 from idlewatch.watching.knowledge import Knowledge, asked_saves_of, learner_of, saves_of
 from idlewatch.watching.lock import KeptFolder
 from idlewatch.watching.moments import Moments
+from idlewatch.watching.record import DaemonRecord
 from idlewatch.watching.shutdown import ending_of
 from idlewatch.watching.sight import SightLog
 from idlewatch.watching.winding_up import WindUp

@@ -18,10 +18,10 @@ from idlewatch import assembly
 from idlewatch.assembly import Assembly
 from idlewatch.children.tasks import Task, end_all
 from idlewatch.errors import TaskError
-from idlewatch.history.record import DaemonRecord
 from idlewatch.model import Clock, Json, Phase
 from idlewatch.settings import Mode
 from idlewatch.watching.daemon import Daemon
+from idlewatch.watching.record import DaemonRecord
 from idlewatch.watching.shutdown import Ending
 
 log = structlog.get_logger()

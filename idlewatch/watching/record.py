@@ -22,17 +22,17 @@ from datetime import datetime
 import structlog
 
 from idlewatch.deciding.moment import idle_after_s
+from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.deciding.tick import Tick
 from idlewatch.durations import format_duration
 from idlewatch.files import write_atomically
 from idlewatch.history.store import History, reading_to_json
-from idlewatch.history.unwritten import Unwritten
 from idlewatch.history.verdicts import Span, extended
 from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
 from idlewatch.pod.keys import marks
 from idlewatch.settings import SETTINGS_FILE, Loaded, Mode, settings_record
 from idlewatch.telling import login
-from idlewatch.telling.remedies import to_keep_up
+from idlewatch.watching.unwritten import Unwritten
 
 log = structlog.get_logger()
 
