@@ -25,16 +25,17 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from idlewatch.history.recording import keep_on_volume, name_of
-from idlewatch.history.store import DATABASE_FILE, History
+from idlewatch.history.archive import keep_on_volume
+from idlewatch.history.recording import name_of
+from idlewatch.history.store import DATABASE_FILE, FULL_DETAIL_S, History
 from idlewatch.model import Json
 from idlewatch.report import advice_of, billed, boots_of
 from idlewatch.settings import environment_with
 from idlewatch.web import charts
 from idlewatch.web.charts import Window
-from tests.web_state import BOOT_KEY, SetClock, fill_history, readings, show_status
+from tests.web_state import BOOT_KEY, START, SetClock, fill_history, readings, show_status
 
-DAY_S = 86400.0
+DAY_S, HOUR_S = 86400.0, 3600.0
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def _measure(folder: Path, clock: SetClock, days: float, gpus: int) -> None:
         copy = Path(made)
         shutil.copy(folder / DATABASE_FILE, copy)
         _record(copy, clock, days)
-        _thin(copy, clock, gpus)
+        _hours(copy, clock, days, gpus)
     print(f"memory, at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
@@ -89,12 +90,23 @@ def _window(clock: SetClock, days: float) -> Window:
 
 def _record(folder: Path, clock: SetClock, days: float) -> None:
     """Make a boot's recording on the volume, and the report that reads it as an earlier start."""
-    head: dict[str, Json] = {"boot_key": "an earlier one", "started_s": clock.now_s() - days * DAY_S}
-    name = name_of(clock.wall() - timedelta(days=days), "earlier")
     volume = folder / "volume"
-    took_s, path = _took(lambda: keep_on_volume(volume, folder, name, head))
-    print(f"the same recorded on a volume: {Path(str(path)).stat().st_size / 1e6:.0f} MB, in {took_s:.1f} s")
+    print(f"the same recorded on a volume, for the first time: {_kept(folder, clock, days)}")
     _print("report, its sums with that recording", lambda: _sums(folder, clock, days, volume))
+
+
+def _kept(folder: Path, clock: SetClock, days: float) -> str:
+    """What writing into the recording took, and how much of it was written."""
+    head: dict[str, Json] = {"boot_key": "an earlier one", "started_s": clock.now_s() - days * DAY_S}
+    name = name_of(START - timedelta(days=days), "earlier")
+    volume = folder / "volume"
+    before = {path.stat().st_ino: path.stat().st_size for path in volume.glob("*/*.gz")}
+    cpu_s = time.process_time()
+    took_s, path = _took(lambda: keep_on_volume(volume, folder, name, head))
+    cpu_s = time.process_time() - cpu_s
+    now = Path(str(path)).stat()
+    written = now.st_size - before.get(now.st_ino, 0)
+    return f"{took_s:.2f} s, {cpu_s:.2f} s of CPU, {written / 1e6:.2f} MB written of {now.st_size / 1e6:.1f} MB"
 
 
 def _sums(folder: Path, clock: SetClock, days: float, volume: Path | None = None) -> None:
@@ -110,19 +122,22 @@ def _verb(folder: Path, words: tuple[str, ...]) -> None:
     subprocess.run(command, env=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
-def _thin(folder: Path, clock: SetClock, gpus: int) -> None:
-    """The hourly thinning in the daemon's tick: the first after a start, and each later one."""
+def _hours(folder: Path, clock: SetClock, days: float, gpus: int) -> None:
+    """What comes once an hour: thinning in the daemon's tick, and keeping the history on the volume; then a fold."""
     history, noise = History(folder), random.Random(1)
     print(f"thinning, the first after a start: {_took(lambda: history.thin(clock.now_s()))[0] * 1e3:.0f} ms")
     taken: list[float] = []
-    for _ in range(3):
+    for hour in range(int(FULL_DETAIL_S / HOUR_S) + 1):
         with history.together():
             for tick in range(720):
                 at_s = clock.now_s() + tick * 5.0
                 history.saw(readings(at_s, gpus, noise), clock.wall())
-        clock.sleep(3600.0)
+        clock.sleep(HOUR_S)
         taken.append(_took(lambda: history.thin(clock.now_s()))[0])
-    print(f"thinning, each later hour: {sorted(taken)[1] * 1e3:.0f} ms")
+        if hour < 3:
+            print(f"keeping an hour on the volume: {_kept(folder, clock, days)}")
+    print(f"thinning, each later hour: {sorted(taken)[len(taken) // 2] * 1e3:.0f} ms")
+    print(f"keeping three days on the volume, with a fold: {_kept(folder, clock, days)}")
     history.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from idlewatch.errors import SignalError
 from idlewatch.history import recording
+from idlewatch.history.archive import keep_on_volume
 from idlewatch.history.store import History
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Action, Activity, Finding, Hold, Json, Reading, Signal, Surroundings
@@ -502,7 +503,7 @@ def test_what_a_daemon_keeps_of_a_boot_can_be_replayed(tmp_path: Path) -> None:
         "started_s": BOOT,
         "settings": {"IDLEWATCH_WARN_FOR": "1m", "RUNPOD_GPU_COUNT": "0"},
     }
-    kept = recording.keep_on_volume(tmp_path / "pod", tmp_path, recording.name_of(WALL, "p1@1"), head)
+    kept = keep_on_volume(tmp_path / "pod", tmp_path, recording.name_of(WALL, "p1@1"), head)
     told = read_story(kept, tuple(FACTORIES))
     again = relived(told)
     assert after(again, Action.WARN) == pytest.approx([45.0], abs=0.2)
@@ -585,16 +586,25 @@ def test_what_is_wrong_with_a_recording_is_told_with_its_line(
     assert words in str(failure.value)
 
 
-def test_a_recording_without_a_reading_or_cut_off_in_its_packing_is_told(tmp_path: Path) -> None:
+def test_a_recording_without_a_reading_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="it has no reading"):
         recorded(tmp_path, lines())
     with pytest.raises(BadFile, match=r"x\.jsonl:1: it is empty"):
         recorded(tmp_path, [])
+    (tmp_path / "x.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(BadFile, match=r"x\.jsonl\.gz:1: can't be read"):
+        read_story(tmp_path / "x.jsonl.gz", ("host",))
+
+
+@pytest.mark.parametrize("end", [slice(-40), slice(None)])
+def test_a_recording_that_is_torn_in_its_packing_is_read_up_to_there(tmp_path: Path, end: slice) -> None:
+    """Its daemon was killed while it wrote: a cut member, or garbage where the next one was to be."""
     recorded(tmp_path, lines(*readings([(9, False)])), "y.jsonl.gz")
     path = tmp_path / "y.jsonl.gz"
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(BadFile, match=r"y.jsonl.gz:\d+: can't be read"):
-        read_story(path, ("host",))
+    path.write_bytes(path.read_bytes()[end] + b"\x1f\x8b\x07" * (end.stop is None))
+    story = read_story(path, ("host",))
+    assert "is cut off and left out" in story.notes[0]
+    assert len(list(story.life.readings)) > 50
 
 
 # ---------------------------------------------------------------- recording

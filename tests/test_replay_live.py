@@ -13,6 +13,7 @@ from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.tick import Tick
 from idlewatch.gpu.reader import Taken
 from idlewatch.history import recording
+from idlewatch.history.archive import keep_on_volume
 from idlewatch.history.store import History
 from idlewatch.model import Action, Hold, Json
 from idlewatch.replay import Lived, read_story
@@ -113,7 +114,7 @@ def lived_live(folder: Path) -> tuple[Lived, Path]:
     record.history.close()
     head: dict[str, Json] = {"pod_id": "p1", "boot_key": "p1@1", "started_s": 0.0, "settings": {**SETTINGS}}
     name = recording.name_of(datetime(2026, 11, 20, 17, tzinfo=UTC), "p1@1")
-    return record.witness.told(), recording.keep_on_volume(folder / "volume", folder, name, head)
+    return record.witness.told(), keep_on_volume(folder / "volume", folder, name, head)
 
 
 def told(lived: Lived) -> Iterator[tuple[float, str, dict[str, str], str, str]]:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.history.recording import keep_on_volume, name_of
+from idlewatch.history.archive import keep_on_volume
+from idlewatch.history.recording import name_of
 from idlewatch.history.store import History
 from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity, Json, Reading

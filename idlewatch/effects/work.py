@@ -25,6 +25,7 @@ from idlewatch.doctor import drilled
 from idlewatch.effects.questions import ask_prometheus, run_command
 from idlewatch.errors import ProviderError, ProviderRefused, TaskError
 from idlewatch.history import recording
+from idlewatch.history.archive import keep_on_volume
 from idlewatch.history.store import status_of
 from idlewatch.hooks import refusals
 from idlewatch.host import restoring
@@ -210,7 +211,7 @@ def _keep_history(here: Assembly, volume: Path) -> Path:
         known = gaps.read(state_dir / GAPS_FILE)
         if known:
             gaps.keep(folder / GAPS_FILE, gaps.merged(gaps.read(folder / GAPS_FILE), known))
-        return recording.keep_on_volume(folder, state_dir, name, _head(here))
+        return keep_on_volume(folder, state_dir, name, _head(here))
     except OSError as error:
         raise TaskError(f"this boot's history could not be written to {folder}: {error.strerror}") from None
 

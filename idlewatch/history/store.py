@@ -31,7 +31,7 @@ DATABASE_FILE = "history.db"
 STATE_MARK = "state.newest"
 FORMAT = 3
 """Of the database; another format is put aside, never guessed at."""
-_FULL_DETAIL_S = 3 * 86400.0
+FULL_DETAIL_S = 3 * 86400.0
 _THIN_S = 60.0
 """Of what is older, one reading a signal in so long is kept; verdicts and events stay whole."""
 _STATE = TypeAdapter(State)
@@ -47,7 +47,7 @@ _THIN = """
 DELETE FROM readings WHERE at_s >= :from AND at_s < :old AND rowid NOT IN (
     SELECT max(rowid) FROM readings WHERE at_s >= :from AND at_s < :old GROUP BY signal, CAST(at_s / :thin AS INTEGER))
 """
-_SPAN_FIELDS = ", ".join(field.name for field in fields(Span))
+SPAN_FIELDS = ", ".join(field.name for field in fields(Span))
 
 
 class History:
@@ -108,7 +108,7 @@ class History:
     def judged(self, spans: Iterable[Span]) -> None:
         """Keep the verdicts that stand now; a span that was kept before is made longer."""
         marks = ", ".join("?" * len(fields(Span)))
-        query = f"INSERT OR REPLACE INTO verdicts ({_SPAN_FIELDS}) VALUES ({marks})"  # noqa: S608  (our own names)
+        query = f"INSERT OR REPLACE INTO verdicts ({SPAN_FIELDS}) VALUES ({marks})"  # noqa: S608  (our own names)
         self._write(query, [astuple(span) for span in spans])
 
     def happened(self, kind: str, text: str, *, at_s: float, wall: datetime, facts: Mapping[str, Json]) -> None:
@@ -118,7 +118,7 @@ class History:
 
     def thin(self, now_s: float) -> None:
         """Of readings older than three days keep one a minute of each signal; only what became so old is looked at."""
-        old_s = now_s - _FULL_DETAIL_S
+        old_s = now_s - FULL_DETAIL_S
         self._write(_THIN, [{"from": self._thinned_s // _THIN_S * _THIN_S, "old": old_s, "thin": _THIN_S}])
         self._thinned_s = old_s
 
@@ -274,7 +274,7 @@ def _event(row: tuple[Any, ...]) -> dict[str, Json]:
 
 def spans_of(state_dir: Path, since_s: float = 0.0) -> list[Span]:
     """The verdicts that stood at `since_s` or later, by their beginning; empty where there are none."""
-    query = f"SELECT {_SPAN_FIELDS} FROM verdicts WHERE to_s >= ? ORDER BY from_s, name"  # noqa: S608  (our own names)
+    query = f"SELECT {SPAN_FIELDS} FROM verdicts WHERE to_s >= ? ORDER BY from_s, name"  # noqa: S608  (our own names)
     return [
         Span(name, from_s, to_s, verdict, bool(bars), bool(pauses), bool(refines), reason)
         for name, from_s, to_s, verdict, bars, pauses, refines, reason in _rows_if_any(state_dir, query, since_s)

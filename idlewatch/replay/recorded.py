@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -167,7 +168,11 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any], bool]]:
                         return
                     raise BadFile([f"{path}:{number}: not a line of a recording: {error}"]) from None
                 yield number, said, True
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        if not number:
+            raise BadFile([f"{path}:1: can't be read: {error}"]) from None
+        yield number + 1, {}, False  # what wrote it died while it did
+    except (OSError, UnicodeDecodeError) as error:
         raise BadFile([f"{path}:{number + 1}: can't be read: {getattr(error, 'strerror', None) or error}"]) from None
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from idlewatch.history.recording import HISTORY
+from idlewatch.history.archive import HISTORY
 from idlewatch.history.store import events_of, spans_of
 from idlewatch.history.verdicts import Span
 from idlewatch.report.bill import Boot
