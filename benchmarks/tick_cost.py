@@ -28,6 +28,7 @@ from idlewatch.deciding.moment import Moment
 from idlewatch.effects.actions import ObservedActions
 from idlewatch.history.store import History
 from idlewatch.machine_clock import MachineClock
+from idlewatch.pod.assembled import assembled
 from idlewatch.settings import Source, load
 from idlewatch.watching.daemon import Daemon
 from idlewatch.watching.record import DaemonRecord
@@ -68,7 +69,7 @@ def crowd(processes: int, sockets: int) -> Iterator[None]:
 def measured(folder: Path, seconds: float, interval_s: float) -> dict[str, object]:
     """Ticks of a real daemon; CPU in seconds, spans in milliseconds."""
     variables = {"IDLEWATCH_STATE_DIR": str(folder), "IDLEWATCH_INTERVAL": f"{interval_s:g}s"}
-    here = assembly.assembled(load([Source(name="benchmark", variables=variables)]))
+    here = assembled(load([Source(name="benchmark", variables=variables)]))
     clock, history, signals = MachineClock(), History(folder), assembly.signals(here)
     record = DaemonRecord(history, clock, here.loaded, here.pod)
     daemon = Daemon(

@@ -10,93 +10,32 @@ import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from idlewatch.children.interpreter import ours
-from idlewatch.children.tasks import Task
+from idlewatch.children.tasks import Task, task_starter
 from idlewatch.durations import format_duration
-from idlewatch.effects.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.effects.actions import ObservedActions, PodActions
 from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.kernel.own import registrations
-from idlewatch.model import Json, PodIdentity, Provider, Question, Signal, Surroundings
+from idlewatch.model import Json, Provider, Question, Signal, Surroundings
 from idlewatch.notify import Terminals
 from idlewatch.notify.addresses import Address, addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.words import PodNow, Words
-from idlewatch.pod import identity as pod
 from idlewatch.pod import key_place
-from idlewatch.pod.storage import while_stopped
+from idlewatch.pod.assembled import Assembly
+from idlewatch.pod.saving import own_files, save_plan
+from idlewatch.pod.storage import storage_cost
 from idlewatch.redact import Redactor
-from idlewatch.settings import VOLUME, Loaded, Mode, OnSaveFailure, known_secrets
+from idlewatch.settings import Loaded, Mode, OnSaveFailure, known_secrets
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.redacted import RedactedSignal
-from idlewatch.snapshot import Objects, Place, SaveRequest, places, read_mounts, require_library
-from idlewatch.snapshot.objects import VARIABLES
+from idlewatch.snapshot import read_mounts, require_library
 from idlewatch.stopping.checkpoints import asked_processes
 from idlewatch.telling.announcing import Announcer, Tells
-from idlewatch.telling.login import SCRIPT
 from idlewatch.web import keep_link, served_at
 
 _LINK_HOLDS_S = 2 * 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assembly:
-    """The settings and what they mean on this machine."""
-
-    loaded: Loaded
-    pod: PodIdentity
-    volume: Path | None
-    save_root: Path | None
-    objects: Objects | None = None
-    """Where snapshots go instead of the volume."""
-    no_volume_because: str = "no volume is mounted: a stop would lose everything on this Pod's disk"
-
-    @property
-    def pod_name(self) -> str:
-        """The name under which this Pod's things lie on the volume."""
-        return pod.folder_name(self.pod.pod_id)
-
-    @property
-    def place(self) -> Place | None:
-        """Where snapshots go; None: nowhere."""
-        return self.objects or self.volume
-
-    @property
-    def named_volume(self) -> Path | None:
-        """The folder that snapshots go to because the owner named it: unlike a mount that was found it may be gone."""
-        named = self.loaded.settings.volume != "auto" and self.objects is None and self.save_root is not None
-        return self.volume if named else None
-
-    @property
-    def acts(self) -> bool:
-        """Whether what is decided is done; else nothing outside the state folder is touched."""
-        return self.loaded.settings.mode is Mode.STOP
-
-
-def assembled(loaded: Loaded) -> Assembly:
-    """Look where we are."""
-    mounts, settings = read_mounts(), loaded.settings
-    this = pod.identity(loaded.sources)
-    named, objects = loaded.pod_variable(pod.POD_ID) is not None, _objects(loaded)
-    root = places.save_root(settings.save_root, mounts, in_pod=named)
-    kept = places.volume(settings.volume, mounts)
-    if kept and root == Path("/") and not places.survives(kept, mounts):
-        why = f"IDLEWATCH_VOLUME={kept} lies on the disk that a stop wipes; name a folder on a mounted volume"
-        return Assembly(loaded=loaded, pod=this, volume=None, save_root=root, objects=objects, no_volume_because=why)
-    return Assembly(loaded=loaded, pod=this, volume=kept, save_root=root, objects=objects)
-
-
-def _objects(loaded: Loaded) -> Objects | None:
-    """Object storage, with as much of its keys as this process can see."""
-    url = loaded.settings.save_to
-    if url == VOLUME:
-        return None
-    told = {name: loaded.pod_variable(name) for name in VARIABLES[url.partition(":")[0]]}
-    options = {name: found[0] for name, found in told.items() if found}
-    return Objects(url=url, options=options, lock=loaded.settings.state_dir / "save.lock")
 
 
 def signals(here: Assembly, gpus_before: Callable[[], int | None] = lambda: None) -> list[Signal]:
@@ -199,55 +138,6 @@ def provider(here: Assembly) -> Provider:
     )
 
 
-def save_plan(here: Assembly) -> SavePlan:
-    """What a save has to do here."""
-    if here.save_root is None:
-        return SavePlan(needless="this machine keeps its disk over a stop; nothing to save")
-    if here.place is None:
-        return SavePlan(impossible=here.no_volume_because)
-    return SavePlan(request=save_request(here, here.save_root).as_json())
-
-
-def save_request(here: Assembly, root: Path) -> SaveRequest:
-    """The save of this Pod."""
-    settings = here.loaded.settings
-    return SaveRequest(
-        volume=here.volume,
-        objects=here.objects,
-        pod_id=here.pod_name,
-        boot_key=here.pod.boot_key,
-        root=root,
-        skip=own_files(here, root),
-        keep=settings.keep_snapshots,
-        max_bytes=settings.save_max_bytes or None,
-        keep_bytes=settings.keep_bytes or None,
-        state_dir=settings.state_dir,
-        excludes=settings.excludes(),
-    )
-
-
-def with_key(here: Assembly, request: SaveRequest) -> SaveRequest:
-    """The request as it is carried out here. Raises Refused where a key is set that this shell does not know."""
-    loaded = here.loaded
-    if request.objects is not None and (here.objects is None or here.objects.url != request.objects.url):
-        raise Refused(f"{request.objects} is not where IDLEWATCH_SAVE_TO leads here")
-    if here.objects is not None and (why := here.objects.missing()):
-        raise Refused(why)
-    key = loaded.settings.key()
-    if key is None and loaded.origins["snapshot_key"] != "default":
-        raise Refused(
-            "snapshots are encrypted here, and this shell does not know the key; run this as root, or set "
-            "IDLEWATCH_SNAPSHOT_KEY"
-        )
-    clean = Redactor(known_secrets(loaded.sources)).clean
-    return replace(request, key=key, objects=here.objects if request.objects else None, clean=clean)
-
-
-def own_files(here: Assembly, root: Path) -> tuple[Path, ...]:
-    """What lies on the Pod's disk because of idlewatch itself."""
-    return (here.loaded.settings.state_dir, root / SCRIPT, root / "opt/idlewatch", root / "usr/local/bin/idlewatch")
-
-
 def actions(here: Assembly) -> PodActions | ObservedActions:
     """What carries decisions out: nothing at all where it only observes. Raises SettingsError for a misplaced key."""
     _refuse_misplaced_key(here)
@@ -332,12 +222,6 @@ def addresses_of(here: Assembly) -> tuple[Address, ...]:
         raise SettingsError([f"IDLEWATCH_NOTIFY: {error}"]) from None
 
 
-def storage(here: Assembly) -> str | None:
-    """What this Pod goes on costing while it is stopped, in words; None where that is not known."""
-    network = here.loaded.pod_variable("RUNPOD_VOLUME_ID") is not None
-    return while_stopped(here.pod.pod_id, here.volume, network=network)
-
-
 def words(here: Assembly, wall: Callable[[], datetime]) -> Words:
     """What is said of this Pod; `wall` is the clock that people go by."""
     plan, settings = save_plan(here), here.loaded.settings
@@ -345,7 +229,7 @@ def words(here: Assembly, wall: Callable[[], datetime]) -> Words:
         pod_id=here.pod.pod_id,
         saved_to=str(here.place) if plan.request is not None else None,
         lost=plan.impossible,
-        storage=storage(here),
+        storage=storage_cost(here),
         stops_unsaved=settings.on_save_failure is OnSaveFailure.STOP,
         wall=wall,
         now=PodNow(),
@@ -360,22 +244,6 @@ def _keep_link(here: Assembly, now: datetime) -> str | None:
         url = served_at(state_dir)
         return keep_link(state_dir, url, _LINK_HOLDS_S, now) if url else None
     return None
-
-
-def task_starter(
-    environment: Mapping[str, str] | None = None,
-) -> Callable[[str, Json, float, float], Task]:
-    """
-    What starts a task by its name, with its request, the instant, and how long it may be silent.
-
-    Nothing is imported from the current folder: it may lie on the volume, where others write, and which may hang.
-    """
-
-    def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
-        command = ours("idlewatch", "_task", name)
-        return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
-
-    return start_task
 
 
 def started_text(here: Assembly) -> str:

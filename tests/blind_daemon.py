@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idlewatch.assembly import Assembly
 from idlewatch.deciding import troubles
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Reading, Signal
+from idlewatch.pod.assembled import Assembly
 from tests.quiet_daemon import Quiet, main
 
 BLINDFOLD = "blindfold"

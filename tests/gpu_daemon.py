@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 
-from idlewatch.assembly import Assembly
 from idlewatch.gpu.reader import GpuReader
 from idlewatch.model import Signal
+from idlewatch.pod.assembled import Assembly
 from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal
 from tests.quiet_daemon import main

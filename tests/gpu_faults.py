@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from idlewatch import cli
+from idlewatch.history.status import number
 from idlewatch.history.store import events_of
-from idlewatch.show.status import number
 from tests.gpu_pods import FAST, HURRIED, IDLE_AFTER_S, IMPATIENT, WARN_FOR_S, GpuPod, gpu_of, gpu_pod
 from tests.nvml_stub import NvmlScript
 from tests.side_by_side import until

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idlewatch.demo.loopback_api import LoopbackPod
+from idlewatch.history.status import mapping, number
 from idlewatch.model import Json
-from idlewatch.show.status import mapping, number, status_lines
+from idlewatch.show.status import status_lines
 from tests.nvml_stub import NvmlScript, environment
 from tests.waiting import comes
 from tests.whole_path import POD_ID, Place, simulated

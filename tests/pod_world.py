@@ -17,7 +17,7 @@ from typing import Protocol
 from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding.moment import Moment, StopRequest
 from idlewatch.deciding.tick import Tick
-from idlewatch.effects.actions import PodActions, SavePlan
+from idlewatch.effects.actions import PodActions
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, SignalError, SnapshotError, TaskError
 from idlewatch.history.store import History
 from idlewatch.model import (
@@ -34,6 +34,7 @@ from idlewatch.model import (
     Reading,
 )
 from idlewatch.notify.words import PodNow, Words
+from idlewatch.pod.saving import SavePlan
 from idlewatch.settings import Source, load
 from idlewatch.telling.announcing import Announcer
 from idlewatch.watching.daemon import Daemon

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 
 from idlewatch import assembly, logs
-from idlewatch.assembly import Assembly
 from idlewatch.model import Finding, Reading, Signal
 from idlewatch.notify import Delivery
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import load, pod_sources
+from idlewatch.state_folder import only_daemon
 from idlewatch.watching import run
-from idlewatch.watching.lock import only_daemon
 from tests.fakes import quiet
 
 
@@ -45,7 +45,7 @@ class Nobody:
 def main(signals: Callable[[Assembly], list[Signal]]) -> None:
     """Watch with these signals until told to end."""
     logs.set_up(least=logging.INFO)
-    here = assembly.assembled(load(pod_sources()))
+    here = assembled(load(pod_sources()))
     with only_daemon(here.loaded.settings.state_dir):
         run.watch(here, signals=signals(here), actions=assembly.pod_actions(here, Nobody(), None))
 

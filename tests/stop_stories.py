@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idlewatch.demo.loopback_api import LoopbackPod, StopEffect
+from idlewatch.history.status import mapping, number
 from idlewatch.history.store import events_of
 from idlewatch.hold import place as hold_file
 from idlewatch.settings import environment_with
-from idlewatch.show.status import mapping, number
 from idlewatch.snapshot import snapshots
 from idlewatch.stopping.notes import LAST_STOP_PAGE, previous_stop, stop_note
 from tests.side_by_side import Steps, until

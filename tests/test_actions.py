@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 import pytest
 
 from idlewatch.children.tasks import Task
-from idlewatch.effects.actions import ObservedActions, PodActions, SavePlan
+from idlewatch.effects.actions import ObservedActions, PodActions
 from idlewatch.errors import TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
 from idlewatch.notify.words import PodNow, Words
+from idlewatch.pod.saving import SavePlan
 from idlewatch.telling.announcing import Announcer
 
 PRELUDE = (

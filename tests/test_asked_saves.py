@@ -16,12 +16,12 @@ from idlewatch.deciding.remembered import started
 from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.errors import SnapshotError, TaskError
+from idlewatch.history.status import mapping
 from idlewatch.history.timeline import RESTORED, leave
 from idlewatch.hold import place
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Action, Decision, Json, Phase
 from idlewatch.requests.save_requests import SaveRequests, ask_for_save, save_asked_by, save_request_file
-from idlewatch.show.status import mapping
 from idlewatch.watching.asked_saves import AskedSaves
 from tests.whole_path import POD_ID, simulated
 

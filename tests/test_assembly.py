@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from idlewatch import assembly
+from idlewatch.children.tasks import task_starter
 from idlewatch.model import Action, Cause, Decision, Json
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import Source, load, settings_record
 from idlewatch.signals import SIGNALS
 from idlewatch.signals.host import HostSignal
@@ -18,8 +20,8 @@ from idlewatch.web.address import serving
 from tests.waiting import comes
 
 
-def here(**variables: str) -> assembly.Assembly:
-    return assembly.assembled(load([Source(name="environment", variables=variables)]))
+def here(**variables: str) -> Assembly:
+    return assembled(load([Source(name="environment", variables=variables)]))
 
 
 def test_auto_takes_every_signal_that_needs_no_setting_in_report_order() -> None:
@@ -58,7 +60,7 @@ def test_a_task_imports_nothing_from_the_folder_that_it_is_started_in(
     (tmp_path / "idlewatch/__init__.py").write_text("")
     monkeypatch.chdir(tmp_path)
     request: Json = {"url": "http://127.0.0.1:1", "query": "up", "within_s": 5}
-    task = assembly.task_starter()("promql", request, 0.0, 60.0)
+    task = task_starter()("promql", request, 0.0, 60.0)
     try:
         assert comes(lambda: task.poll(0.0) is not None, 60)
         end = task.poll(0.0)

@@ -12,8 +12,8 @@ import pytest
 
 from idlewatch.arguments import parser_of_all
 from idlewatch.cli import main
+from idlewatch.pod.saving import LOGIN_SCRIPT
 from idlewatch.settings import Settings, variable
-from idlewatch.telling.login import SCRIPT
 
 
 def test_settings_shows_every_setting_and_where_it_came_from(
@@ -98,7 +98,7 @@ def test_a_replay_of_a_scenario_is_run_by_its_verb(capsys: pytest.CaptureFixture
 
 def shell_at_login(disk: Path, flags: str = "-i") -> str:
     """What a shell shows that reads the Pod's profile script."""
-    told = subprocess.run(["sh", flags, "-c", f". {disk / SCRIPT}"], capture_output=True, text=True, check=True)
+    told = subprocess.run(["sh", flags, "-c", f". {disk / LOGIN_SCRIPT}"], capture_output=True, text=True, check=True)
     return told.stdout
 
 

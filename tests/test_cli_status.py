@@ -19,7 +19,7 @@ from idlewatch.history.verdicts import Span
 from idlewatch.model import Activity, Json
 from idlewatch.show.folding import COLUMNS
 from idlewatch.show.status import status_lines
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 
 NOW_S, NOW = 1000.0, datetime(2026, 11, 20, tzinfo=UTC)
 LONG = (

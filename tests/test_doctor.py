@@ -20,8 +20,8 @@ from idlewatch.machine_clock import MachineClock
 from idlewatch.pod.keys import marks
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, places, read_mounts, verify
+from idlewatch.state_folder import only_daemon
 from idlewatch.stopping.notes import LAST_STOP, write_note
-from idlewatch.watching.lock import only_daemon
 from tests.nvml_stub import NvmlScript, build
 from tests.nvml_stub import environment as nvml_environment
 from tests.waiting import comes

@@ -16,7 +16,7 @@ from idlewatch.doctor.looks_volume import loss
 from idlewatch.history.store import STATUS_FILE
 from idlewatch.settings import SETTINGS_FILE, Source, load, verb_sources
 from idlewatch.show.doctor import report_lines
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 from tests.test_doctor_judging import BROKEN, STATUS, changed, healthy, line, loaded, pod
 
 

@@ -12,11 +12,11 @@ from idlewatch.doctor.examine import judged
 from idlewatch.doctor.here import Here, child_environment, schemes
 from idlewatch.doctor.lines import Line, Standing, works
 from idlewatch.doctor.looking import Seen
+from idlewatch.history.status import mapping
 from idlewatch.model import FIRST_READING, Json, PodIdentity
 from idlewatch.pod.keys import found_keys, marks
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.show.doctor import report_json, report_lines, summary
-from idlewatch.show.status import mapping
 
 OK, WARNING, UNPROVEN, BROKEN = Standing.OK, Standing.WARNING, Standing.UNPROVEN, Standing.BROKEN
 KEY = "rpa_a_key_of_a_test"

@@ -20,7 +20,7 @@ from idlewatch.errors import TaskError
 from idlewatch.history.store import DATABASE_FILE, STATUS_FILE
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Finding, Json, Reading
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 from tests.fakes import quiet
 from tests.test_doctor_judging import STATUS, loaded
 from tests.waiting import comes

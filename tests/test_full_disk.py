@@ -21,7 +21,7 @@ from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.errors import Refused
 from idlewatch.history.store import STATE_MARK, events_of
 from idlewatch.model import Json
-from idlewatch.watching.lock import KeptFolder, daemon_watches, only_daemon
+from idlewatch.state_folder import KeptFolder, daemon_watches, only_daemon
 from idlewatch.watching.unwritten import fault_of
 from tests.whole_path import POD_ID, Place, proven, simulated
 

@@ -16,7 +16,7 @@ from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.requests.stop_requests import request_file
 from idlewatch.settings import environment_with
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 from tests.waiting import until
 
 

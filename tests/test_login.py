@@ -9,6 +9,7 @@ import pytest
 
 from idlewatch.deciding.moment import StopRequest
 from idlewatch.model import Activity, Finding, Reading
+from idlewatch.pod.saving import LOGIN_SCRIPT
 from idlewatch.telling import login
 from idlewatch.watching.record import DaemonRecord
 from tests.fakes import Rehearsed
@@ -17,7 +18,7 @@ from tests.test_record import daemon, watched
 
 
 def at_login(disk: Path, flag: str = "-i") -> str:
-    command = ["sh", flag, "-e", "-c", f". {disk / login.SCRIPT}; echo in"]
+    command = ["sh", flag, "-e", "-c", f". {disk / LOGIN_SCRIPT}; echo in"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

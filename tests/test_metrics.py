@@ -21,7 +21,7 @@ from idlewatch.errors import IdlewatchError
 from idlewatch.history.store import STATUS_FILE
 from idlewatch.model import Json
 from idlewatch.show import metrics
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 
 SHIPPED = Path(__file__).parents[1] / "docs/monitoring"
 STATUS: dict[str, Json] = {

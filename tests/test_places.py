@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import assembly
+from idlewatch.history.status import is_stale
 from idlewatch.model import Json
+from idlewatch.pod.assembled import assembled
+from idlewatch.pod.saving import save_plan
 from idlewatch.requests.stop_requests import request_file, stop_request
 from idlewatch.settings import Source, load
-from idlewatch.show.status import is_stale, status_lines
+from idlewatch.show.status import status_lines
 from idlewatch.snapshot.mounts import Mount
 from idlewatch.snapshot.places import leads_away, save_root, survives, volume
 
@@ -86,7 +88,7 @@ def test_a_pods_disk_is_wiped_whatever_its_root_looks_like(tmp_path: Path) -> No
 
 def test_a_pod_whose_volume_lies_on_its_own_disk_has_no_place_to_save_to() -> None:
     variables = {"RUNPOD_POD_ID": "pod1", "IDLEWATCH_VOLUME": "/no-such-mount/workspac"}
-    plan = assembly.save_plan(assembly.assembled(load([Source(name="environment", variables=variables)])))
+    plan = save_plan(assembled(load([Source(name="environment", variables=variables)])))
     assert plan.request is None
     assert plan.needless is None
     assert "/no-such-mount/workspac" in str(plan.impossible)

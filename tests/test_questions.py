@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlewatch import assembly
-from idlewatch.children.tasks import Task, TaskEnd
+from idlewatch.children.tasks import Task, TaskEnd, task_starter
 from idlewatch.effects.questions import answer_of, ask_prometheus, judged_result
 from idlewatch.errors import SettingsError, TaskError
 from idlewatch.model import Activity, Finding, Json, Question, Signal, Surroundings
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import Source, load
 from idlewatch.signals.asked import AskedSignal
 from idlewatch.watching.daemon import judge, read
@@ -143,7 +144,7 @@ def until_answered(signal: Signal) -> Finding:
 def asked(command: str, within_s: float = 20.0) -> Finding:
     request: Json = {"command": command, "within_s": within_s}
     question = Question(task="command", request=request, every_s=60, within_s=within_s)
-    signal = AskedSignal("command", question, start_task=assembly.task_starter())
+    signal = AskedSignal("command", question, start_task=task_starter())
     try:
         return until_answered(signal)
     finally:
@@ -210,8 +211,8 @@ def test_one_question_at_a_time_and_an_old_answer_proves_nothing() -> None:
     assert judge(signal, read(signal, 301)).reason == "queue unreachable"
 
 
-def loaded(**variables: str) -> assembly.Assembly:
-    return assembly.assembled(load([Source(name="environment", variables=variables)]))
+def loaded(**variables: str) -> Assembly:
+    return assembled(load([Source(name="environment", variables=variables)]))
 
 
 @pytest.fixture

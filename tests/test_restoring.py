@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from idlewatch.amounts import amount
-from idlewatch.assembly import Assembly, assembled
 from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.cli import main
 from idlewatch.errors import SnapshotError, TaskError
 from idlewatch.host import boot, restoring
 from idlewatch.host.restoring import Became
 from idlewatch.model import Json
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import Loaded, Source, load
 from idlewatch.snapshot import SaveRequest, Snapshot, save
 from idlewatch.snapshot.manifest import to_manifest

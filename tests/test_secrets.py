@@ -19,6 +19,7 @@ from idlewatch.cli import main
 from idlewatch.effects.questions import answer_of, ask_prometheus, judged_result
 from idlewatch.errors import SettingsError, SignalError, TaskError
 from idlewatch.model import Activity, Finding, Json, Reading
+from idlewatch.pod.assembled import assembled
 from idlewatch.redact import MASK, SHORTEST, Redactor, is_secret_name, secrets_of_address, shown_address
 from idlewatch.settings import (
     Loaded,
@@ -351,7 +352,7 @@ def test_the_daemon_hears_others_without_secrets_and_its_ground_signals_as_they_
 ) -> None:
     monkeypatch.setitem(sys.modules, "talkative_signals", sys.modules[__name__])
     variables = {"HF_TOKEN": PASSWORD, "IDLEWATCH_EXTRA_SIGNALS": "talkative_signals:make", "IDLEWATCH_COMMAND": "true"}
-    made = {one.name: one for one in assembly.signals(assembly.assembled(told(**variables)))}
+    made = {one.name: one for one in assembly.signals(assembled(told(**variables)))}
     assert [name for name, one in made.items() if not isinstance(one, RedactedSignal)] == ["gpu", "host"]
     own = made["talkative"]
     assert PASSWORD not in str(read(own, 1.0)) + str(judge(own, read(own, 1.0)))
@@ -363,7 +364,7 @@ def test_a_key_that_the_owners_command_echoes_reaches_neither_reading_nor_findin
 ) -> None:
     monkeypatch.setenv("RUNPOD_API_KEY", PASSWORD)  # the Pod's own programs get that one, and may say it
     told_variables = {"IDLEWATCH_COMMAND": "echo key=$RUNPOD_API_KEY", "IDLEWATCH_SIGNALS": "command"}
-    (signal,) = assembly.signals(assembly.assembled(told(**told_variables)))
+    (signal,) = assembly.signals(assembled(told(**told_variables)))
     try:
         finding = until_answered(signal)
         assert finding.reason == f"key={MASK}"

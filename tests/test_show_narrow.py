@@ -24,7 +24,7 @@ from idlewatch.settings import environment_with
 from idlewatch.show.folding import NARROWEST, Paragraph
 from idlewatch.show.lanes import LEGEND, lanes
 from idlewatch.show.status import status_lines
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 LONG = "gpu0 (NVIDIA H100 80GB HBM3) utilization 0 % in 14 samples, memory 61.2 GB, 3 processes, power 121 W"

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from idlewatch import assembly
 from idlewatch.cli import main
 from idlewatch.errors import Refused, SettingsError, SnapshotError
+from idlewatch.pod.assembled import assembled
+from idlewatch.pod.saving import with_key
 from idlewatch.settings import Loaded, load
 from idlewatch.settings.sources import Source
 from idlewatch.snapshot import Key, SaveRequest, Snapshot, excludes_of, new_key, note_image, restore, snapshots, verify
@@ -301,7 +303,7 @@ def test_encryption_without_a_key_is_an_error_at_start() -> None:
 
 
 def test_a_key_without_the_library_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = assembly.assembled(loaded(SNAPSHOT_KEY=SECRET, MODE="stop"))
+    here = assembled(loaded(SNAPSHOT_KEY=SECRET, MODE="stop"))
     monkeypatch.setitem(sys.modules, "cryptography", None)
     with pytest.raises(SettingsError, match=r"IDLEWATCH_SNAPSHOT_KEY: .*\[crypto\]"):
         assembly.actions(here)
@@ -309,9 +311,9 @@ def test_a_key_without_the_library_is_an_error_at_start(monkeypatch: pytest.Monk
 
 def test_a_shell_that_does_not_know_the_key_makes_no_plain_save(tmp_path: Path) -> None:
     daemon = Source(name="settings.json", variables={}, withheld=frozenset({"IDLEWATCH_SNAPSHOT_KEY"}))
-    here = assembly.assembled(load([daemon]))
+    here = assembled(load([daemon]))
     asked = request(tmp_path, tmp_path)
     with pytest.raises(Refused, match="does not know the key"):
-        assembly.with_key(here, asked)
+        with_key(here, asked)
     known = Source(name="environment", variables={"IDLEWATCH_SNAPSHOT_KEY": SECRET})
-    assert assembly.with_key(assembly.assembled(load([known, daemon])), asked).key is not None
+    assert with_key(assembled(load([known, daemon])), asked).key is not None

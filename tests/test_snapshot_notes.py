@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch import assembly
+from idlewatch.pod.assembled import assembled
+from idlewatch.pod.saving import with_key
 from idlewatch.redact import MASK, Redactor
 from idlewatch.settings import load
 from idlewatch.settings.sources import Source
@@ -80,8 +81,8 @@ def test_what_is_known_to_be_secret_is_masked_and_the_rest_stays() -> None:
 
 
 def test_a_save_knows_what_is_secret_here(tmp_path: Path) -> None:
-    here = assembly.assembled(load([Source(name="environment", variables={"WANDB_API_KEY": "hunter2-known"})]))
-    asked = assembly.with_key(here, request(tmp_path, tmp_path))
+    here = assembled(load([Source(name="environment", variables={"WANDB_API_KEY": "hunter2-known"})]))
+    asked = with_key(here, request(tmp_path, tmp_path))
     assert asked.clean("x hunter2-known y") == f"x {MASK} y"
     assert "clean" not in asked.as_json()
 

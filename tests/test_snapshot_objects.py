@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch import assembly
-from idlewatch.children.tasks import TaskEnd
+from idlewatch.children.tasks import TaskEnd, task_starter
 from idlewatch.cli import main
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.doctor.judge_saved import saved_lines
@@ -24,6 +24,8 @@ from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.history.store import events_of
 from idlewatch.host import restoring
 from idlewatch.model import Json
+from idlewatch.pod.assembled import assembled
+from idlewatch.pod.saving import save_plan, with_key
 from idlewatch.settings import Loaded, Source, environment_with, known_secrets, load, pod_sources, settings_record
 from idlewatch.snapshot import (
     Key,
@@ -257,10 +259,10 @@ def test_object_storage_wants_a_key_unless_plain_text_is_accepted() -> None:
 
 
 def test_without_keys_or_library_the_daemon_does_not_start(s3: LoopbackS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = assembly.assembled(told())
+    here = assembled(told())
     with pytest.raises(SettingsError, match=r"IDLEWATCH_SAVE_TO: .* AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         assembly.actions(here)
-    here = assembly.assembled(told(s3))
+    here = assembled(told(s3))
     assembly.actions(here)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(SettingsError, match=r"IDLEWATCH_SAVE_TO: .*\[objects\]"):
@@ -268,39 +270,39 @@ def test_without_keys_or_library_the_daemon_does_not_start(s3: LoopbackS3, monke
 
 
 def test_a_pod_without_a_volume_can_be_saved_then(s3: LoopbackS3) -> None:
-    here = assembly.assembled(told(s3, IDLEWATCH_SAVE_ROOT="/"))
+    here = assembled(told(s3, IDLEWATCH_SAVE_ROOT="/"))
     assert here.volume is None
-    plan = assembly.save_plan(here)
+    plan = save_plan(here)
     assert plan.impossible is None
     assert URL in assembly.started_text(here)
     assert _without_save(here, plan.impossible) is None
     assert LOOK_BACK in [one.name for one in errands(here, None)]
-    bare = assembly.assembled(told(s3, IDLEWATCH_SAVE_ROOT="/", IDLEWATCH_SAVE_TO="volume"))
-    assert "kept up" in str(_without_save(bare, assembly.save_plan(bare).impossible))
+    bare = assembled(told(s3, IDLEWATCH_SAVE_ROOT="/", IDLEWATCH_SAVE_TO="volume"))
+    assert "kept up" in str(_without_save(bare, save_plan(bare).impossible))
 
 
 def test_the_request_of_the_daemon_holds_no_secret_and_its_child_adds_them(s3: LoopbackS3) -> None:
-    here = assembly.assembled(told(s3, IDLEWATCH_SAVE_ROOT="/disk"))
-    raw = assembly.save_plan(here).request
+    here = assembled(told(s3, IDLEWATCH_SAVE_ROOT="/disk"))
+    raw = save_plan(here).request
     assert isinstance(raw, dict)
     assert not any(secret in json.dumps(raw) for secret in (SECRET, KEY_ID, SNAPSHOT_KEY))
     request = SaveRequest.from_json(raw)
     assert (str(request.place), request.objects and request.objects.options) == (URL, {})
-    ready = assembly.with_key(here, request)
+    ready = with_key(here, request)
     assert ready.objects is not None
     assert ready.objects.options["AWS_SECRET_ACCESS_KEY"] == SECRET
     assert SECRET not in repr(ready)
     with pytest.raises(Refused, match="is not where IDLEWATCH_SAVE_TO leads"):
-        assembly.with_key(here, replace(request, objects=Objects(url="s3://another")))
+        with_key(here, replace(request, objects=Objects(url="s3://another")))
     with pytest.raises(Refused, match="AWS_SECRET_ACCESS_KEY"):
-        assembly.with_key(assembly.assembled(told(IDLEWATCH_SAVE_ROOT="/disk")), request)
+        with_key(assembled(told(IDLEWATCH_SAVE_ROOT="/disk")), request)
 
 
 def test_secrets_of_object_storage_may_lie_in_files_and_are_masked(tmp_path: Path, s3: LoopbackS3) -> None:
     path = tmp_path / "secret"
     path.write_text(f"{SECRET}\n")
     loaded = told(AWS_ACCESS_KEY_ID=KEY_ID, AWS_SECRET_ACCESS_KEY_FILE=str(path))
-    here = assembly.assembled(loaded)
+    here = assembled(loaded)
     assert here.objects is not None
     assert here.objects.missing() is None
     assert SECRET in known_secrets(loaded.sources)
@@ -377,7 +379,7 @@ def test_the_next_container_is_offered_it_and_given_it(tmp_path: Path, place: Pl
         IDLEWATCH_STATE_DIR=str(tmp_path / "state"),
         IDLEWATCH_RESTORE="auto",
     )
-    here = assembly.assembled(told_)
+    here = assembled(told_)
     assert f"lies in {URL}" in str(restoring.offer(here))
     mark = restoring.bring_back(here, lambda _: None)
     assert mark.snapshot == made.id
@@ -396,7 +398,7 @@ def test_a_new_pod_is_told_of_others_in_the_same_bucket_and_given_one_only_by_na
     assert "1 of Pod p1" in capsys.readouterr().out
     assert main(["restore"]) == 1
     assert "idlewatch restore --pod p1" in capsys.readouterr().err
-    assert f"lie in {URL}: of p1" in str(restoring.offer(assembly.assembled(load(pod_sources()))))
+    assert f"lie in {URL}: of p1" in str(restoring.offer(assembled(load(pod_sources()))))
     assert main(["restore", "--pod", "p1"]) == 0
     assert (disk / "work.txt").read_text() == "three days of work"
 
@@ -409,7 +411,7 @@ def test_a_service_that_hangs_hangs_only_the_child(tmp_path: Path, s3: LoopbackS
     variables = {f"IDLEWATCH_{name}": value for name, value in usual.items()}
     variables |= {"IDLEWATCH_STATE_DIR": str(tmp_path / "state"), "RUNPOD_POD_ID": "p1"}
     environment = environment_with(variables | s3.variables() | {"PYTHONPATH": str(Path(__file__).parent.parent)})
-    task = assembly.task_starter(environment)("save_again", None, 0.0, 1.0)
+    task = task_starter(environment)("save_again", None, 0.0, 1.0)
     ends: list[TaskEnd] = []
     clock = itertools.count()
 

@@ -19,8 +19,8 @@ from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.requests.stop_requests import request_file, stop_request
 from idlewatch.settings import environment_with
+from idlewatch.state_folder import only_daemon
 from idlewatch.verbs.holding import masked, program_of
-from idlewatch.watching.lock import only_daemon
 
 BOOT = "pod@boot"
 

@@ -13,11 +13,11 @@ from threading import Thread
 
 import pytest
 
+from idlewatch import state_folder
 from idlewatch.cli import main
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.errors import Refused
-from idlewatch.watching import lock
-from idlewatch.watching.lock import daemon_watches, only_daemon
+from idlewatch.state_folder import daemon_watches, only_daemon
 from tests.whole_path import POD_ID, Place, simulated
 
 
@@ -34,15 +34,15 @@ def test_a_daemon_lives_as_long_as_it_holds_its_lock(tmp_path: Path) -> None:
         assert daemon_watches(tmp_path), "asking takes nothing away"
         with pytest.raises(Refused, match="another idlewatch watches"), only_daemon(tmp_path):
             pass
-    assert (tmp_path / lock.LOCK_FILE).exists()
+    assert (tmp_path / state_folder.LOCK_FILE).exists()
     assert not daemon_watches(tmp_path)
 
 
 def test_a_daemon_that_starts_while_somebody_asks_gets_its_lock(tmp_path: Path) -> None:
-    (tmp_path / lock.LOCK_FILE).touch()
-    asking, starting = (os.open(tmp_path / lock.LOCK_FILE, os.O_RDWR) for _ in range(2))
+    (tmp_path / state_folder.LOCK_FILE).touch()
+    asking, starting = (os.open(tmp_path / state_folder.LOCK_FILE, os.O_RDWR) for _ in range(2))
     fcntl.flock(asking, fcntl.LOCK_SH)
-    start = Thread(target=lock._lock, args=(starting, 60.0))
+    start = Thread(target=state_folder._lock, args=(starting, 60.0))
     start.start()
     fcntl.flock(asking, fcntl.LOCK_UN)
     start.join(60.0)
@@ -54,7 +54,7 @@ def test_a_daemon_that_starts_while_somebody_asks_gets_its_lock(tmp_path: Path) 
 
 @pytest.mark.parametrize(("age_s", "lives"), [(1.0, True), (600.0, False)])
 def test_where_the_lock_cannot_be_read_the_last_look_decides(tmp_path: Path, age_s: float, lives: bool) -> None:  # noqa: FBT001
-    (tmp_path / lock.LOCK_FILE).symlink_to(lock.LOCK_FILE)  # nobody can open it, root neither
+    (tmp_path / state_folder.LOCK_FILE).symlink_to(state_folder.LOCK_FILE)  # nobody can open it, root neither
     at_s = time.clock_gettime(time.CLOCK_BOOTTIME) - age_s
     (tmp_path / "status.json").write_text(json.dumps({"at_s": at_s, "interval_s": 5.0}))
     assert daemon_watches(tmp_path) is lives

@@ -9,22 +9,24 @@ from pathlib import Path
 import pytest
 
 from idlewatch.demo.loopback_api import LoopbackPod
+from idlewatch.pod.saving import LOGIN_SCRIPT
 from idlewatch.requests.stop_requests import request_file
-from idlewatch.telling.login import LOGIN_FILE, SCRIPT
+from idlewatch.telling.login import LOGIN_FILE
 from tests.whole_path import POD_ID, Place, simulated
 
 ROOT = Path(__file__).parent.parent
 OBSERVER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from idlewatch import assembly, logs
+from idlewatch import logs
+from idlewatch.pod.assembled import assembled
 from idlewatch.watching import run
 from idlewatch.settings import load, pod_sources
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 from tests.quiet_daemon import Quiet
 
 logs.set_up()
-here = assembly.assembled(load(pod_sources()))
+here = assembled(load(pod_sources()))
 with only_daemon(here.loaded.settings.state_dir):
     run.watch(here, signals=[Quiet()])
 """
@@ -33,7 +35,7 @@ with only_daemon(here.loaded.settings.state_dir):
 @pytest.fixture
 def pod(tmp_path: Path) -> Iterator[Place]:
     with simulated(tmp_path, LoopbackPod(pod_id=POD_ID)) as place:
-        (place.disk / SCRIPT).parent.mkdir(parents=True)
+        (place.disk / LOGIN_SCRIPT).parent.mkdir(parents=True)
         place.command = ("-c", OBSERVER)
         place.settings = {"IDLEWATCH_MODE": "observe"}
         yield place

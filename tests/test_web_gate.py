@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from idlewatch.requests.stop_requests import request_file, stop_request
-from idlewatch.watching.lock import only_daemon
+from idlewatch.state_folder import only_daemon
 from idlewatch.web import keep_link
 from idlewatch.web.keys import keys_of, new_token
 from tests.web_asgi import HOST, ORIGIN, Answer, Site, Visitor, made_site

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("uvicorn", reason="the page is an extra: idlewatch[web]")
 
 from idlewatch.cli import main
+from idlewatch.history.status import number
 from idlewatch.history.store import status_of
 from idlewatch.kernel.own import registrations
 from idlewatch.settings import environment_with
-from idlewatch.show.status import number
 from idlewatch.web import served_at
 from idlewatch.web.keys import keys_of
 from tests.waiting import until

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from idlewatch.history.status import number
 from idlewatch.history.store import events_of
-from idlewatch.show.status import number
 from idlewatch.snapshot import snapshots
 from tests.gpu_faults import FAULTS, Told, a_library_is_here, faulty_pods, table
 from tests.gpu_pods import HURRIED, SLOW, VERB, GpuPod, gpu_pod, screen_of

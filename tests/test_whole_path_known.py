@@ -16,13 +16,14 @@ import pytest
 from idlewatch.children.tasks import Task
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.effects.work import leave_note
+from idlewatch.history.status import number
 from idlewatch.hold import place
 from idlewatch.model import Json
+from idlewatch.pod.saving import LOGIN_SCRIPT
 from idlewatch.settings import environment_with
-from idlewatch.show.status import number
 from idlewatch.snapshot import find, restore
 from idlewatch.stopping.notes import LAST_STOP, write_note
-from idlewatch.telling.login import LOGIN_FILE, SCRIPT
+from idlewatch.telling.login import LOGIN_FILE
 from tests.whole_path import POD_ID, Place, simulated
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def test_the_next_start_says_why_the_pod_was_stopped_also_at_login(pod: Place) -
     assert "confirmed by this start" in verb(pod, "status").stdout
     pod.until((pod.state_dir / LOGIN_FILE).exists)
     told = subprocess.run(
-        ["sh", "-i", "-c", f". {pod.disk / SCRIPT}"], capture_output=True, text=True, check=True
+        ["sh", "-i", "-c", f". {pod.disk / LOGIN_SCRIPT}"], capture_output=True, text=True, check=True
     ).stdout
     assert "nothing used it" in told
     assert "idlewatch restore s1" in told
@@ -154,12 +155,12 @@ def test_a_stopping_pods_history_lies_on_the_volume_with_its_last_events(pod: Pl
     with gzip.open(kept, "rt") as file:
         events = [line["event"]["kind"] for line in map(json.loads, file) if "event" in line]
     assert events == ["warn", "save", "save done", "stop"]
-    assert (pod.disk / SCRIPT).exists()
+    assert (pod.disk / LOGIN_SCRIPT).exists()
     back = pod.folder / "back"
     back.mkdir()
     restore(find(pod.volume, POD_ID), back)
     assert (back / "root/work.txt").exists()
-    assert not (back / SCRIPT).exists(), "our own script is not the user's work"
+    assert not (back / LOGIN_SCRIPT).exists(), "our own script is not the user's work"
 
 
 def test_a_volume_that_hangs_keeps_the_note_from_being_written_and_not_the_stop_from_being_asked_for() -> None:

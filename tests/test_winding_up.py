@@ -10,11 +10,12 @@ from typing import cast
 
 import pytest
 
-from idlewatch.assembly import Assembly, assembled
 from idlewatch.children.tasks import Task, TaskEnd, end_all
 from idlewatch.deciding.remembered import State, started
-from idlewatch.effects.actions import PodActions, SavePlan
+from idlewatch.effects.actions import PodActions
 from idlewatch.model import Action, Decision, Json, Phase
+from idlewatch.pod.assembled import Assembly, assembled
+from idlewatch.pod.saving import SavePlan
 from idlewatch.settings import Source, load
 from idlewatch.telling.announcing import Announcer
 from idlewatch.watching.background import Background, Errand

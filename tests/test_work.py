@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from idlewatch import hold
-from idlewatch.assembly import assembled
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod, StopEffect
 from idlewatch.doctor.drilled import LAST_DRILL, drill_text, in_state_folder
 from idlewatch.history.store import History
 from idlewatch.model import Json, Reading
+from idlewatch.pod.assembled import assembled
 from idlewatch.pod.keys import FoundKey
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import SaveRequest, Snapshot, restore, snapshots

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from idlewatch.children.interpreter import ours
 from idlewatch.errors import IdlewatchError, ProviderRefused, ProviderUnavailable, TaskError
 from idlewatch.model import Json
 
@@ -181,6 +182,22 @@ class Task:
         words = _available(_pipe(self._process.stderr)).decode(errors="replace").strip().splitlines()
         said = f": {_shown(words[-1])}" if words else ""
         return f"ended without an answer, exit status {self._process.returncode}{said}"
+
+
+def task_starter(
+    environment: Mapping[str, str] | None = None,
+) -> Callable[[str, Json, float, float], Task]:
+    """
+    What starts a task by its name, with its request, the instant, and how long it may be silent.
+
+    Nothing is imported from the current folder: it may lie on the volume, where others write, and which may hang.
+    """
+
+    def start_task(name: str, request: Json, now_s: float, silent_limit_s: float) -> Task:
+        command = ours("idlewatch", "_task", name)
+        return Task(command, request, now_s=now_s, silent_limit_s=silent_limit_s, environment=environment)
+
+    return start_task
 
 
 def end_all(tasks: Sequence[Task]) -> None:

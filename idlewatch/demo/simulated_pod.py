@@ -21,7 +21,6 @@ from threading import Event
 from rich.console import Console
 
 from idlewatch import assembly
-from idlewatch.assembly import Assembly
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.tick import Tick
 from idlewatch.demo.loopback_api import LoopbackApi, LoopbackPod
@@ -29,6 +28,7 @@ from idlewatch.demo.recorded import QuietHost, RecordedGpu, recorded_rows
 from idlewatch.durations import format_duration
 from idlewatch.history.store import History
 from idlewatch.model import Action, Activity, PodIdentity
+from idlewatch.pod.assembled import Assembly
 from idlewatch.settings import Source, environment_with, load
 from idlewatch.snapshot import find, restore
 from idlewatch.stopping import notes

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from idlewatch import assembly
-from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.examine import API, VOLUME, Examined
 from idlewatch.doctor.here import Here
@@ -21,12 +20,13 @@ from idlewatch.doctor.lines import Group, Line, Lines, works
 from idlewatch.doctor.looking import Look, Seen, look_at, looker
 from idlewatch.effects.actions import PodActions
 from idlewatch.errors import Refused
+from idlewatch.history.status import is_stale, mapping
 from idlewatch.history.store import status_of
 from idlewatch.model import Action, Cause, Clock, Decision, Json, Outcome, Phase
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import OnSaveFailure
-from idlewatch.show.status import is_stale, mapping
+from idlewatch.state_folder import daemon_watches
 from idlewatch.telling.announcing import Tells
-from idlewatch.watching.lock import daemon_watches
 
 DRILL = {"IDLEWATCH_DRILL": "1"}
 """What tells a hook that nothing will be stopped."""
@@ -99,7 +99,7 @@ class Drill:
         began_s, heard, snapshot = self._clock.now_s(), Overheard(people=people), None
         lines = [line for line in [self._hanging()] if line]
         if not lines:
-            place = assembly.assembled(self._here.loaded)
+            place = assembled(self._here.loaded)
             actions = assembly.pod_actions(place, heard, self._environment)
             try:
                 lines.append(self._warned(actions, heard))

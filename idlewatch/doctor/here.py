@@ -20,9 +20,11 @@ from idlewatch import assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.looks_signals import gpu_facts
 from idlewatch.errors import SettingsError
+from idlewatch.history.status import is_stale, mapping, number
 from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.model import Json, PodIdentity
 from idlewatch.pod import identity as pod
+from idlewatch.pod.assembled import Assembly
 from idlewatch.pod.keys import FoundKey, found_keys
 from idlewatch.providers.runpod import WORKER_VARIABLES
 from idlewatch.settings import (
@@ -34,9 +36,8 @@ from idlewatch.settings import (
     load,
     settings_record,
 )
-from idlewatch.show.status import is_stale, mapping, number
 from idlewatch.signals.gpu import GpuSignal
-from idlewatch.watching.lock import daemon_watches
+from idlewatch.state_folder import daemon_watches
 
 RUNPOD = "RUNPOD_"
 ALSO_THE_DAEMONS = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy")
@@ -90,7 +91,7 @@ class Here:
 def here(loaded: Loaded, now_s: float) -> Here:
     """Gather it. Raises SettingsError where the settings name what there is not."""
     this = pod.identity(loaded.sources)
-    bare = assembly.Assembly(loaded=loaded, pod=this, volume=None, save_root=None)
+    bare = Assembly(loaded=loaded, pod=this, volume=None, save_root=None)
     state_dir = loaded.settings.state_dir
     lives = daemon_watches(state_dir)  # before what it says: one that ends in between has said so
     status = status_of(state_dir)

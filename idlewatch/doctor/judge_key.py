@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines, Standing
 from idlewatch.doctor.looking import Seen
+from idlewatch.history.status import mapping, number
 from idlewatch.model import Json
 from idlewatch.pod.keys import INJECTED, OWN, FoundKey
-from idlewatch.show.status import mapping, number
 from idlewatch.stopping.notes import Answer, answer_in, at_words, was_turned_down
 
 _SAY = Lines(Group.KEY)

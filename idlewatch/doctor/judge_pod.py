@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines
 from idlewatch.doctor.looking import Seen
+from idlewatch.history.status import mapping, number
 from idlewatch.model import Json
-from idlewatch.show.status import mapping, number
 
 _SAY = Lines(Group.POD)
 _SHELL = "environment"

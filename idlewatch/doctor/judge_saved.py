@@ -9,9 +9,9 @@ from idlewatch.doctor.drilled import drill_text
 from idlewatch.doctor.here import Here
 from idlewatch.doctor.lines import Group, Line, Lines
 from idlewatch.doctor.looking import Seen
+from idlewatch.history.status import mapping, number
 from idlewatch.model import Json
 from idlewatch.settings import OnSaveFailure
-from idlewatch.show.status import mapping, number
 
 _SAY = Lines(Group.SAVED)
 PACKED_SHARE = 0.6

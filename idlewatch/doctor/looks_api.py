@@ -22,6 +22,7 @@ from idlewatch import __version__, assembly
 from idlewatch.errors import ProviderRefused
 from idlewatch.model import Json
 from idlewatch.pod import identity as pod
+from idlewatch.pod.assembled import Assembly
 from idlewatch.pod.keys import found_keys
 from idlewatch.providers import transport
 from idlewatch.providers.runpod_api import ApiKey, RunpodApi
@@ -43,7 +44,7 @@ def api(_request: Json, progress: Callable[[Json], None]) -> Json:
     `forbids` why it may not be stopped. Where nothing was asked, `not_asked` says why.
     """
     loaded = load(pod_sources())
-    here = assembly.Assembly(loaded=loaded, pod=pod.identity(loaded.sources), volume=None, save_root=None)
+    here = Assembly(loaded=loaded, pod=pod.identity(loaded.sources), volume=None, save_root=None)
     provider, keys = assembly.provider(here), found_keys(loaded)
     refusal = provider.refusal() or (None if keys else "no key to ask with")
     if refusal or here.pod.pod_id is None:

@@ -17,9 +17,9 @@ import psutil
 from idlewatch.errors import IdlewatchError
 from idlewatch.kernel.terminals import terminal_files
 from idlewatch.model import Json
+from idlewatch.pod.saving import LOGIN_SCRIPT
 from idlewatch.signals import host_cgroup
 from idlewatch.snapshot.mounts import read_mounts
-from idlewatch.telling.login import SCRIPT
 
 UNIT = "idlewatch.service"
 UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
@@ -95,7 +95,7 @@ def _starts(root: Path) -> dict[str, Json]:
     units = [root / folder / UNIT for folder in UNIT_FOLDERS]
     unit = next((path for path in units if path.exists()), None)
     wants = [*(root / "etc/systemd/system").glob(f"*.wants/{UNIT}")]
-    script = root / SCRIPT
+    script = root / LOGIN_SCRIPT
     return {
         "systemd": (root / "run/systemd/system").is_dir(),
         "unit": str(unit) if unit else None,

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from idlewatch import assembly
 from idlewatch.gpu.reader import GpuReader
+from idlewatch.history.status import mapping
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Activity, Json, Reading, Signal
 from idlewatch.pod import identity as pod
+from idlewatch.pod.assembled import Assembly
 from idlewatch.settings import load, pod_sources
-from idlewatch.show.status import mapping
 from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal
 from idlewatch.watching import daemon
@@ -33,7 +34,7 @@ CARD_FACTS = ("name", "kind", "mig", "virtual", "error")
 def signals(_request: Json, progress: Callable[[Json], None]) -> Json:
     """Return `signals`: name -> `activity`, `reason`, `refines`, and of the GPUs also `gpu`, see `gpu_facts`."""
     clock, loaded = MachineClock(), load(pod_sources())
-    here = assembly.Assembly(loaded=loaded, pod=pod.identity(loaded.sources), volume=None, save_root=None)
+    here = Assembly(loaded=loaded, pod=pod.identity(loaded.sources), volume=None, save_root=None)
     watched = [_quick(signal, here) for signal in assembly.signals(here)]
     found: dict[str, Json] = {}
     try:
@@ -70,7 +71,7 @@ def _waits(found: Mapping[str, Json], waited_s: float) -> bool:
     return unknown and waited_s < PATIENCE_S
 
 
-def _quick(signal: Signal, here: assembly.Assembly) -> Signal:
+def _quick(signal: Signal, here: Assembly) -> Signal:
     """The GPU signal with a reader that polls each second, so that the driver settles within seconds."""
     if not isinstance(signal, GpuSignal):
         return signal

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from idlewatch import assembly
-from idlewatch.assembly import Assembly
 from idlewatch.doctor import drilled
 from idlewatch.doctor.drilled import LAST_DRILL
 from idlewatch.errors import IdlewatchError, TaskError
@@ -22,6 +20,7 @@ from idlewatch.history.store import newest_of
 from idlewatch.hooks import Stage, hooks_of, refusals
 from idlewatch.model import Json
 from idlewatch.pod import losses
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import load, pod_sources
 from idlewatch.snapshot import Place, be_gentle, read_mounts, snapshots
 from idlewatch.snapshot.mounts import Mount
@@ -48,7 +47,7 @@ def volume(_request: Json, progress: Callable[[Json], None]) -> Json:
     """
     mounts = read_mounts()
     progress({"at": "looking at what is mounted"})
-    here = assembly.assembled(load(pod_sources()))
+    here = assembled(load(pod_sources()))
     said: dict[str, Json] = {
         "needless": here.save_root is None,
         "objects": None if here.objects is None else here.objects.url,
@@ -114,7 +113,7 @@ def loss(_request: Json, progress: Callable[[Json], None]) -> Json:
     Or `needless`; or `gone` where the `root` that is set is not there.
     """
     be_gentle()
-    here = assembly.assembled(load(pod_sources()))
+    here = assembled(load(pod_sources()))
     if here.save_root is None:
         return {"needless": True}
     progress({"at": f"walking over {here.save_root}"})
@@ -132,7 +131,7 @@ def loss(_request: Json, progress: Callable[[Json], None]) -> Json:
 
 def rehearse(request: Json, _progress: Callable[[Json], None]) -> Json:
     """Write on the volume what an end leaves there, read it again and remove it: a note, and this boot's history."""
-    here = assembly.assembled(load(pod_sources()))
+    here = assembled(load(pod_sources()))
     folder = _folder(here)
     rehearsed = dict(request) if isinstance(request, dict) else {}
     try:
@@ -171,7 +170,7 @@ def _rehearsed_history(here: Assembly, path: Path) -> int:
 
 def remember(request: Json, _progress: Callable[[Json], None]) -> Json:
     """Leave the drill's note on the volume, beside that of the last stop."""
-    here = assembly.assembled(load(pod_sources()))
+    here = assembled(load(pod_sources()))
     try:
         notes.write_note(_folder(here), here.pod_name, LAST_DRILL, dict(request) if isinstance(request, dict) else {})
     except OSError as error:

@@ -7,30 +7,18 @@ Carries out one decision: has people told, saves, stops. Slow ones run as tasks;
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding.tick import Tick
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
+from idlewatch.pod.saving import SavePlan
 from idlewatch.telling.announcing import Announcer
 
 SAVE_SILENT_S = 600.0
 """A save that says nothing for so long hangs: on a network volume one file can take minutes, not ten."""
 STOP_SILENT_S = 120.0
 """Above the provider's own deadline for the whole ladder of calls."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavePlan:
-    """What a save has to do here: a request for the task, a reason why none is needed, or why none is possible.
-
-    The task begins in each of these cases: the owner's hooks run also where there is nothing to save.
-    """
-
-    request: Json = None
-    needless: str | None = None
-    impossible: str | None = None
 
 
 class PodActions:

@@ -18,8 +18,7 @@ from typing import TypeAlias
 
 from idlewatch import assembly
 from idlewatch.amounts import amount
-from idlewatch.assembly import Assembly
-from idlewatch.children.tasks import Task
+from idlewatch.children.tasks import Task, task_starter
 from idlewatch.deciding.patience import Gap
 from idlewatch.doctor import drilled
 from idlewatch.effects.questions import ask_prometheus, run_command
@@ -32,7 +31,9 @@ from idlewatch.host import restoring
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.pod import losses
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.pod.identity import folder_name
+from idlewatch.pod.saving import save_request, with_key
 from idlewatch.report import advice_of
 from idlewatch.settings import load, pod_sources, settings_record
 from idlewatch.snapshot import be_gentle
@@ -79,7 +80,7 @@ def stop(request: Json, progress: Progress) -> Json:
     here, call = _here(), uuid.uuid4().hex
     said = request if isinstance(request, dict) else {}
     if here.volume:
-        leave_note({**said, "call": call}, progress, assembly.task_starter())
+        leave_note({**said, "call": call}, progress, task_starter())
     try:
         answer = assembly.provider(here).stop()
     except ProviderError as error:
@@ -238,7 +239,7 @@ def save_again(_request: Json, progress: Progress) -> Json:
     if here.save_root is None or here.place is None:
         raise TaskError(here.no_volume_because)
     be_gentle()
-    request = assembly.with_key(here, assembly.save_request(here, here.save_root))
+    request = with_key(here, save_request(here, here.save_root))
     made = save_now(request, progress=lambda p: progress(p.as_json()))
     if made is None:
         return {"snapshot": None, "text": "nothing that a stop would wipe"}
@@ -289,7 +290,7 @@ def _head(here: Assembly) -> Mapping[str, Json]:
 
 
 def _here() -> Assembly:
-    return assembly.assembled(load(pod_sources()))
+    return assembled(load(pod_sources()))
 
 
 TASKS: Mapping[str, Callable[[Json, Progress], Json]] = {

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-from idlewatch.assembly import Assembly, assembled, task_starter
-from idlewatch.children.tasks import Task, TaskEnd
+from idlewatch.children.tasks import Task, TaskEnd, task_starter
 from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, SettingsError
 from idlewatch.history import timeline
@@ -20,6 +19,7 @@ from idlewatch.host import restoring
 from idlewatch.host.restoring import Became
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import load, pod_sources
 
 _ENDING_S = 15.0

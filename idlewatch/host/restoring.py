@@ -18,13 +18,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from idlewatch.amounts import amount
-from idlewatch.assembly import Assembly
 from idlewatch.children.tasks import seldom
 from idlewatch.errors import IdlewatchError, SnapshotError, TaskError
 from idlewatch.files import write_atomically
 from idlewatch.history.timeline import RESTORED
 from idlewatch.model import Json
 from idlewatch.pod import elsewhere
+from idlewatch.pod.assembled import Assembly
 from idlewatch.pod.losses import noted_image
 from idlewatch.settings import Restore
 from idlewatch.snapshot import RestoreReport, Snapshot, read_mounts, restore, snapshots

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from idlewatch import assembly, snapshot
-from idlewatch.assembly import Assembly
+from idlewatch import snapshot
 from idlewatch.errors import Refused
+from idlewatch.pod.assembled import Assembly
+from idlewatch.pod.saving import own_files
 from idlewatch.snapshot import Loss, known_image, measure_loss, read_mounts
 from idlewatch.snapshot.image import Image
 from idlewatch.snapshot.mounts import since_for
@@ -51,5 +52,5 @@ def noted_image(here: Assembly, pause: Callable[[], None] = lambda: None) -> Ima
 
 
 def _skipped(here: Assembly) -> list[Path]:
-    ours = assembly.own_files(here, here.save_root) if here.save_root else ()
+    ours = own_files(here, here.save_root) if here.save_root else ()
     return [*ours, *([here.volume] if here.volume else [])]

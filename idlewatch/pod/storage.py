@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from idlewatch.pod.assembled import Assembly
+
 
 def while_stopped(pod_id: str | None, volume: Path | None, *, network: bool) -> str | None:
     """
@@ -24,3 +26,9 @@ def while_stopped(pod_id: str | None, volume: Path | None, *, network: bool) -> 
     if network:
         return "its network volume's $0.07 per GB a month ($0.05 for what exceeds 1 TB), as while it runs"
     return "its volume disk's $0.20 per GB a month, twice as much as while it runs"
+
+
+def storage_cost(here: Assembly) -> str | None:
+    """What this Pod goes on costing while it is stopped, in words; None where that is not known."""
+    network = here.loaded.pod_variable("RUNPOD_VOLUME_ID") is not None
+    return while_stopped(here.pod.pod_id, here.volume, network=network)

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from idlewatch import __version__
 from idlewatch.errors import IdlewatchError, Refused
+from idlewatch.history.status import is_stale, mapping, number
 from idlewatch.model import Activity, Json, Phase
-from idlewatch.show.status import is_stale, mapping, number
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

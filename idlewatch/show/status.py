@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.durations import format_duration
+from idlewatch.history.status import is_stale, mapping, number
 from idlewatch.model import Json, Phase
 from idlewatch.printable import printable
 from idlewatch.show.folding import COLUMNS, Paragraph, drawn
 from idlewatch.watching.unwritten import remedy_for
 
-STALE_TICKS = 3
 _BAR = 30
 OBSERVE = "observe"
 """`mode` of a daemon that acts on nothing."""
@@ -19,12 +19,6 @@ NOT_RUNNING = "NOT RUNNING"
 START_IT = "Start it with `idlewatch run`."
 _CAN_BE_KEPT = (Phase.WARNED, Phase.SAVING, Phase.LAST_LOOK)
 """Phases of the end sequence in which the stop is not yet asked for."""
-
-
-def is_stale(status: Mapping[str, Json], now_s: float) -> bool:
-    """Whether the daemon that wrote it has missed ticks: then nothing in it is true of now."""
-    age_s, interval_s = now_s - number(status.get("at_s")), number(status.get("interval_s"))
-    return "problems" in status or bool(status.get("ended")) or not -5.0 <= age_s <= STALE_TICKS * interval_s + 5.0
 
 
 def status_lines(
@@ -167,13 +161,3 @@ def _advice(advice: Json) -> list[Paragraph]:
 
 def _text(value: Json) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def number(value: Json) -> float:
-    """A number of the status; 0 where it has none."""
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def mapping(value: Json) -> Mapping[str, Json]:
-    """An object of the status; empty where it has none."""
-    return value if isinstance(value, dict) else {}

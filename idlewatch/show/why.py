@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from idlewatch.durations import format_duration
+from idlewatch.history.status import mapping, number
 from idlewatch.history.verdicts import HELD, HOLD, Span, would_have_stopped_s
 from idlewatch.model import FIRST_READING, Activity, Json, Limits
 from idlewatch.show.folding import Paragraph, drawn
-from idlewatch.show.status import mapping, number
 
 LOOK_BACK_S = 24 * 3600.0
 """How far back the policy is asked what it would have done."""

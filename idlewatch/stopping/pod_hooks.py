@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from idlewatch.assembly import Assembly
 from idlewatch.children import trees
 from idlewatch.files import write_atomically
 from idlewatch.hooks import HookFolder, Hooks, Occasion, Stage
 from idlewatch.model import Json
+from idlewatch.pod.assembled import Assembly
 from idlewatch.settings import secret_variables
 from idlewatch.stopping.notes import was_turned_down
 

@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from idlewatch.amounts import amount
-from idlewatch.assembly import Assembly, with_key
 from idlewatch.children import trees
 from idlewatch.deciding.asked_work import ASKED_TAIL_S
 from idlewatch.errors import Refused, SignalError, SnapshotError
 from idlewatch.hooks import Occasion, Stage, hooks_of
 from idlewatch.model import Cause, Json
+from idlewatch.pod.assembled import Assembly
+from idlewatch.pod.saving import with_key
 from idlewatch.settings import OnSaveFailure
 from idlewatch.snapshot import (
     SaveRequest,

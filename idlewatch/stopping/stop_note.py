@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
-from idlewatch import assembly
-from idlewatch.assembly import Assembly
 from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.model import Json
 from idlewatch.pod import keys
+from idlewatch.pod.assembled import Assembly
+from idlewatch.pod.saving import save_plan
+from idlewatch.pod.storage import storage_cost
 from idlewatch.signals import gpu_count
 from idlewatch.stopping import notes
 from idlewatch.stopping.in_memory import open_notebooks
@@ -43,7 +44,7 @@ def of(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str, Json
         "idle_for_s": said.get("idle_for_s"),
         "evidence": _evidence(seen),
         "snapshot": said.get("snapshot"),
-        "unsaved": said.get("unsaved") or assembly.save_plan(here).impossible,
+        "unsaved": said.get("unsaved") or save_plan(here).impossible,
         "done": said.get("done"),
         "from_outside": said.get("from_outside"),
         "notebooks": [*open_notebooks(_newest_of_jupyter(here))],
@@ -51,7 +52,7 @@ def of(here: Assembly, volume: Path, said: Mapping[str, Json]) -> dict[str, Json
         "gpus": gpu_count(here.loaded.pod_variables()),
         "spent_usd": seen.get("spent_usd"),
         "usd_per_hour": seen.get("usd_per_hour"),
-        "storage": assembly.storage(here),
+        "storage": storage_cost(here),
         "folder": str(folder),
         "page": str(folder / notes.LAST_STOP_PAGE),
         "call": said.get("call"),

@@ -17,13 +17,13 @@ import time
 from collections.abc import Mapping
 
 from idlewatch import __version__
-from idlewatch.assembly import Assembly
 from idlewatch.errors import TaskError
 from idlewatch.files import write_atomically
+from idlewatch.history.status import is_stale
 from idlewatch.history.store import status_of
 from idlewatch.model import Json
 from idlewatch.notify.webhook import exchanged
-from idlewatch.show.status import is_stale
+from idlewatch.pod.assembled import Assembly
 from idlewatch.stopping import notes
 
 HEARTBEAT = "heartbeat.json"

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from idlewatch.files import write_atomically
+from idlewatch.pod.saving import LOGIN_SCRIPT
 from idlewatch.printable import printable
 
 LOGIN_FILE = "login.txt"
-SCRIPT = Path("etc/profile.d/idlewatch.sh")
-"""Where the script lies below the Pod's disk."""
 _TEXT = """\
 # Written by idlewatch: shows at login what people must know of this Pod. It may be removed.
 case $- in *i*) if [ -r {file} ]; then cat {file}; fi ;; esac
@@ -25,11 +24,11 @@ case $- in *i*) if [ -r {file} ]; then cat {file}; fi ;; esac
 
 def show_at_login(root: Path | None, state_dir: Path) -> None:
     """Put the script where login shells read it; `root` None: this is no Pod. Raises OSError."""
-    if root is None or not (root / SCRIPT).parent.is_dir():
+    if root is None or not (root / LOGIN_SCRIPT).parent.is_dir():
         return
     text = _TEXT.format(file=shlex.quote(str(state_dir / LOGIN_FILE)))
-    if not (root / SCRIPT).exists() or (root / SCRIPT).read_text() != text:
-        write_atomically(root / SCRIPT, text)
+    if not (root / LOGIN_SCRIPT).exists() or (root / LOGIN_SCRIPT).read_text() != text:
+        write_atomically(root / LOGIN_SCRIPT, text)
 
 
 def say(state_dir: Path, lines: Sequence[str]) -> None:

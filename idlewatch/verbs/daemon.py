@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from idlewatch.deciding.remedies import to_keep_up
+from idlewatch.history.status import is_stale
 from idlewatch.history.store import status_of
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
 from idlewatch.settings import Mode
-from idlewatch.show.status import is_stale
-from idlewatch.watching.lock import daemon_watches
+from idlewatch.state_folder import daemon_watches
 
 NONE_WATCHES = (
     "no daemon watches here now: the hold is kept for one that is started before it ends; `idlewatch run` starts it"

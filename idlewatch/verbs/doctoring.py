@@ -15,11 +15,11 @@ from idlewatch.doctor.here import here as gathered
 from idlewatch.doctor.lines import works
 from idlewatch.doctor.looking import looker
 from idlewatch.errors import SettingsError
+from idlewatch.history.status import mapping
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.notify import Terminals
 from idlewatch.show.doctor import report_json, report_lines
-from idlewatch.show.status import mapping
 from idlewatch.verbs.words import loaded, say
 
 

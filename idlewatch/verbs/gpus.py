@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from idlewatch.gpu.line import Poll
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
+from idlewatch.history.status import is_stale, mapping, number
 from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.show.gpu import DAEMON, OWN, SETTLING, Trail, Verdict, View
 from idlewatch.show.gpu_screen import Line, screen, text_of
-from idlewatch.show.status import is_stale, mapping, number
 from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal, Reader
 from idlewatch.verbs.words import loaded, say

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from idlewatch import assembly
 from idlewatch.history.store import status_of
 from idlewatch.machine_clock import MachineClock
+from idlewatch.pod.assembled import assembled
 from idlewatch.show import metrics
+from idlewatch.state_folder import daemon_watches
 from idlewatch.verbs.words import loaded, say
-from idlewatch.watching.lock import daemon_watches
 
 
 def told(options: argparse.Namespace) -> bool:
@@ -18,7 +18,7 @@ def told(options: argparse.Namespace) -> bool:
     lives = daemon_watches(given.settings.state_dir)  # before what it says: one that ends in between has said so
     status, now_s = status_of(given.settings.state_dir), MachineClock().now_s()
     if options.push:
-        pod = assembly.assembled(given).pod.pod_id or "no-pod"
+        pod = assembled(given).pod.pod_id or "no-pod"
         metrics.push(status, now_s, options.push, pod, lives=lives)
         say(["Pushed."])
     else:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 
 from idlewatch import assembly
-from idlewatch.children.tasks import Task, TaskEnd
+from idlewatch.children.tasks import Task, TaskEnd, task_starter
 from idlewatch.errors import TaskError
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.notify import Notice, Terminals
 from idlewatch.notify.channel import WITHIN_S
+from idlewatch.pod.assembled import assembled
 from idlewatch.telling.announcing import Tells
 from idlewatch.verbs.words import loaded, say, who
 
@@ -31,7 +32,7 @@ def notify(options: argparse.Namespace, people: Tells | None = None) -> bool:
 
     `people`: those in the Pod; None: its terminals.
     """
-    here, clock = assembly.assembled(loaded()), MachineClock()
+    here, clock = assembled(loaded()), MachineClock()
     labels = [address.label for address in assembly.addresses_of(here)]
     if not options.test:
         say(["Notices go to every terminal and tmux client of this Pod", *(f"  and to {label}" for label in labels)])
@@ -61,7 +62,7 @@ def _sent(notice: Notice, labels: list[str], clock: MachineClock) -> Iterator[tu
 def _begun(name: str, label: str, notice: Notice, now_s: float) -> Task | TaskError:
     request: Json = {"channel": label, "notice": {**notice.as_json(), "left_out": 0}}
     try:
-        return assembly.task_starter()(name, request, now_s, WITHIN_S)
+        return task_starter()(name, request, now_s, WITHIN_S)
     except TaskError as error:
         return error
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from idlewatch import assembly, logs
-from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Hold, Json, Signal
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.redact import Redactor
 from idlewatch.replay import Factories, read_story, recorder
 from idlewatch.replay.comparison import Compared, outcome, total
@@ -105,7 +105,7 @@ def variables_of(words: Sequence[str]) -> dict[str, str]:
 def record(options: argparse.Namespace) -> bool:
     """`idlewatch record`: every reading of this machine, until a shutdown request or its time."""
     told, clock = loaded(), MachineClock()
-    here = assembly.assembled(told)
+    here = assembled(told)
     signals = assembly.signals(here)
     file = _new_file(options.file)
     clock.end_on_shutdown_request()

@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from idlewatch import assembly
-from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
+from idlewatch.history.status import mapping, number
 from idlewatch.history.store import newest_of, readings_of, status_of
 from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
 from idlewatch.pod import storage
+from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.report import Bill, Boot, Card, Comparison, advice_of, billed, boots_of, card_named, compared
 from idlewatch.settings import Loaded
 from idlewatch.shadow import Shadow, lives_of, shadow_of
 from idlewatch.show.folding import COLUMNS
 from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
-from idlewatch.show.status import mapping, number
 from idlewatch.signals import SIGNALS
 from idlewatch.verbs.words import columns, loaded, say
 from idlewatch.watching.learning import stakes_of
@@ -54,7 +53,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _report(options: argparse.Namespace, given: Loaded) -> Report:
-    here, clock = assembly.assembled(given), MachineClock()
+    here, clock = assembled(given), MachineClock()
     now, now_s = clock.wall(), clock.now_s()
     folder = here.volume / ".idlewatch" / here.pod_name if here.volume else None
     boots = boots_of(

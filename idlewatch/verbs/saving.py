@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idlewatch import assembly
 from idlewatch.amounts import amount
-from idlewatch.assembly import Assembly
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
 from idlewatch.history import timeline
@@ -18,6 +16,8 @@ from idlewatch.host import restoring
 from idlewatch.kernel.own import registered
 from idlewatch.model import Json
 from idlewatch.pod import elsewhere, losses
+from idlewatch.pod.assembled import Assembly, assembled
+from idlewatch.pod.saving import save_request, with_key
 from idlewatch.snapshot import Loss, Place, Progress, Snapshot, places, read_mounts
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
@@ -29,7 +29,7 @@ from idlewatch.verbs.words import loaded, place, say, say_json, who
 
 def loss(options: argparse.Namespace) -> bool:
     """`idlewatch loss`."""
-    here = assembly.assembled(loaded())
+    here = assembled(loaded())
     if here.save_root is None:
         if options.json:
             say_json({"nothing": True})
@@ -79,14 +79,14 @@ def _contents(found: Loss) -> Iterator[str]:
 
 def save(_options: argparse.Namespace) -> bool:
     """`idlewatch save`."""
-    here = assembly.assembled(loaded())
+    here = assembled(loaded())
     if here.save_root is None:
         raise Refused("this machine keeps its disk over a stop; there is nothing to save")
     kept = place(here)
     if isinstance(kept, Path) and (away := places.leads_away(kept, read_mounts())):
         raise Refused(away)
     with _progress_shown(), _helped(kept), registered(here.loaded.settings.state_dir):
-        request = assembly.with_key(here, assembly.save_request(here, here.save_root))
+        request = with_key(here, save_request(here, here.save_root))
         made = save_now(request, progress=_show_progress)
     told = f"Saved as {made.id}: {amount(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
     _leave(here, timeline.SAVED_BY_HAND, told, {"snapshot": made.id if made else None})
@@ -102,7 +102,7 @@ def _leave(here: Assembly, kind: str, text: str, facts: Mapping[str, Json]) -> N
 
 def snapshots(options: argparse.Namespace) -> bool:
     """`idlewatch snapshots`."""
-    here = assembly.assembled(loaded())
+    here = assembled(loaded())
     kept, pod_name = place(here), options.pod or here.pod_name
     found = listed(kept, pod_name)
     if options.json:
@@ -128,7 +128,7 @@ def _of_others(kept: Place, pod_name: str) -> Iterator[str]:
 
 def restore(options: argparse.Namespace) -> bool:
     """`idlewatch restore`: done where everything that was asked for is back, but for what is newer here."""
-    here = assembly.assembled(loaded())
+    here = assembled(loaded())
     snapshot = _chosen(place(here), options.pod or here.pod_name, options.id)
     target = _target(options.into, here.save_root or Path(snapshot.root))
     with _progress_shown(), _helped(target):  # a person waits for this: it is use

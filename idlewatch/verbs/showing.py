@@ -11,6 +11,7 @@ from pathlib import Path
 
 from idlewatch.doctor.drilled import drill_text, in_state_folder
 from idlewatch.errors import Refused
+from idlewatch.history.status import is_stale
 from idlewatch.history.store import events_of, read_events, read_status, spans_of
 from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
@@ -18,10 +19,10 @@ from idlewatch.model import Json
 from idlewatch.settings import Settings, variable
 from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph, drawn
 from idlewatch.show.lanes import LANE_MOST, lanes, pod_lane
-from idlewatch.show.status import is_stale, not_shown, status_lines
+from idlewatch.show.status import not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
+from idlewatch.state_folder import daemon_watches
 from idlewatch.verbs.words import columns, loaded, loaded_to_ask, say, say_json
-from idlewatch.watching.lock import daemon_watches
 from idlewatch.watching.unwritten import fault_of
 
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")

@@ -13,10 +13,10 @@ from idlewatch.files import write_atomically
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
 from idlewatch.requests.stop_requests import WARN_FOR_MOST_S, request_file
+from idlewatch.state_folder import daemon_watches
 from idlewatch.verbs.daemon import HANGS, only_observes, watching
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded_to_ask, say, who
-from idlewatch.watching.lock import daemon_watches
 
 
 def stop(options: argparse.Namespace) -> bool:

@@ -9,19 +9,21 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from idlewatch import assembly, logs
+from idlewatch import logs
+from idlewatch.children.tasks import task_starter
 from idlewatch.errors import SettingsError, TaskError
 from idlewatch.files import write_atomically
 from idlewatch.history.store import STATUS_FILE
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
+from idlewatch.pod.assembled import assembled
 from idlewatch.pod.identity import POD_ID
 from idlewatch.settings import Loaded, Mode, Settings, Source, load, pod_sources, variable
 from idlewatch.snapshot import places, read_mounts
+from idlewatch.state_folder import only_daemon
 from idlewatch.telling import login
 from idlewatch.verbs.words import warn
 from idlewatch.watching import run
-from idlewatch.watching.lock import only_daemon
 
 _NOTE_WITHIN_S = 5.0
 
@@ -41,7 +43,7 @@ def run_daemon(options: argparse.Namespace) -> bool:
     if options.observe:
         told = loaded.settings.model_copy(update={"mode": Mode.OBSERVE})
         loaded = Loaded(settings=told, origins={**loaded.origins, "mode": "--observe"}, sources=loaded.sources)
-    here = assembly.assembled(loaded)
+    here = assembled(loaded)
     with only_daemon(loaded.settings.state_dir):
         run.watch(here)
     return True
@@ -83,7 +85,7 @@ def _note_on(volume: Path, request: Json, clock: MachineClock) -> None:
     """In a process of its own, for a few seconds: a volume may hang for good."""
     began_s = clock.now_s()
     try:
-        task = assembly.task_starter()("misconfigured", request, began_s, _NOTE_WITHIN_S)
+        task = task_starter()("misconfigured", request, began_s, _NOTE_WITHIN_S)
     except TaskError as error:
         warn(f"no note on {volume}: {error}")
         return

@@ -9,9 +9,9 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 
-from idlewatch.assembly import Assembly
 from idlewatch.errors import Refused
 from idlewatch.model import Json
+from idlewatch.pod.assembled import Assembly
 from idlewatch.settings import Loaded, load, load_what_fits, pod_sources, verb_sources
 from idlewatch.snapshot import Place
 from idlewatch.verbs.faults import person

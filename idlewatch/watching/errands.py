@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from idlewatch.assembly import Assembly
 from idlewatch.host import restoring
+from idlewatch.pod.assembled import Assembly
 from idlewatch.telling import heartbeat
 from idlewatch.watching.background import Errand
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from idlewatch import assembly
-from idlewatch.assembly import Assembly
+from idlewatch.children.tasks import task_starter
 from idlewatch.deciding.hours import parse_working_hours
 from idlewatch.errors import ProviderRefused
 from idlewatch.host import restoring
 from idlewatch.host.restoring import Became, Mark
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
+from idlewatch.pod.assembled import Assembly
+from idlewatch.pod.saving import save_plan
 from idlewatch.requests.save_requests import SaveRequests
 from idlewatch.settings import OnSaveFailure
 from idlewatch.watching.asked_saves import AskedSaves
@@ -71,16 +73,16 @@ def saves_of(here: Assembly) -> PeriodicSaves | None:
     every_s = here.loaded.settings.save_every.total_seconds()
     if not every_s or not here.acts or here.save_root is None or here.place is None:
         return None
-    return PeriodicSaves(assembly.task_starter(), every_s)
+    return PeriodicSaves(task_starter(), every_s)
 
 
 def asked_saves_of(here: Assembly, clock: MachineClock, refused: Callable[[str], object]) -> AskedSaves:
     """The saves that somebody asks for; `refused` is told of a request that does not count."""
-    plan = assembly.save_plan(here)
+    plan = save_plan(here)
     impossible = plan.impossible or plan.needless if here.acts else "idlewatch only observes here"
     state_dir, key = here.loaded.settings.state_dir, here.pod.boot_key
     request = SaveRequests(state_dir, key, began_s=clock.now_s(), began=clock.wall(), refused=refused)
-    return AskedSaves(assembly.task_starter(), request, impossible=impossible)
+    return AskedSaves(task_starter(), request, impossible=impossible)
 
 
 class Knowledge:
@@ -93,7 +95,7 @@ class Knowledge:
         hours = here.loaded.settings.working_hours
         self._hours, self._wall = parse_working_hours(hours) if hours else None, wall
         self._unsendable = assembly.unsendable(here) if here.acts else None
-        self._here, self._impossible = here, assembly.save_plan(here).impossible
+        self._here, self._impossible = here, save_plan(here).impossible
         self._price = here.loaded.settings.usd_per_hour
         self._acts = here.acts
         self._background, self._refusal = background, refusal

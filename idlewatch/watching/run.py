@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from idlewatch import assembly
-from idlewatch.assembly import Assembly
+from idlewatch.children.tasks import task_starter
 from idlewatch.deciding.tick import Tick
 from idlewatch.errors import Refused
 from idlewatch.history import timeline
@@ -27,10 +27,12 @@ from idlewatch.host import restoring
 from idlewatch.host.notify_socket import NotifySocket
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json, Signal
+from idlewatch.pod.assembled import Assembly
 from idlewatch.redact import Redactor
 from idlewatch.requests.hold_events import HoldEvents, standing_in
 from idlewatch.requests.stop_requests import Requests
 from idlewatch.settings import known_secrets
+from idlewatch.state_folder import KeptFolder
 from idlewatch.telling import login
 from idlewatch.watching import log_writer
 from idlewatch.watching.announced import Announced
@@ -38,7 +40,6 @@ from idlewatch.watching.background import Background
 from idlewatch.watching.daemon import Actions, Daemon, Record
 from idlewatch.watching.errands import errands
 from idlewatch.watching.knowledge import Knowledge, asked_saves_of, learner_of, saves_of
-from idlewatch.watching.lock import KeptFolder
 from idlewatch.watching.moments import Moments
 from idlewatch.watching.record import DaemonRecord
 from idlewatch.watching.shutdown import ending_of
@@ -94,7 +95,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
     clock.end_on_shutdown_request()
     refusal = assembly.provider(here).refusal()
     restores = restoring.why_not(here, clock.now_s(), clock.wall(), in_front=False) is None
-    background = Background(errands(here, refusal, restores=restores), assembly.task_starter())
+    background = Background(errands(here, refusal, restores=restores), task_starter())
     known = Knowledge(here, background, refusal, clock.wall)
     watched = assembly.signals(here, known.gpus_before) if signals is None else signals
     state_dir = here.loaded.settings.state_dir

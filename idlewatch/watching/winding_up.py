@@ -14,11 +14,10 @@ from typing import Protocol
 
 import structlog
 
-from idlewatch import assembly
-from idlewatch.assembly import Assembly
-from idlewatch.children.tasks import Task, end_all
+from idlewatch.children.tasks import Task, end_all, task_starter
 from idlewatch.errors import TaskError
 from idlewatch.model import Clock, Json, Phase
+from idlewatch.pod.assembled import Assembly
 from idlewatch.settings import Mode
 from idlewatch.watching.daemon import Daemon
 from idlewatch.watching.record import DaemonRecord
@@ -89,7 +88,7 @@ class WindUp:
     record: DaemonRecord
     errands: Errands
     telling: Telling
-    start_task: Callable[[str, Json, float, float], Task] = field(default_factory=assembly.task_starter)
+    start_task: Callable[[str, Json, float, float], Task] = field(default_factory=task_starter)
     _tasks: list[Task] = field(default_factory=list)
 
     def run(self, ending: Ending, asked_s: float) -> None:

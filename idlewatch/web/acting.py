@@ -13,13 +13,13 @@ from idlewatch import hold as placing
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
 from idlewatch.files import write_atomically
+from idlewatch.history.status import is_stale, mapping
 from idlewatch.history.store import status_of
 from idlewatch.model import Cause, Clock, Json, Phase
 from idlewatch.requests import holds as reading
 from idlewatch.requests.save_requests import ask_for_save
 from idlewatch.requests.stop_requests import request_file
 from idlewatch.settings import Mode
-from idlewatch.show.status import is_stale, mapping
 
 WHO = "the page"
 _WARN_FOR_S = (30.0, 300.0)

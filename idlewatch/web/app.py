@@ -21,7 +21,7 @@ from idlewatch.errors import Refused
 from idlewatch.history.store import status_of
 from idlewatch.model import Json
 from idlewatch.show.metrics import exposition
-from idlewatch.watching.lock import daemon_watches
+from idlewatch.state_folder import daemon_watches
 from idlewatch.web import charts, links, pages
 from idlewatch.web.acting import Buttons
 from idlewatch.web.gate import METRICS, Gate, Refusals

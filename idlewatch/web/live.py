@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idlewatch import __version__
+from idlewatch.history.status import is_stale, mapping, number
 from idlewatch.history.store import spans_of, status_of
 from idlewatch.model import Clock, Json, Limits
 from idlewatch.requests import holds
 from idlewatch.requests.save_requests import save_asked_by
 from idlewatch.requests.stop_requests import request_file
-from idlewatch.show.status import is_stale, mapping, number, status_lines
+from idlewatch.show.status import status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.web.charts import Window, oldest_s
 

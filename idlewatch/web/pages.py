@@ -13,8 +13,8 @@ from importlib.resources import files
 
 from idlewatch import __version__
 from idlewatch.durations import format_duration
+from idlewatch.history.status import mapping, number
 from idlewatch.model import Json
-from idlewatch.show.status import mapping, number
 from idlewatch.web.live import RANGES
 
 _MEDIA = {

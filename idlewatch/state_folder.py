@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from idlewatch.errors import Refused
+from idlewatch.history.status import is_stale
 from idlewatch.history.store import status_of
-from idlewatch.show.status import is_stale
 
 LOCK_FILE = "daemon.lock"
 _TRY_FOR_S = 0.5
