@@ -13,6 +13,7 @@ from pathlib import Path
 from idlewatch.errors import Refused
 from idlewatch.history.status import is_stale
 from idlewatch.history.store import status_of
+from idlewatch.model import Json
 
 LOCK_FILE = "daemon.lock"
 _TRY_FOR_S = 0.5
@@ -57,6 +58,13 @@ def daemon_watches(state_dir: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def said_by_daemon(state_dir: Path, now_s: float) -> dict[str, Json] | None:
+    """What the daemon that watches with this folder says of now; None where none does, or it has not looked lately."""
+    lives = daemon_watches(state_dir)  # before what it says: one that ends in between has said so
+    said = status_of(state_dir) if lives else None
+    return None if said is None or is_stale(said, now_s) else said
 
 
 def _has_looked_lately(state_dir: Path) -> bool:

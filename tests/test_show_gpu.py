@@ -33,6 +33,7 @@ from idlewatch.settings import environment_with
 from idlewatch.show.gpu import DAEMON, KEPT_S, OWN, SETTLING, View
 from idlewatch.show.gpu_screen import screen, text_of
 from idlewatch.show.sparkline import GLYPHS, UNSEEN, Column, Seen, axis, columns, drawn, glyph, settling
+from idlewatch.state_folder import only_daemon
 from idlewatch.verbs.gpus import GpuWatch, snapshot
 from tests.gpu_polls import FakeReader, failed, gpu, poll
 from tests.nvml_stub import NvmlScript, build, child_argv, environment, now_s
@@ -461,7 +462,8 @@ class Daemon:
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     history = History(tmp_path)
-    yield Daemon(tmp_path, history, Merger(1))
+    with only_daemon(tmp_path):
+        yield Daemon(tmp_path, history, Merger(1))
     history.close()
 
 
@@ -525,7 +527,8 @@ def test_a_history_that_cannot_be_read_is_said_and_starts_no_reader(daemon: Daem
     daemon.tick(100, gpu())
     (other / "status.json").write_text((daemon.state_dir / "status.json").read_text())
     (other / DATABASE_FILE).mkdir()
-    view = GpuWatch(other, 1, reader=Untouched()).look(101)
+    with only_daemon(other):
+        view = GpuWatch(other, 1, reader=Untouched()).look(101)
     assert view.verdict.activity == "quiet"
     assert "can't be read" in view.verdict.notes[0]
     assert view.rows == ()
@@ -556,6 +559,13 @@ def test_a_daemon_that_starts_meanwhile_takes_over_and_the_own_reader_ends(daemo
     daemon.tick(100, gpu())
     assert watch.look(101).source == DAEMON
     assert reader.closed
+
+
+def test_a_daemon_that_has_just_died_is_not_read_from(tmp_path: Path) -> None:
+    reader = Untouched()
+    Daemon(tmp_path, History(tmp_path), Merger(1)).tick(100, gpu())
+    assert GpuWatch(tmp_path, 1, reader=reader).look(101).source == OWN
+    assert reader.taken
 
 
 def test_a_column_is_never_shorter_than_the_daemons_tick(daemon: Daemon) -> None:

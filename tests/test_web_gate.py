@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,8 +45,9 @@ ACTS: Mapping[str, dict[str, str]] = {
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return made_site(tmp_path)
+def site(tmp_path: Path) -> Iterator[Site]:
+    with only_daemon(tmp_path):
+        yield made_site(tmp_path)
 
 
 def done(site: Site) -> list[str]:
@@ -92,11 +93,9 @@ def test_the_token_opens_nothing_but_the_login(site: Site) -> None:
 
 def test_the_metrics_token_reads_metrics_and_nothing_else(site: Site) -> None:
     nobody, keys = Visitor(site.app), keys_of(site.state_dir)
-    with only_daemon(site.state_dir):
-        read = nobody.get("/metrics", authorization=f"Bearer {keys.metrics}")
+    read = nobody.get("/metrics", authorization=f"Bearer {keys.metrics}")
     assert read.status == 200
     assert "idlewatch_up 1.0" in read.text
-    assert "idlewatch_up 0.0" in nobody.get("/metrics", authorization=f"Bearer {keys.metrics}").text
     for wrong in ("Bearer wrong", f"Bearer {keys.token}", keys.metrics, f"Basic {keys.metrics}"):
         assert nobody.get("/metrics", authorization=wrong).status == 401
     others = {
@@ -104,6 +103,12 @@ def test_the_metrics_token_reads_metrics_and_nothing_else(site: Site) -> None:
     }
     assert others == {401}
     assert nobody.get(f"/?token={keys.metrics}").status == 401
+
+
+def test_the_metrics_of_a_daemon_that_has_just_died_say_so(tmp_path: Path) -> None:
+    site = made_site(tmp_path)
+    told = Visitor(site.app).get("/metrics", authorization=f"Bearer {keys_of(tmp_path).metrics}").text
+    assert "idlewatch_up 0.0" in told
 
 
 def test_an_old_link_and_its_logins_end_with_a_new_token(site: Site) -> None:

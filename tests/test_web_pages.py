@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from idlewatch.model import Json, Reading
 from idlewatch.requests.holds import read_holds
 from idlewatch.requests.save_requests import save_request_file
 from idlewatch.requests.stop_requests import request_file, stop_request
+from idlewatch.state_folder import only_daemon
 from idlewatch.web import charts, pages
 from idlewatch.web.acting import Buttons
 from idlewatch.web.app import page_app
@@ -31,8 +32,9 @@ from tests.web_state import BOOT_KEY, POD, START, SetClock, fill_history, show_s
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return made_site(tmp_path)
+def site(tmp_path: Path) -> Iterator[Site]:
+    with only_daemon(tmp_path):
+        yield made_site(tmp_path)
 
 
 def test_the_live_state_is_what_the_daemon_says(site: Site) -> None:
@@ -44,11 +46,38 @@ def test_the_live_state_is_what_the_daemon_says(site: Site) -> None:
     assert (live["holds"], live["stop_asked"], live["problems"]) == ([], None, [])
 
 
-def test_a_daemon_that_is_gone_is_said(site: Site) -> None:
-    site.clock.sleep(600.0)
-    live = site.visitor().get("/api/status").said
+def test_a_daemon_that_has_just_died_never_looks_alive(tmp_path: Path) -> None:
+    """Its last look is no second old."""
+    site = made_site(tmp_path)
+    visitor = site.visitor()
+    live = visitor.get("/api/status").said
     assert not live["running"]
-    assert "nothing guards this Pod" in live["not_running"]
+    assert live["not_running"].startswith(
+        "NOT RUNNING: the daemon ended without a word, and last looked 0s ago; nothing"
+    )
+    assert live["not_running"].endswith("Start it with `idlewatch run`.")
+    assert visitor.get("/api/why").said is None
+    assert "NOT RUNNING" in visitor.get("/stop").text
+    csrf = visitor.csrf()
+    for address, form in (("/stop", {"warn": "5m", "confirmed": "yes"}), ("/save", {})):
+        answer = visitor.post(address, {**form, "csrf": csrf})
+        assert (answer.status, "no daemon is running here" in answer.text) == (409, True)
+    assert "no daemon watches here now" in visitor.post("/hold", {"for": "30m", "csrf": csrf}).said["said"]
+    assert not request_file(tmp_path).exists()
+
+
+def test_a_daemon_that_hangs_is_neither_alive_nor_gone(site: Site) -> None:
+    site.clock.sleep(600.0)
+    visitor = site.visitor()
+    live = visitor.get("/api/status").said
+    assert not live["running"]
+    assert "a daemon runs here, but has shown nothing for 10m: it hangs" in live["not_running"]
+    answer = visitor.post("/stop", {"warn": "5m", "confirmed": "yes", "csrf": visitor.csrf()})
+    assert (answer.status, "it hangs or is only starting" in answer.text) == (409, True)
+    assert not request_file(site.state_dir).exists()
+    assert "it hangs" in visitor.post("/hold", {"for": "30m", "csrf": visitor.csrf()}).said["said"]
+    (site.state_dir / "status.json").unlink()
+    assert "has shown nothing yet" in visitor.get("/api/status").said["not_running"]
 
 
 def test_without_a_daemon_ever_the_page_says_so(tmp_path: Path) -> None:
@@ -121,14 +150,6 @@ def test_a_stop_is_asked_for_and_taken_back(site: Site) -> None:
     assert visitor.post("/cancel", {"csrf": csrf}).status == 409
 
 
-def test_no_stop_is_asked_of_nobody(site: Site) -> None:
-    site.clock.sleep(600.0)
-    visitor = site.visitor()
-    answer = visitor.post("/stop", {"warn": "5m", "confirmed": "yes", "csrf": visitor.csrf()})
-    assert (answer.status, "no daemon" in answer.text) == (409, True)
-    assert not request_file(site.state_dir).exists()
-
-
 def test_whoever_stops_it_is_told_what_it_does(site: Site) -> None:
     visitor = site.visitor()
     visitor.post("/hold", {"for": "30m", "csrf": visitor.csrf()})
@@ -151,13 +172,14 @@ def test_whoever_stops_it_is_told_what_it_does(site: Site) -> None:
         ({"phase": "warned", "cause": "idle"}, "Held for 30m."),
         ({"phase": "warned", "cause": "request"}, "a hold does not change that"),
         ({"phase": "stopping", "cause": "idle"}, "may come too late"),
-        ({"ended": True}, "no daemon watches here now"),
+        ({"ended": True}, "it hangs or is only starting"),
     ],
 )
 def test_a_hold_in_vain_is_told(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
     clock = SetClock()
     show_status(tmp_path, clock.now_s(), **changed)
-    said = Buttons(tmp_path, clock, 86400.0).hold(1800.0)
+    with only_daemon(tmp_path):
+        said = Buttons(tmp_path, clock, 86400.0).hold(1800.0)
     assert said.endswith(told) or told in said
 
 
@@ -301,13 +323,14 @@ def test_why_is_not_asked_at_every_poll(tmp_path: Path) -> None:
     show_status(tmp_path, clock.now_s())
     fill_history(tmp_path, clock, days=0.1)
     live = Live(watched(tmp_path, clock))
-    first = live.why()
-    assert isinstance(first, dict)
-    assert first["keepers"]
-    assert live.why() is first
-    clock.sleep(25.0)
-    show_status(tmp_path, clock.now_s())
-    assert live.why() is not first
+    with only_daemon(tmp_path):
+        first = live.why()
+        assert isinstance(first, dict)
+        assert first["keepers"]
+        assert live.why() is first
+        clock.sleep(25.0)
+        show_status(tmp_path, clock.now_s())
+        assert live.why() is not first
 
 
 def test_events_are_the_newest_of_the_window(tmp_path: Path) -> None:
@@ -440,12 +463,12 @@ def test_a_save_is_asked_of_the_daemon_and_shown(site: Site) -> None:
     [
         ({"mode": "observe"}, "only observes"),
         ({"phase": "warned"}, "saves for itself"),
-        ({"ended": True}, "no daemon is running"),
+        ({"ended": True}, "only starting"),
     ],
 )
 def test_a_save_that_nobody_would_make_is_refused(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
     clock = SetClock()
     show_status(tmp_path, clock.now_s(), **changed)
-    with pytest.raises(Refused, match=told):
+    with only_daemon(tmp_path), pytest.raises(Refused, match=told):
         Buttons(tmp_path, clock, 86400.0).save()
     assert not save_request_file(tmp_path).exists()

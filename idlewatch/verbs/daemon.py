@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from idlewatch.deciding.remedies import to_keep_up
-from idlewatch.history.status import is_stale
-from idlewatch.history.store import status_of
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
 from idlewatch.settings import Mode
-from idlewatch.state_folder import daemon_watches
+from idlewatch.state_folder import daemon_watches, said_by_daemon
 
 NONE_WATCHES = (
     "no daemon watches here now: the hold is kept for one that is started before it ends; `idlewatch run` starts it"
@@ -23,8 +21,7 @@ HANGS = (
 
 def watching(state_dir: Path) -> Mapping[str, Json] | None:
     """What the daemon that watches here says; None where none does, or where it has not looked lately."""
-    said = status_of(state_dir) if daemon_watches(state_dir) else None
-    return None if said is None or is_stale(said, MachineClock().now_s()) else said
+    return said_by_daemon(state_dir, MachineClock().now_s())
 
 
 def only_observes(said: Mapping[str, Json]) -> bool:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from idlewatch.gpu.line import Poll
 from idlewatch.gpu.merge import Merger
 from idlewatch.gpu.reader import GpuReader, Taken
-from idlewatch.history.status import is_stale, mapping, number
-from idlewatch.history.store import newest_of, readings_of, status_of
+from idlewatch.history.status import mapping, number
+from idlewatch.history.store import newest_of, readings_of
 from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Activity, Finding, Json, Reading
@@ -28,6 +28,7 @@ from idlewatch.show.gpu import DAEMON, OWN, SETTLING, Trail, Verdict, View
 from idlewatch.show.gpu_screen import Line, screen, text_of
 from idlewatch.signals import gpu_count
 from idlewatch.signals.gpu import GpuSignal, Reader
+from idlewatch.state_folder import said_by_daemon
 from idlewatch.verbs.words import loaded, say
 from idlewatch.watching.daemon import judge, read
 
@@ -124,8 +125,8 @@ class GpuWatch:
 
     def look(self, now_s: float) -> View:
         """What there is to show now; never waits."""
-        said = status_of(self._state_dir)
-        if said is not None and not is_stale(said, now_s) and SIGNAL in mapping(said.get("signals")):
+        said = said_by_daemon(self._state_dir, now_s)
+        if said is not None and SIGNAL in mapping(said.get("signals")):
             return self._by_daemon(said, now_s)
         return self._by_own(now_s)
 

@@ -13,15 +13,16 @@ from idlewatch import hold as placing
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused
 from idlewatch.files import write_atomically
-from idlewatch.history.status import is_stale, mapping
-from idlewatch.history.store import status_of
+from idlewatch.history.status import mapping
 from idlewatch.model import Cause, Clock, Json, Phase
 from idlewatch.requests import holds as reading
 from idlewatch.requests.save_requests import ask_for_save
 from idlewatch.requests.stop_requests import request_file
 from idlewatch.settings import Mode
+from idlewatch.state_folder import daemon_watches, said_by_daemon
 
 WHO = "the page"
+_HANGS = "the daemon has not looked at this Pod lately: it hangs or is only starting"
 _WARN_FOR_S = (30.0, 300.0)
 """What the page offers between a request to stop and the save."""
 
@@ -58,7 +59,7 @@ class Buttons:
             raise Refused("people are warned for 30 s or 5 m")
         said = self._watching()
         if said is None:
-            raise Refused("no daemon is running here to carry out a stop")
+            raise Refused(f"{self._nobody()}; nobody would carry out a stop")
         request: Json = {
             "who": WHO,
             "warn_for_s": warn_for_s,
@@ -91,7 +92,7 @@ class Buttons:
         """Ask the daemon to save what a stop would wipe, now."""
         said = self._watching()
         if said is None:
-            raise Refused("no daemon is running here to save; `idlewatch save` in a terminal does without")
+            raise Refused(f"{self._nobody()}; `idlewatch save` in a terminal saves without it")
         if said.get("mode") == Mode.OBSERVE:
             raise Refused("the daemon only observes; `idlewatch save` in a terminal saves")
         if said.get("phase") != Phase.WATCHING:
@@ -105,12 +106,17 @@ class Buttons:
         return "Asked: the daemon saves what a stop would wipe."
 
     def _watching(self) -> dict[str, Json] | None:
-        said = status_of(self._state_dir)
-        return None if said is None or is_stale(said, self._clock.now_s()) else said
+        return said_by_daemon(self._state_dir, self._clock.now_s())
+
+    def _nobody(self) -> str:
+        """Why nobody would carry out what is asked for."""
+        return _HANGS if daemon_watches(self._state_dir) else "no daemon is running here"
 
     def _in_vain(self) -> str:
         """What must be said with a hold that does not keep the Pod up now."""
         said = self._watching()
+        if said is None and daemon_watches(self._state_dir):
+            return f" But {_HANGS}."
         if said is None:
             return " But no daemon watches here now; it counts for one that is started before it ends."
         if said.get("mode") == Mode.OBSERVE or said.get("phase") == Phase.WATCHING:

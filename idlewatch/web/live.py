@@ -15,8 +15,10 @@ from idlewatch.model import Clock, Json, Limits
 from idlewatch.requests import holds
 from idlewatch.requests.save_requests import save_asked_by
 from idlewatch.requests.stop_requests import request_file
-from idlewatch.show.status import status_lines
+from idlewatch.show.status import not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
+from idlewatch.state_folder import daemon_watches, said_by_daemon
+from idlewatch.watching.unwritten import fault_of
 from idlewatch.web.charts import Window, oldest_s
 
 RANGES = {"1h": 3600.0, "6h": 6 * 3600.0, "24h": 86400.0, "3d": 3 * 86400.0, "7d": 7 * 86400.0, "all": None}
@@ -24,6 +26,8 @@ RANGES = {"1h": 3600.0, "6h": 6 * 3600.0, "24h": 86400.0, "3d": 3 * 86400.0, "7d
 WHY_EVERY_S = 20.0
 """Asking the policy what it would have done takes longer than all else."""
 _LONGEST_S = 400 * 86400.0
+_ONE_LINE = 10_000
+"""Columns: each paragraph on a line of its own."""
 _SHOWN = (
     "mode",
     "pod_id",
@@ -31,7 +35,10 @@ _SHOWN = (
     "action",
     "reason",
     "cause",
+    "why",
     "idle_for_s",
+    "idle_after_s",
+    "learned_why",
     "acts_at_s",
     "troubles",
     "started_s",
@@ -68,16 +75,16 @@ class Live:
     def status(self) -> dict[str, Json]:
         """Return what is true now: format 1. Instants are CLOCK_BOOTTIME seconds; `now` is the wall clock's `now_s`."""
         w, now_s = self._watched, self._watched.clock.now_s()
+        lives = daemon_watches(w.state_dir)  # before what it says: one that ends in between has said so
         said = status_of(w.state_dir) or {}
-        running = bool(said) and not is_stale(said, now_s)
-        told = status_lines(said, now_s)[0] if said and not running else None
+        running = lives and bool(said) and not is_stale(said, now_s)
         return {
             "format": 1,
             "version": __version__,
             "now": w.clock.wall().timestamp(),
             "now_s": now_s,
             "running": running,
-            "not_running": told if said else "NOT RUNNING: no daemon has watched here; start it with `idlewatch run`.",
+            "not_running": None if running else _not_running(w.state_dir, said, now_s, lives=lives),
             "status": {name: said.get(name) for name in _SHOWN},
             "problems": said.get("problems") if isinstance(said.get("problems"), list) else [],
             "limits": {
@@ -117,8 +124,8 @@ class Live:
 
     def _explained(self, now_s: float) -> Json:
         w = self._watched
-        said = status_of(w.state_dir)
-        if said is None or is_stale(said, now_s):
+        said = said_by_daemon(w.state_dir, now_s)
+        if said is None:
             return None
         spans = spans_of(w.state_dir, since_s=now_s - LOOK_BACK_S)
         return explained(said, spans, w.limits, now_s, w.clock.wall).as_json()
@@ -145,3 +152,14 @@ class Live:
         if name not in RANGES:
             raise ValueError(f"a range is one of {', '.join(RANGES)}")
         return RANGES[name] or max(60.0, now_s - (oldest_s(self._watched.state_dir) or now_s))
+
+
+def _not_running(state_dir: Path, said: Mapping[str, Json], now_s: float, *, lives: bool) -> str:
+    """Why what was shown last is not true of now, in a sentence or two; wrong settings stand beside it one by one."""
+    fault = fault_of(state_dir) if lives else None
+    if said:
+        lines = status_lines(said, now_s, lives=lives, fault=fault, columns=_ONE_LINE)
+        return lines[0] if "problems" in said else " ".join(lines)
+    if lives:
+        return " ".join(not_shown("nothing yet", fault, _ONE_LINE))
+    return "NOT RUNNING: no daemon has watched here; start it with `idlewatch run`."
