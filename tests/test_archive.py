@@ -102,7 +102,7 @@ def test_a_torn_end_is_cut_off(tmp_path: Path) -> None:
     watched(tmp_path, (5.0,))
     path = kept(tmp_path)
     with path.open("ab") as file:
-        file.write(b"\x1f\x8b torn")
+        file.write(b"\x1f\x8b torn" * 100)
     watched(tmp_path, (10.0,))
     kept(tmp_path)
     assert kinds(path) == {"recording": 1, "reading": 2, "verdict": 2, "event": 2}
