@@ -25,7 +25,7 @@ from pathlib import Path
 
 from idlewatch import assembly, logs
 from idlewatch.deciding.moment import Moment
-from idlewatch.effects.actions import ObservedActions
+from idlewatch.effects.observed import ObservedActions
 from idlewatch.history.store import History
 from idlewatch.machine_clock import MachineClock
 from idlewatch.pod.assembled import assembled

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 from idlewatch.children.tasks import Task, task_starter
 from idlewatch.durations import format_duration
-from idlewatch.effects.actions import ObservedActions, PodActions
+from idlewatch.effects.actions import PodActions
+from idlewatch.effects.observed import ObservedActions
 from idlewatch.errors import Refused, SettingsError, SnapshotError
 from idlewatch.kernel.own import registrations
 from idlewatch.model import Json, Provider, Question, Signal, Surroundings

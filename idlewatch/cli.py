@@ -77,8 +77,8 @@ def _carried_out(options: argparse.Namespace) -> bool:
 
 def _task(arguments: list[str]) -> bool:
     """A slow effect of the daemon's, in this child process; no verb, because its words are for the daemon alone."""
+    from idlewatch import work
     from idlewatch.children import tasks
-    from idlewatch.effects import work
 
     return tasks.serve(work.TASKS[arguments[0]]) == 0
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import pytest
 
 from idlewatch.children.tasks import Task
-from idlewatch.effects.actions import ObservedActions, PodActions
+from idlewatch.effects.actions import PodActions
+from idlewatch.effects.observed import ObservedActions
 from idlewatch.errors import TaskError
 from idlewatch.model import Action, Decision, Json, Outcome
 from idlewatch.notify.words import PodNow, Words

@@ -71,7 +71,7 @@ def test_the_kernel_reader_knows_no_signal() -> None:
 def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_person_needs() -> None:
     """A Pod's life has a dozen of them, each beside the user's work."""
     heavy = ("httpx", "psutil", "pynvml", "pydantic_settings", "idlewatch.signals.making", "idlewatch.gpu")
-    code = f"import sys, idlewatch.effects.work; print(*({set(heavy)} & set(sys.modules)))"
+    code = f"import sys, idlewatch.work; print(*({set(heavy)} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
@@ -79,7 +79,7 @@ def test_a_tasks_child_loads_neither_a_signal_nor_what_only_the_daemon_or_a_pers
 def test_the_command_line_loads_rich_only_to_draw_and_can_then(capfd: pytest.CaptureFixture[str]) -> None:
     code = (
         "import sys; from idlewatch.children.interpreter import load_log_without_rich; load_log_without_rich()\n"
-        "import idlewatch.cli, idlewatch.effects.work\n"
+        "import idlewatch.cli, idlewatch.work\n"
         "assert 'structlog' in sys.modules; assert 'rich' not in sys.modules\n"
         "import rich.console; rich.console.Console().print('drawn')"
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from idlewatch.children.tasks import TaskEnd
-from idlewatch.effects.work import TASKS
 from idlewatch.errors import IdlewatchError, ProviderRefused, ProviderUnavailable
 from idlewatch.model import Json
 from idlewatch.watching.errands import errands
 from idlewatch.watching.knowledge import Knowledge
+from idlewatch.work import TASKS
 from tests.test_restoring import Started, here_of, known_of
 
 REFUSED = ProviderRefused("RunPod's API did not let this Pod be read: 401")

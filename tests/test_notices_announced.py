@@ -11,7 +11,7 @@ from idlewatch.deciding import remembered
 from idlewatch.deciding.moment import Moment
 from idlewatch.deciding.remembered import State
 from idlewatch.deciding.tick import Tick
-from idlewatch.effects.actions import ObservedActions
+from idlewatch.effects.observed import ObservedActions
 from idlewatch.model import Action, Alarm, Cause, Decision, Json, Outcome, Reading
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.limits import WITHIN_S

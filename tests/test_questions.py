@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from idlewatch import assembly
 from idlewatch.children.tasks import Task, TaskEnd, task_starter
-from idlewatch.effects.questions import answer_of, ask_prometheus, judged_result
 from idlewatch.errors import SettingsError, TaskError
 from idlewatch.model import Activity, Finding, Json, Question, Signal, Surroundings
 from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import Source, load
 from idlewatch.signals.asked import AskedSignal
 from idlewatch.watching.daemon import judge, read
+from idlewatch.work.questions import answer_of, ask_prometheus, judged_result
 
 
 def unchanged(text: str) -> str:

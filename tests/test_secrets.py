@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from idlewatch import assembly, logs
 from idlewatch.cli import main
-from idlewatch.effects.questions import answer_of, ask_prometheus, judged_result
 from idlewatch.errors import SettingsError, SignalError, TaskError
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.pod.assembled import assembled
@@ -34,6 +33,7 @@ from idlewatch.settings import (
 )
 from idlewatch.signals.redacted import RedactedSignal
 from idlewatch.watching.daemon import judge, read
+from idlewatch.work.questions import answer_of, ask_prometheus, judged_result
 from tests.test_questions import prometheus, until_answered
 
 PASSWORD = "correct-horse-7"

@@ -15,7 +15,6 @@ import pytest
 
 from idlewatch.children.tasks import Task
 from idlewatch.demo.loopback_api import LoopbackPod
-from idlewatch.effects.work import leave_note
 from idlewatch.history.status import number
 from idlewatch.hold import place
 from idlewatch.model import Json
@@ -24,6 +23,7 @@ from idlewatch.settings import environment_with
 from idlewatch.snapshot import find, restore
 from idlewatch.stopping.notes import LAST_STOP, write_note
 from idlewatch.telling.login import LOGIN_FILE
+from idlewatch.work.stops import leave_note
 from tests.whole_path import POD_ID, Place, simulated
 
 pytestmark = pytest.mark.slow

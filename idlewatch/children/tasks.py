@@ -21,11 +21,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TypeAlias
 
 from idlewatch.children.interpreter import ours
 from idlewatch.errors import IdlewatchError, ProviderRefused, ProviderUnavailable, TaskError
 from idlewatch.model import Json
+
+Progress: TypeAlias = Callable[[Json], None]
+"""Passes on what a task says of itself while it runs."""
 
 _LAST_WORDS_S = 10.0
 """How long an ended child may clean up before it is ended hard."""
@@ -258,7 +261,7 @@ def _available(pipe: IO[bytes]) -> bytes:
 # ---------------------------------------------------------------- the child's side
 
 
-def serve(work: Callable[[Json, Callable[[Json], None]], Json]) -> int:
+def serve(work: Callable[[Json, Progress], Json]) -> int:
     """Run `work(request, progress)` as a task's child process: request from stdin, answer to stdout. Returns 0 or 1."""
     signal.signal(signal.SIGTERM, _end_by_exception)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # a daemon that still loads has it blocked
@@ -272,7 +275,7 @@ def serve(work: Callable[[Json, Callable[[Json], None]], Json]) -> int:
     return 0
 
 
-def seldom(progress: Callable[[Json], None], every_s: float = 1.0) -> Callable[[Json], None]:
+def seldom(progress: Progress, every_s: float = 1.0) -> Progress:
     """Progress that may be called at every turn of a loop, and is passed on every `every_s` seconds."""
     passed_s = float("-inf")
 

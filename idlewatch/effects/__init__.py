@@ -1,1 +1,1 @@
-"""Carrying a decision out: slow effects in child processes, and what each of them does."""
+"""Carrying a decision out, or only observing what would be."""

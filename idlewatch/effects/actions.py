@@ -1,8 +1,4 @@
-"""
-Carries out one decision: has people told, saves, stops. Slow ones run as tasks; nothing here blocks a tick.
-
-`PodActions` acts; `ObservedActions` answers at once that it only observes. That is the whole of `observe`.
-"""
+"""Carries out one decision: has people told, saves, stops. Slow ones run as tasks; nothing here blocks a tick."""
 
 from __future__ import annotations
 
@@ -204,47 +200,3 @@ def _outcome(action: Action, end: TaskEnd, began_s: float) -> Outcome:
         snapshot=None if snapshot is None else str(snapshot),
         save_began_s=began_s + after_s if isinstance(after_s, int | float) else None,
     )
-
-
-class ObservedActions:
-    """Acts on nothing."""
-
-    def __init__(self) -> None:
-        """Nothing under way."""
-        self._ready: Outcome | None = None
-
-    def hear(self, report: Tick, pod_name: str | None = None) -> None:
-        """Nobody is told."""
-
-    def troubles(self) -> dict[str, str | None]:
-        """None of telling."""
-        return {}
-
-    def ended(self, why: str, now_s: float) -> None:
-        """Nobody is told."""
-
-    def finish(self, now_s: Callable[[], float], sleep: Callable[[float], None], within_s: float) -> None:
-        """Nothing is under way."""
-
-    def carry_out(self, decision: Decision, now_s: float) -> None:
-        """Answer a save and a stop as observed; tell nobody anything."""
-        del now_s
-        if decision.action in (Action.SAVE, Action.STOP):
-            reason = f"only observing: no {decision.action.value} was made"
-            self._ready = Outcome(action=decision.action, ok=True, reason=reason, observed=True)
-
-    def poll(self, now_s: float) -> Outcome | None:
-        """The answer, once."""
-        del now_s
-        ready, self._ready = self._ready, None
-        return ready
-
-    def told(self) -> list[Json]:
-        """Nothing happens."""
-        return []
-
-    def ask_to_end(self, now_s: float) -> None:
-        """Nothing is under way."""
-
-    def close(self, within_s: float = 0.0) -> None:
-        """Nothing is under way."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from idlewatch.model import PodIdentity
 from idlewatch.pod import identity
-from idlewatch.settings import VOLUME, Loaded, Mode
+from idlewatch.settings import VOLUME, Loaded, Mode, load, pod_sources
 from idlewatch.snapshot import Objects, Place, places, read_mounts
 from idlewatch.snapshot.objects import VARIABLES
 
@@ -57,6 +57,11 @@ def assembled(loaded: Loaded) -> Assembly:
         why = f"IDLEWATCH_VOLUME={kept} lies on the disk that a stop wipes; name a folder on a mounted volume"
         return Assembly(loaded=loaded, pod=this, volume=None, save_root=root, objects=objects, no_volume_because=why)
     return Assembly(loaded=loaded, pod=this, volume=kept, save_root=root, objects=objects)
+
+
+def assembled_here() -> Assembly:
+    """The same by the settings of this process. Raises SettingsError."""
+    return assembled(load(pod_sources()))
 
 
 def _objects(loaded: Loaded) -> Objects | None:
