@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +19,9 @@ from hypothesis import strategies as st
 from idlewatch.deciding import remembered
 from idlewatch.deciding.clock import IdleClock, Seen
 from idlewatch.files import write_atomically
-from idlewatch.history.database import StateFolderError
+from idlewatch.history.database import Database, StateFolderError
+from idlewatch.history.formats import LAYOUT
+from idlewatch.history.sampling import Sample, facts_in
 from idlewatch.history.store import (
     _THIN,
     History,
@@ -29,6 +35,7 @@ from idlewatch.history.store import (
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Cause, Json, Phase, Reading
 
+HISTORIES = Path(__file__).parent / "histories"
 WALL = datetime(2026, 11, 20, tzinfo=UTC)
 STATE = replace(
     remembered.started(5.0),
@@ -178,14 +185,87 @@ def test_a_database_that_is_damaged_while_the_daemon_runs_is_put_aside_with_all_
     assert (tmp_path / "history.db.bad").exists()
 
 
-def test_a_database_of_another_format_is_put_aside(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "history.db")) as old:
-        old.execute("PRAGMA user_version = 1")
-        old.execute("CREATE TABLE events (x)")
+def written_by_an_older_version(state_dir: Path, version: int) -> None:
+    with closing(sqlite3.connect(state_dir / "history.db")) as old:
+        old.executescript((HISTORIES / f"format-{version}.sql").read_text())
+
+
+@pytest.mark.parametrize("version", LAYOUT.steps)
+def test_the_history_of_an_older_version_goes_on(tmp_path: Path, version: int) -> None:
+    written_by_an_older_version(tmp_path, version)
+    history = History(tmp_path)
+    history.happened("stop", "quiet", at_s=99.0, wall=WALL, facts={})
+    assert history.put_aside() is None
+    assert [(event["kind"], event["facts"]) for event in events_of(tmp_path)] == [("warn", {"usd": 2}), ("stop", {})]
+    assert history.readings_since(0.0) == [
+        Reading(signal="gpu", at_s=10.0, covers_s=5.0, facts={"gpus": [{"util": 93}]}),
+        Reading(signal="people", at_s=10.0, covers_s=5.0, error="no /proc/net/tcp"),
+    ]
+    verdicts = [] if version == 1 else [Span("gpu", 10.0, 70.0, "active", bars=True, reason="GPU 0 at 93%")]
+    assert spans_of(tmp_path) == verdicts
+    assert list(facts_in(tmp_path, Sample(signal="gpu", from_s=0.0, to_s=99.0))) == [(10.0, {"gpus": [{"util": 93}]})]
+
+
+def test_a_program_that_ends_within_a_step_leaves_the_history_as_it_was(tmp_path: Path) -> None:
+    written_by_an_older_version(tmp_path, 2)
+    dying = "from idlewatch.history.formats import LAYOUT; from tests.test_history import bring_up_until_killed"
+    command = [sys.executable, "-P", "-c", f"{dying}; bring_up_until_killed({str(tmp_path)!r})"]
+    done = subprocess.run(command, cwd=HISTORIES.parent.parent, env={"PYTHONPATH": "."}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    history = History(tmp_path)
+    assert [reading.signal for reading in history.readings_since(0.0)] == ["gpu", "people"]
+    assert history.put_aside() is None
+
+
+def bring_up_until_killed(state_dir: str) -> None:
+    """In a process of its own: all of the last step is written, and then it is ended hard."""
+
+    def killed(database: sqlite3.Connection) -> None:
+        LAYOUT.steps[2](database)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Database(Path(state_dir) / "history.db", replace(LAYOUT, steps={2: killed})).rows("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("version", "tables", "why"),
+    [
+        (LAYOUT.format + 1, "", "was written by a newer version of idlewatch"),
+        (2, "CREATE TABLE readings (x)", "does not look like one of idlewatch"),
+        (1, "CREATE TABLE events (x); CREATE TABLE readings (reading)", "does not look like one of idlewatch"),
+        (0, "CREATE TABLE events (x)", "does not look like one of idlewatch"),
+        (-1, "", "does not look like one of idlewatch"),
+    ],
+)
+def test_a_database_that_this_version_can_t_go_on_with_is_put_aside_with_words(
+    tmp_path: Path, version: int, tables: str, why: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "history.db")) as other:
+        other.executescript(f"{tables}; PRAGMA user_version = {version}")
     history = History(tmp_path)
     history.happened("stop", "quiet", at_s=3.0, wall=WALL, facts={})
-    assert (tmp_path / "history.db.bad").exists()
+    assert (
+        history.put_aside()
+        == f"the one of before {why}, and lies in {tmp_path}/history.db.bad now: the history begins here"
+    )
+    with closing(sqlite3.connect(tmp_path / "history.db.bad")) as kept:
+        assert kept.execute("PRAGMA user_version").fetchone() == (version,)
+        assert "".join(sql for (sql,) in kept.execute("SELECT sql || '; ' FROM sqlite_master")).rstrip("; ") == tables
     assert len(events_of(tmp_path)) == 1
+
+
+def test_a_step_that_finds_no_room_leaves_the_history_as_it_was_and_is_tried_again(tmp_path: Path) -> None:
+    written_by_an_older_version(tmp_path, 2)
+
+    def full(database: sqlite3.Connection) -> None:
+        LAYOUT.steps[2](database)
+        database.execute(f"PRAGMA max_page_count = {database.execute('PRAGMA page_count').fetchone()[0]}")
+        database.execute("CREATE TABLE more AS SELECT zeroblob(1000000)")
+
+    database = Database(tmp_path / "history.db", replace(LAYOUT, steps={2: full}))
+    with pytest.raises(StateFolderError, match="full"):
+        database.rows("SELECT 1")
+    assert [reading.signal for reading in History(tmp_path).readings_since(0.0)] == ["gpu", "people"]
 
 
 def test_a_database_that_somebody_removes_is_begun_anew(tmp_path: Path) -> None:

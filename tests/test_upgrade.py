@@ -42,8 +42,7 @@ def pod(tmp_path: Path) -> Iterator[Place]:
             (place.state_dir / name).parent.mkdir(exist_ok=True)
             (place.state_dir / name).write_text(text)
         with closing(sqlite3.connect(place.state_dir / "history.db")) as database:
-            database.execute("PRAGMA user_version = 1")
-            database.execute("CREATE TABLE events (x)")
+            database.execute("PRAGMA user_version = 99")
         yield place
 
 
@@ -51,7 +50,7 @@ def test_it_watches_says_what_it_put_aside_and_believes_none_of_the_rest(pod: Pl
     daemon = pod.start()
     pod.until(lambda: pod.phase() == "watching" and "history" in pod.kinds())
     said = {str(event["kind"]): str(event["text"]) for event in events_of(pod.state_dir)}
-    assert said["history"].startswith("the one of before was written by another version")
+    assert said["history"].startswith("the one of before was written by a newer version of idlewatch")
     assert str(pod.state_dir / "history.db.bad") in said["history"]
     assert "stop done" not in said
     assert pod.status()["holds"] == []
@@ -65,3 +64,13 @@ def test_it_watches_says_what_it_put_aside_and_believes_none_of_the_rest(pod: Pl
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(60) == 0
     assert json.loads((pod.state_dir / "status.json").read_text())["ended"] is True
+
+
+def test_the_history_of_an_older_version_is_gone_on_with(pod: Place) -> None:
+    (pod.state_dir / "history.db").unlink()
+    with closing(sqlite3.connect(pod.state_dir / "history.db")) as database:
+        database.executescript((Path(__file__).parent / "histories/format-2.sql").read_text())
+    pod.start()
+    pod.until(lambda: pod.phase() == "watching" and "request refused" in pod.kinds())
+    assert next(str(event["text"]) for event in events_of(pod.state_dir)) == "quiet for 30m"
+    assert "history" not in pod.kinds(), "nothing was put aside"

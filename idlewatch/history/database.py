@@ -1,8 +1,9 @@
 """
 The SQLite file of the history as its one writer has it: a file that may fail at any time without ending the watch.
 
-It is opened when it is needed, put aside where it is damaged, and opened anew after a failure and where somebody has
-removed it; so writing starts again by itself once it can. A failure is a `StateFolderError`, never sqlite's own.
+It is opened when it is needed, brought to the format of now where an older version wrote it, put aside where it is
+damaged or of a newer version, and opened anew after a failure and where somebody has removed it; so writing starts
+again by itself once it can. A failure is a `StateFolderError`, never sqlite's own.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ _ERRNO = {
 _BUSY_S = 1.0
 """How long a tick waits for somebody who holds the file."""
 _WAS_DAMAGED = "was damaged"
+_IS_NEWER = "was written by a newer version of idlewatch"
+_IS_FOREIGN = "does not look like one of idlewatch"
 
 
 class StateFolderError(IdlewatchError):
@@ -41,15 +45,27 @@ class StateFolderError(IdlewatchError):
 
 
 class _ForeignError(Exception):
-    """A database of another format."""
+    """A database that can't be written by this version; the message says why, of the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What is in the file, and how an older file comes to that."""
+
+    format: int
+    """Kept in the file, as SQLite's `user_version`; 0 is a file that nobody has written."""
+    tables: Sequence[str]
+    """Statements that make what is missing."""
+    steps: Mapping[int, Callable[[sqlite3.Connection], None]]
+    """By each older format: what brings it to the next one, within a transaction."""
 
 
 class Database:
     """The writer's connection."""
 
-    def __init__(self, path: Path, tables: str, written_format: int) -> None:
-        """Touches nothing yet. `tables` makes what is missing; a file of another format is put aside."""
-        self._path, self._tables, self._format = path, tables, written_format
+    def __init__(self, path: Path, layout: Layout) -> None:
+        """Touches nothing yet."""
+        self._path, self._layout = path, layout
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._damaged = False
@@ -109,8 +125,8 @@ class Database:
     def _with_tables_or_anew(self) -> sqlite3.Connection:
         try:
             return self._with_tables()
-        except _ForeignError:
-            why = "was written by another version of idlewatch"
+        except _ForeignError as foreign:
+            why = str(foreign)
         except sqlite3.DatabaseError as error:  # a full disk is no damage: the file must stay where it is
             if _code(error) not in _DAMAGED:
                 raise
@@ -135,16 +151,39 @@ class Database:
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = OFF")
-            written = database.execute("PRAGMA user_version").fetchone()[0]
-            if written not in (0, self._format):
-                raise _ForeignError
-            database.executescript(self._tables)
-            database.execute(f"PRAGMA user_version = {self._format}")
+            if _format_of(database) != self._layout.format:
+                self._bring_up(database)
         except BaseException:
             with suppress(sqlite3.Error):
                 database.close()
             raise
         return database
+
+    def _bring_up(self, database: sqlite3.Connection) -> None:
+        """Tables into an empty file, and an older one to the format of now: all of it, or the file stays as it was."""
+        layout = self._layout
+        database.execute("BEGIN IMMEDIATE")
+        written = _format_of(database)
+        if written > layout.format:
+            raise _ForeignError(_IS_NEWER)
+        try:
+            for older in range(written, layout.format) if written else ():
+                layout.steps[older](database)
+            for statement in layout.tables:
+                database.execute(statement)
+        except KeyError:
+            raise _ForeignError(_IS_FOREIGN) from None
+        except sqlite3.OperationalError as error:
+            if _code(error) == sqlite3.SQLITE_ERROR:  # a step found other tables than it knows
+                raise _ForeignError(_IS_FOREIGN) from error
+            raise
+        found = _columns(database)
+        if any(found.get(name) != columns for name, columns in _columns_made_by(layout.tables).items()):
+            raise _ForeignError(_IS_FOREIGN)
+        database.execute(f"PRAGMA user_version = {layout.format}")
+        database.execute("COMMIT")
+        if written:
+            log.info("history_brought_up", from_format=written, to_format=layout.format)
 
 
 class Mark:
@@ -172,6 +211,26 @@ class Mark:
     def is_there(self) -> bool:
         """Whether it is."""
         return _file(self._path) is not None
+
+
+def _format_of(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _columns(database: sqlite3.Connection) -> dict[str, list[str]]:
+    """The names of each table's columns, in order."""
+    query = "SELECT t.name, c.name FROM sqlite_master AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+    found: dict[str, list[str]] = {}
+    for table, column in database.execute(f"{query} ORDER BY t.name, c.cid"):
+        found.setdefault(table, []).append(column)
+    return found
+
+
+def _columns_made_by(tables: Sequence[str]) -> dict[str, list[str]]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        for statement in tables:
+            database.execute(statement)
+        return _columns(database)
 
 
 def _code(error: sqlite3.Error) -> int:

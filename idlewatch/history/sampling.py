@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from idlewatch.history.store import DATABASE_FILE, FORMAT
+from idlewatch.history.formats import FORMAT
+from idlewatch.history.store import DATABASE_FILE
 
 _ALL = "SELECT at_s, reading FROM readings WHERE at_s >= :from_s AND at_s < :to_s AND signal = :signal ORDER BY at_s"
 _SOME = """

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from idlewatch.deciding.remembered import State
 from idlewatch.files import write_atomically
+from idlewatch.history import formats
 from idlewatch.history.database import Database, Mark, StateFolderError
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Json, Reading
@@ -29,20 +30,10 @@ from idlewatch.model import Json, Reading
 STATUS_FILE = "status.json"
 DATABASE_FILE = "history.db"
 STATE_MARK = "state.newest"
-FORMAT = 3
-"""Of the database; another format is put aside, never guessed at."""
 FULL_DETAIL_S = 3 * 86400.0
 _THIN_S = 60.0
 """Of what is older, one reading a signal in so long is kept; verdicts and events stay whole."""
 _STATE = TypeAdapter(State)
-_TABLES = """
-CREATE TABLE IF NOT EXISTS readings (at_s REAL, wall TEXT, signal TEXT, reading BLOB);
-CREATE INDEX IF NOT EXISTS readings_at ON readings (at_s);
-CREATE TABLE IF NOT EXISTS verdicts (name TEXT, from_s REAL, to_s REAL, verdict TEXT, bars INTEGER, pauses INTEGER,
-    refines INTEGER, reason TEXT, PRIMARY KEY (name, from_s));
-CREATE TABLE IF NOT EXISTS events (at_s REAL, wall TEXT, kind TEXT, text TEXT, facts TEXT);
-CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), boot_key TEXT, settings TEXT, state TEXT);
-"""
 _THIN = """
 DELETE FROM readings WHERE at_s >= :from AND at_s < :old AND rowid NOT IN (
     SELECT max(rowid) FROM readings WHERE at_s >= :from AND at_s < :old GROUP BY signal, CAST(at_s / :thin AS INTEGER))
@@ -58,9 +49,9 @@ class History:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        """Touches nothing yet; a damaged or foreign database is put aside as `history.db.bad`."""
+        """Touches nothing yet; a damaged, foreign or newer database is put aside as `history.db.bad`."""
         self._state_dir = state_dir
-        self._database = Database(state_dir / DATABASE_FILE, _TABLES, FORMAT)
+        self._database = Database(state_dir / DATABASE_FILE, formats.LAYOUT)
         self._under_way: sqlite3.Connection | None = None
         self._state_is_newest = False
         self._thinned_s = 0.0
@@ -102,7 +93,7 @@ class History:
 
     def saw(self, readings: Iterable[Reading], wall: datetime) -> None:
         """Keep what was read."""
-        rows = [(r.at_s, wall.isoformat(), r.signal, _packed(r)) for r in readings]
+        rows = [(r.at_s, wall.isoformat(), r.signal, formats.packed(json.dumps(reading_to_json(r)))) for r in readings]
         self._write("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
 
     def judged(self, spans: Iterable[Span]) -> None:
@@ -154,11 +145,6 @@ class History:
         with suppress(StateFolderError):
             return self._database.rows(query, values)
         return []
-
-
-def _packed(reading: Reading) -> bytes:
-    """A reading of eight GPUs is 8 KB of text, most of it the same as the one before: packed it is a tenth."""
-    return zlib.compress(json.dumps(reading_to_json(reading)).encode(), 1)
 
 
 def _unpacked(packed: bytes) -> Reading:
