@@ -21,6 +21,29 @@ PURE = {
     **{f"deciding/{path.name}": {"model", "durations", "deciding"} for path in (PACKAGE / "deciding").glob("*.py")},
 }
 CLOCKS = {"time", "random", "logging"}
+LAYERS = (
+    "model errors durations amounts printable redact files machine_clock tmux_servers version hold",
+    "deciding kernel servers children providers snapshot arguments callbacks",
+    "gpu history hooks notify",
+    "signals settings requests state_folder report",
+    "pod logs",
+    "host stopping",
+    "telling",
+    "effects",
+    "assembly",
+    "watching",
+    "demo doctor replay",
+    "shadow work",
+    "show",
+    "web",
+    "verbs",
+    "cli",
+)
+"""From the bottom: a folder, or a module beside them, imports only itself and what lies in a line above its own."""
+ABOVE_ITSELF = {
+    "assembly.py": {"web"},  # a notice has a link to the page: of its address and its keys, not of the server
+    "host/entry.py": {"cli"},  # where the program starts
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -53,6 +76,17 @@ def test_only_settings_touches_the_environment() -> None:
         if "os.environ" in ast.unparse(ast.parse(path.read_text())) or "os.getenv" in path.read_text()
     }
     assert touching <= {"settings/sources.py", "hold.py"}
+
+
+def test_imports_lead_down() -> None:
+    """So no circle of folders can begin: what is below can be read, tested and changed without what is above."""
+    rank = {name: height for height, layer in enumerate(LAYERS) for name in layer.split()}
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE)
+        own = place.parts[0].removesuffix(".py")
+        if not own.startswith("__"):
+            up = {name for name in ours(path) - {own} if rank[name] >= rank[own]}
+            assert up <= ABOVE_ITSELF.get(str(place), set()), place
 
 
 def test_edges_never_import_each_other() -> None:
