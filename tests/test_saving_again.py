@@ -17,12 +17,15 @@ from idlewatch.watching.saving_again import PeriodicSaves
 class FakeTask:
     """A save that ends when it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, polls_to_end: int = 0) -> None:
+        """It ends so many polls after it was asked to."""
         self.end_: TaskEnd | None = None
         self.cancelled = self.ended = False
+        self._polls_to_end = polls_to_end
 
     def poll(self, _now_s: float) -> TaskEnd | None:
-        return TaskEnd(error=TaskError("ended")) if self.cancelled else self.end_
+        self._polls_to_end -= self.cancelled
+        return TaskEnd(error=TaskError("ended")) if self.cancelled and self._polls_to_end < 0 else self.end_
 
     def cancel(self, _now_s: float, _because: str) -> None:
         self.cancelled = True
@@ -34,8 +37,8 @@ class FakeTask:
 class World:
     """Saves every ten minutes."""
 
-    def __init__(self, *, startable: bool = True) -> None:
-        self.now_s, self.startable = 0.0, startable
+    def __init__(self, *, startable: bool = True, slow_to_end: bool = False) -> None:
+        self.now_s, self.startable, self.slow_to_end = 0.0, startable, slow_to_end
         self.begun: list[FakeTask] = []
         self.saves = PeriodicSaves(self._start, 600.0)
 
@@ -43,7 +46,7 @@ class World:
         assert name == "save_again"
         if not self.startable:
             raise TaskError("no more processes")
-        self.begun.append(FakeTask())
+        self.begun.append(FakeTask(polls_to_end=1 if self.slow_to_end else 0))
         return cast("Task", self.begun[-1])
 
     def tick(self, seconds: float, activity: Activity, phase: Phase = Phase.WATCHING) -> None:
@@ -97,6 +100,27 @@ def test_the_end_sequence_ends_it_without_a_word_and_none_begins_beside_it() -> 
     for phase in (Phase.SAVING, Phase.LAST_LOOK, Phase.STOPPING):
         world.tick(1200, Activity.ACTIVE, phase)
     assert len(world.begun) == 1
+
+
+def test_one_that_was_called_off_for_a_warning_that_is_cancelled_at_once_has_not_failed() -> None:
+    world = World(slow_to_end=True)
+    world.tick(5, Activity.ACTIVE)
+    world.tick(601, Activity.QUIET)
+    world.tick(5, Activity.QUIET, Phase.WARNED)
+    world.tick(5, Activity.QUIET, Phase.WATCHING)
+    assert (world.begun[0].cancelled, world.told(), world.saves.error) == (True, [], None)
+    world.tick(601, Activity.QUIET)
+    assert len(world.begun) == 2, "what it would have saved is still unsaved"
+
+
+def test_what_a_failed_one_would_have_saved_is_saved_by_the_next_though_nobody_used_it_since() -> None:
+    world = World()
+    world.tick(5, Activity.ACTIVE)
+    world.tick(601, Activity.QUIET)
+    world.begun[0].end_ = TaskEnd(error=SnapshotError("the volume is full"))
+    world.tick(5, Activity.QUIET)
+    world.tick(601, Activity.QUIET)
+    assert len(world.begun) == 2
 
 
 def test_a_failure_is_said_until_one_succeeds() -> None:

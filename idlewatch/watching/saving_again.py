@@ -1,8 +1,4 @@
-"""
-Saves while the Pod is in use (IDLEWATCH_SAVE_EVERY): an eviction or an empty balance then loses minutes, not days.
-
-Only while nothing is being stopped: the end sequence makes its own save, and two at once are refused.
-"""
+"""Saves while the Pod is in use (IDLEWATCH_SAVE_EVERY): an eviction, an empty balance then lose minutes, not days."""
 
 from __future__ import annotations
 
@@ -10,78 +6,45 @@ from collections.abc import Callable
 
 import structlog
 
-from idlewatch.children.tasks import Task
+from idlewatch.children.tasks import Task, TaskEnd
 from idlewatch.deciding.tick import Tick
-from idlewatch.errors import TaskError
 from idlewatch.model import Activity, Json, Phase
+from idlewatch.watching.saves_beside import SavesBeside, said_by
 
 log = structlog.get_logger()
 
-TASK = "save_again"
-SILENT_S = 600.0
-"""As for the save of the end sequence."""
 
-
-class PeriodicSaves:
-    """Begins a save when one is due and the Pod was used since the last; ends it when the end sequence begins."""
+class PeriodicSaves(SavesBeside):
+    """Wants a save when one is due and the Pod was used since the last whole one began."""
 
     def __init__(self, start_task: Callable[[str, Json, float, float], Task], every_s: float) -> None:
-        """`start_task(name, request, now_s, silent_limit_s)`; `every_s`: from the end of one to the next."""
-        self._start_task, self._every_s = start_task, every_s
-        self._task: Task | None = None
+        """`every_s`: from the end of one to the next."""
+        super().__init__(start_task)
+        self._every_s = every_s
         self._due_s: float | None = None
         self._used = False
-        self._events: list[Json] = []
         self.error: str | None = None
         """Why the last one failed; None: it did not."""
 
     def tick(self, report: Tick) -> None:
         """After each tick. Never blocks."""
-        now_s = report.moment.now_s
-        self._due_s = now_s + self._every_s if self._due_s is None else self._due_s
+        self._due_s = report.moment.now_s + self._every_s if self._due_s is None else self._due_s
         self._used = self._used or any(one.activity is Activity.ACTIVE for one in report.findings)
-        if self._task:
-            self._look_at(self._task, report.state.phase, now_s)
-        elif self._used and now_s >= self._due_s and report.state.phase is Phase.WATCHING:
-            self._begin(now_s)
+        super().tick(report)
 
-    def told(self) -> list[Json]:
-        """What is to be said of it for the timeline, once."""
-        told, self._events = self._events, []
-        return told
-
-    def ask_to_end(self, now_s: float) -> None:
-        """Ask a save that is under way to end; never blocks."""
-        if self._task:
-            self._task.cancel(now_s, "ended with the daemon")
-
-    def close(self, within_s: float = 5.0) -> None:
-        """End it, hard after `within_s` seconds: a save without its manifest is none."""
-        if self._task:
-            self._task.end(within_s)
-
-    def _begin(self, now_s: float) -> None:
+    def _is_wanted(self, now_s: float, phase: Phase) -> bool:
+        if not self._used or self._due_s is None or now_s < self._due_s or phase is not Phase.WATCHING:
+            return False
         self._used = False
-        try:
-            self._task = self._start_task(TASK, None, now_s, SILENT_S)
-        except TaskError as error:
-            self._over(now_s, str(error))
+        return True
 
-    def _look_at(self, task: Task, phase: Phase, now_s: float) -> None:
-        if phase is not Phase.WATCHING:
-            task.cancel(now_s, "a stop is being prepared, which saves for itself")
-        end = task.poll(now_s)
-        if end is None:
+    def _over(self, end: TaskEnd, now_s: float, *, called_off: bool) -> None:
+        self._due_s = now_s + self._every_s
+        self._used = self._used or end.error is not None
+        if called_off:
             return
-        self._task = None
-        if phase is not Phase.WATCHING:
-            self._due_s = now_s + self._every_s
-            return
-        said = end.result if isinstance(end.result, dict) else {}
-        self._over(now_s, str(end.error) if end.error else None, str(said.get("text")))
-
-    def _over(self, now_s: float, error: str | None, text: str = "") -> None:
-        self._due_s, self.error = now_s + self._every_s, error
-        kind = "saved while in use" if error is None else "save while in use failed"
-        self._events.append({"kind": kind, "text": error or text, "facts": {}})
-        log.info("saved_again", ok=error is None, text=error or text)
+        text, _ = said_by(end)
+        self.error = text if end.error else None
+        kind = "save while in use failed" if end.error else "saved while in use"
+        self._events.append({"kind": kind, "text": text, "facts": {}})
+        log.info("saved_again", ok=end.error is None, text=text)
