@@ -22,3 +22,8 @@ class Tick:
     outcome: Outcome | None
     alarms: Sequence[Alarm]
     """What people must hear, from the outcome and from the decision."""
+
+
+def longest_gap_s(interval_s: float) -> float:
+    """How far apart two ticks may be: a late one is no hole, and no sign that nobody watches any more."""
+    return 3 * interval_s + 5.0

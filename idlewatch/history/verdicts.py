@@ -37,11 +37,6 @@ class Span:
     """The newest reason of the span."""
 
 
-def longest_gap_s(interval_s: float) -> float:
-    """How far apart two ticks may be for a span to go on over them: a late tick is no hole."""
-    return 3 * interval_s + 5.0
-
-
 def extended(
     standing: Mapping[str, Span], findings: Iterable[Finding], holds: Sequence[Hold], now_s: float, longest_gap_s: float
 ) -> dict[str, Span]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from idlewatch.deciding.tick import Tick
-from idlewatch.history.verdicts import Span, extended, longest_gap_s
+from idlewatch.deciding.tick import Tick, longest_gap_s
+from idlewatch.history.verdicts import Span, extended
 from idlewatch.model import Action, Activity, Decision, Finding, Hold, Reading
 
 IN_USE, HELD, UNKNOWN, IDLE = "active", "held", "unknown", "idle"

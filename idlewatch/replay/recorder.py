@@ -16,9 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from idlewatch.deciding.tick import longest_gap_s
 from idlewatch.history.recording import FORMAT
 from idlewatch.history.store import reading_to_json
-from idlewatch.history.verdicts import Span, extended, longest_gap_s
+from idlewatch.history.verdicts import Span, extended
 from idlewatch.model import Hold, Json, Reading, Signal
 from idlewatch.watching.daemon import read
 

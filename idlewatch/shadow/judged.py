@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from idlewatch.deciding.tick import longest_gap_s
 from idlewatch.errors import SettingsError
 from idlewatch.history.store import reading_from_json, readings_of
-from idlewatch.history.verdicts import Span, extended, longest_gap_s
+from idlewatch.history.verdicts import Span, extended
 from idlewatch.model import Reading, Signal, Surroundings
 from idlewatch.replay.story import judges
 from idlewatch.settings import Loaded

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from idlewatch.deciding.tick import longest_gap_s
 from idlewatch.durations import format_duration
 from idlewatch.model import Action, Json
 from idlewatch.replay.life import IDLE, POD_STATES, Lived, Look
@@ -119,7 +120,7 @@ class Replayed:
         return rows
 
     def _slept(self, from_s: float, to_s: float, looks: Sequence[Look]) -> bool:
-        return looks is self.lived.looks and to_s - from_s > 3 * self.interval_s + 5.0
+        return looks is self.lived.looks and to_s - from_s > longest_gap_s(self.interval_s)
 
     def again_s(self, stopped_s: float) -> float | None:
         """When a Pod that would have been stopped was next in use."""
@@ -149,7 +150,7 @@ class Replayed:
             return f"nobody looked for {format_duration(self.after_s(self.story.life.ends_s))}"
         began_s, ended_s = self.after_s(looks[0].at_s), self.after_s(looks[-1].at_s)
         told = f"{format_duration(ended_s - began_s)} of looks"
-        late = began_s > 3 * self.interval_s + 5.0
+        late = began_s > longest_gap_s(self.interval_s)
         return f"{told}, from {format_duration(began_s)} after the start on" if late else told
 
     def _states(self) -> Iterator[tuple[float, str, str]]:

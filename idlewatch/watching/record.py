@@ -23,7 +23,7 @@ import structlog
 
 from idlewatch.deciding.moment import idle_after_s
 from idlewatch.deciding.remedies import to_keep_up
-from idlewatch.deciding.tick import Tick
+from idlewatch.deciding.tick import Tick, longest_gap_s
 from idlewatch.durations import format_duration
 from idlewatch.files import write_atomically
 from idlewatch.history.store import History, reading_to_json
@@ -112,10 +112,8 @@ class DaemonRecord:
 
     def tick(self, report: Tick) -> None:
         """Keep one tick."""
-        now_s, interval_s = report.moment.now_s, self._loaded.settings.interval.total_seconds()
-        self._standing = extended(
-            self._standing, report.findings, report.moment.holds, now_s, longest_gap_s=3 * interval_s + 5.0
-        )
+        now_s, gap_s = report.moment.now_s, longest_gap_s(self._limits.interval_s)
+        self._standing = extended(self._standing, report.findings, report.moment.holds, now_s, gap_s)
         self._look_at_folder(now_s)
         self._write_settings(now_s)
         self._tell(report)
