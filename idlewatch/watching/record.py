@@ -1,15 +1,4 @@
-"""
-The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`.
-
-`status.json`, format 1: `at` and `at_s` of the tick, `interval_s`, `mode`, `pod_id`, `boot_key`, `phase`, `action`,
-`reason`, `why` (why the end sequence runs; null where none does), `cause`, `idle_for_s`, `idle_after_s` (the limit that
-holds now; 0: none), `learned_why` (why it is that, null where it is not learned), `acts_at_s`, `started_s`, `troubles`
-(name -> text), `holds`, `spent_usd`, `usd_per_hour`, `previous_stop`, `save` (the newest that was asked for: `who`,
-`began_s`, `state`, `progress`, `text`, `ended_s`; null: none was), `advice` (list
-of `name`, `text`, `remedy`, `span_s`, `usd_per_hour`, `usd_per_day`), and `signals`: name -> `activity`, `reason`,
-`bars`, `pauses`, `since_s` (since when this verdict stands), `read_s` (instant of its reading). `ended` is there and
-true once the daemon has ended by itself. Spans are seconds, instants CLOCK_BOOTTIME seconds.
-"""
+"""The daemon's memory of each tick: the state before it is acted on, the readings, the timeline, and `status.json`."""
 
 from __future__ import annotations
 
@@ -21,22 +10,20 @@ from datetime import datetime
 
 import structlog
 
-from idlewatch.deciding.moment import idle_after_s
-from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.deciding.tick import Tick, longest_gap_s
 from idlewatch.durations import format_duration
 from idlewatch.files import write_atomically
 from idlewatch.history.store import History, reading_to_json
 from idlewatch.history.verdicts import Span, extended
-from idlewatch.model import Action, Clock, Finding, Json, Phase, PodIdentity, Reading
+from idlewatch.model import Action, Clock, Json, PodIdentity
 from idlewatch.pod.keys import marks
 from idlewatch.settings import SETTINGS_FILE, Loaded, Mode, settings_record
 from idlewatch.telling import login
+from idlewatch.watching.status import Status
 from idlewatch.watching.unwritten import Unwritten
 
 log = structlog.get_logger()
 
-STATUS_FORMAT = 1
 HISTORY, STATUS, LOGIN, SETTINGS = "history", "status", "words at login", "settings"
 """What is written, each for itself: one may have room where another has none."""
 _MOST_EVENTS = 200
@@ -46,8 +33,6 @@ _REMOVED = (
 )
 _REMOVED_TOLD_S = 3600.0
 _THIN_EVERY_S = 3600.0
-_PREVIOUS_STOP_TOLD_S = 24 * 3600.0
-"""How long after a start its login says why the Pod was stopped before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +70,14 @@ class DaemonRecord:
         folder had been removed and is there again, or raises OSError. `asked_save` tells of the save that somebody
         asked for, `advice` of waste that is not idleness.
         """
-        self._made_again, self._asked_save, self._advice = made_again, asked_save, advice
+        self._made_again = made_again
+        self._status = Status(loaded, pod, previous_stop, asked_save, advice)
         self._observing = loaded.settings.mode is Mode.OBSERVE
         self._unwritten = Unwritten(loaded.settings.state_dir)
         self._removed_s: float | None = None
         self._events: list[_Event] = []
         self._dropped = 0
-        self._told, self._limits = told, loaded.settings.limits()
+        self._told, self._longest_gap_s = told, longest_gap_s(loaded.settings.limits().interval_s)
         self._previous_stop = previous_stop
         self._login_words: list[str] | None = None
         self._standing: dict[str, Span] = {}
@@ -112,17 +98,17 @@ class DaemonRecord:
 
     def tick(self, report: Tick) -> None:
         """Keep one tick."""
-        now_s, gap_s = report.moment.now_s, longest_gap_s(self._limits.interval_s)
-        self._standing = extended(self._standing, report.findings, report.moment.holds, now_s, gap_s)
+        now_s, moment = report.moment.now_s, report.moment
+        self._standing = extended(self._standing, report.findings, moment.holds, now_s, self._longest_gap_s)
         self._look_at_folder(now_s)
         self._write_settings(now_s)
         self._tell(report)
         self._unwritten.attempt(HISTORY, lambda: self._keep(report), now_s)
         if aside := self._history.put_aside():
             self.happened("history", aside)
-        self._status_now = self._status(report)
+        self._status_now = self._status.of(report, self._standing, self._clock.wall())
         self._unwritten.attempt(STATUS, lambda: self._history.show(self._status_now), now_s)
-        words = _login_words(report, self._previous_stop())
+        words = login.words(report, self._previous_stop())
         if words != self._login_words and self._say_at_login(words, now_s):
             self._login_words = words
         if now_s >= self._thin_at_s and self._unwritten.attempt(HISTORY, lambda: self._history.thin(now_s), now_s):
@@ -219,65 +205,3 @@ class DaemonRecord:
             "readings": [reading_to_json(reading) for reading in report.readings],
         }
         self._note(_Event(kind, text, report.moment.now_s, self._clock.wall(), facts))
-
-    def _status(self, report: Tick) -> dict[str, Json]:
-        decision, settings = report.decision, self._loaded.settings
-        return {
-            "format": STATUS_FORMAT,
-            "at": self._clock.wall().isoformat(),
-            "at_s": report.moment.now_s,
-            "interval_s": settings.interval.total_seconds(),
-            "mode": settings.mode.value,
-            "pod_id": self._pod.pod_id,
-            "boot_key": self._pod.boot_key,
-            "phase": report.state.phase.value,
-            "action": decision.action.value,
-            "reason": decision.reason,
-            "why": report.state.why or None,
-            "cause": decision.cause.value if decision.cause else None,
-            "idle_for_s": decision.idle_for_s,
-            "idle_after_s": self._idle_after_s(report),
-            "learned_why": report.moment.learned_why,
-            "acts_at_s": decision.acts_at_s,
-            "troubles": dict(report.state.troubles),
-            "holds": [
-                {"who": hold.who, "reason": hold.reason, "until_s": hold.until_s} for hold in report.moment.holds
-            ],
-            "started_s": self._pod.started_s,
-            "spent_usd": report.moment.spent_usd,
-            "usd_per_hour": report.moment.usd_per_hour,
-            "previous_stop": self._previous_stop(),
-            "save": self._asked_save(),
-            "advice": self._advice(),
-            "signals": {
-                finding.signal: self._shown(finding, reading)
-                for finding, reading in zip(report.findings, report.readings, strict=True)
-            },
-        }
-
-    def _idle_after_s(self, report: Tick) -> float:
-        """The quiet time that is asked for now; 0: idleness stops nothing."""
-        return idle_after_s(report.moment, self._limits)
-
-    def _shown(self, finding: Finding, reading: Reading) -> Json:
-        return {
-            "activity": finding.activity.value,
-            "reason": finding.reason,
-            "bars": finding.bars,
-            "pauses": finding.pauses,
-            "since_s": self._standing[finding.signal].from_s,
-            "read_s": reading.at_s,
-        }
-
-
-def _login_words(report: Tick, previous_stop: str | None) -> list[str]:
-    """What somebody who logs in now must know; nothing where all is well."""
-    words, state = [], report.state
-    if state.phase is not Phase.WATCHING and report.moment.observing:
-        words.append(f"this Pod would be stopped now ({state.why}); nothing happens: idlewatch only observes")
-    elif state.phase is not Phase.WATCHING:
-        words.append(f"this Pod is being stopped ({state.why}); {to_keep_up(state.cause, state.why)}")
-    words += [f"{name}: {text}" for name, text in report.state.troubles.items()]
-    if previous_stop and report.moment.uptime_s < _PREVIOUS_STOP_TOLD_S:
-        words.append(previous_stop)
-    return words
