@@ -44,3 +44,12 @@ def small_file(path: Path) -> bytes:
     if len(content) > _SMALL_BYTES:
         raise ValueError("it is larger than 64 KiB")
     return content
+
+
+def file_behind(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now: device and inode; None where there is none, or it can't be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

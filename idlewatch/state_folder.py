@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from idlewatch.errors import Refused
+from idlewatch.files import file_behind
 from idlewatch.history.status import is_stale
 from idlewatch.history.store import status_of
 from idlewatch.model import Json
@@ -78,7 +79,7 @@ class KeptFolder:
     def __init__(self, state_dir: Path) -> None:
         """Its lock is held by the caller."""
         self._state_dir = state_dir
-        self._file = _file(state_dir / LOCK_FILE)
+        self._file = file_behind(state_dir / LOCK_FILE)
         self._descriptor: int | None = None
 
     def made_again(self) -> bool:
@@ -87,14 +88,14 @@ class KeptFolder:
 
         Raises Refused where another daemon has taken its place, OSError where it can't be made.
         """
-        if _file(self._state_dir / LOCK_FILE) == self._file:
+        if file_behind(self._state_dir / LOCK_FILE) == self._file:
             return False
         try:
             descriptor = _locked(self._state_dir)
         except BlockingIOError:
             raise Refused(f"the state folder was removed, and {_taken(self._state_dir)}") from None
         self.close()
-        self._descriptor, self._file = descriptor, _file(self._state_dir / LOCK_FILE)
+        self._descriptor, self._file = descriptor, file_behind(self._state_dir / LOCK_FILE)
         return True
 
     def close(self) -> None:
@@ -144,12 +145,3 @@ def _unusable(state_dir: Path, error: OSError) -> str:
     }
     remedy = remedies.get(error.errno or 0, "set it to a folder that can be written")
     return f"can't use IDLEWATCH_STATE_DIR={state_dir}: {error.strerror}; {remedy}"
-
-
-def _file(path: Path) -> tuple[int, int] | None:
-    """Which file has this name; None where there is none, or it can't be seen."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from idlewatch.errors import IdlewatchError
+from idlewatch.files import file_behind
 
 log = structlog.get_logger()
 
@@ -110,7 +111,7 @@ class Database:
 
     def _opened(self) -> sqlite3.Connection:
         """The connection; a new one where there is none, or where its file is no longer the one of that name."""
-        if self._connection is not None and self._file == _file(self._path):
+        if self._connection is not None and self._file == file_behind(self._path):
             return self._connection
         self.close()
         try:
@@ -119,7 +120,7 @@ class Database:
             self._connection = self._with_tables_or_anew()
         except OSError as error:
             raise StateFolderError(f"{self._path}: {error.strerror}", error.errno) from error
-        self._file = _file(self._path)
+        self._file = file_behind(self._path)
         return self._connection
 
     def _with_tables_or_anew(self) -> sqlite3.Connection:
@@ -210,7 +211,7 @@ class Mark:
 
     def is_there(self) -> bool:
         """Whether it is."""
-        return _file(self._path) is not None
+        return file_behind(self._path) is not None
 
 
 def _format_of(database: sqlite3.Connection) -> int:
@@ -236,12 +237,3 @@ def _columns_made_by(tables: Sequence[str]) -> dict[str, list[str]]:
 def _code(error: sqlite3.Error) -> int:
     """SQLite's primary result code: what it adds in the higher bits says more of the same."""
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
-
-
-def _file(path: Path) -> tuple[int, int] | None:
-    """Which file has this name; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idlewatch.errors import SignalError
-from idlewatch.model import FIRST_READING, Activity, Finding, Json, Reading
+from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals import host_cgroup, host_processes
 from idlewatch.signals.host_window import Figures, HostLimits, Tick, Window
+from idlewatch.signals.unread import covers_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -180,12 +181,9 @@ class HostSignal:
 
     def judge(self, reading: Reading) -> Finding:
         """Return the verdict on the window that ends with `reading`."""
-        if reading.absent is not None:
-            return Finding(signal=self.name, activity=Activity.ABSENT, reason=reading.absent)
-        if reading.error is not None:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
-        if reading.covers_s <= 0:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=FIRST_READING)
+        nothing = covers_nothing(reading)
+        if nothing:
+            return nothing
         try:
             tick = _tick(reading)
         except (KeyError, TypeError, ValueError) as error:

@@ -31,6 +31,7 @@ from idlewatch.signals.jupyter_ask import Conversation, SaidKernel, Told
 from idlewatch.signals.jupyter_find import JupyterFinder, JupyterServer, Unasked
 from idlewatch.signals.jupyter_judge import JupyterJudge
 from idlewatch.signals.jupyter_kernels import KernelProcesses, Used
+from idlewatch.signals.unread import unread
 
 if TYPE_CHECKING:
     from idlewatch.kernel import Key, Tables
@@ -117,10 +118,9 @@ class JupyterSignal:
 
     def judge(self, reading: Reading) -> Finding:
         """Return whether anything runs in a kernel, or a person's tab or a doubt keeps the Pod up for a while."""
-        if reading.absent is not None:
-            return Finding(signal=self.name, activity=Activity.ABSENT, reason=reading.absent)
-        if reading.error is not None:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
+        nothing = unread(reading)
+        if nothing:
+            return nothing
         if self._judged is None or self._judged[0] != reading:
             self._judged = reading, self._finding(reading)
         return self._judged[1]

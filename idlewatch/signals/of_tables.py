@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from idlewatch.model import FIRST_READING, Activity, Finding, Reading
+from idlewatch.model import Activity, Finding, Reading
+from idlewatch.signals.unread import covers_nothing
 
 if TYPE_CHECKING:
     from idlewatch.kernel import Tables
@@ -58,12 +59,9 @@ class TablesSignal(ABC):
 
     def judge(self, reading: Reading) -> Finding:
         """Return what keeps this Pod, or that nothing does; a reading that was judged before gets the same verdict."""
-        if reading.absent is not None:
-            return Finding(signal=self.name, activity=Activity.ABSENT, reason=reading.absent)
-        if reading.error is not None:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
-        if reading.covers_s <= 0:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=FIRST_READING)
+        nothing = covers_nothing(reading)
+        if nothing:
+            return nothing
         if self._found is None or reading.at_s > self._found[0]:
             self._found = reading.at_s, replace(self._understood(reading), signal=self.name)
         return self._found[1]

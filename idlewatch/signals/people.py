@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Protocol
 from idlewatch.model import Activity, Finding, Reading, Surroundings
 from idlewatch.signals.people_judge import PeopleJudge
 from idlewatch.signals.people_look import Users, facts_of
+from idlewatch.signals.unread import unread
 
 if TYPE_CHECKING:
     from idlewatch.kernel import Tables, Terminal
@@ -80,10 +81,9 @@ class PeopleSignal:
 
     def judge(self, reading: Reading) -> Finding:
         """Return who keeps this Pod, or that nobody does."""
-        if reading.absent is not None:
-            return Finding(signal=self.name, activity=Activity.ABSENT, reason=reading.absent)
-        if reading.error is not None:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
+        nothing = unread(reading)
+        if nothing:
+            return nothing
         if self._found is None or reading.at_s > self._found[0]:
             try:
                 finding = self._judge.finding(reading.facts, reading.at_s)

@@ -30,6 +30,7 @@ from idlewatch.servers.named import NamedServer
 from idlewatch.signals.servers_judge import ServersJudge
 from idlewatch.signals.servers_look import ServerFinder
 from idlewatch.signals.servers_round import Round, Rounds
+from idlewatch.signals.unread import unread
 
 if TYPE_CHECKING:
     from idlewatch.kernel import Key, Tables
@@ -123,9 +124,9 @@ class ServersSignal:
     def _finding(self, reading: Reading) -> Finding:
         if reading.absent is not None:
             self._judge.forget()
-            return Finding(signal=self.name, activity=Activity.ABSENT, reason=reading.absent)
-        if reading.error is not None:
-            return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=reading.error)
+        nothing = unread(reading)
+        if nothing:
+            return nothing
         try:
             return self._judge.finding(reading.facts, reading.at_s, reading.covers_s)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
