@@ -41,7 +41,7 @@ LAYERS = (
 )
 """From the bottom: a folder, or a module beside them, imports only itself and what lies in a line above its own."""
 ABOVE_ITSELF = {
-    "assembly.py": {"web"},  # a notice has a link to the page: of its address and its keys, not of the server
+    "assembly/people.py": {"web"},  # a notice has a link to the page: of its address and its keys, not of the server
     "host/entry.py": {"cli"},  # where the program starts
 }
 
