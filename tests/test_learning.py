@@ -24,10 +24,11 @@ from tests.test_work import Pod, answer
 
 T0 = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 DAY_S = 86400.0
+WARN_S = 60.0
 
 
 def stakes(usd_per_hour: float) -> Stakes:
-    return Stakes(usd_per_hour=usd_per_hour, restart_usd=usd_per_hour, least_s=300.0, most_s=7200.0)
+    return Stakes(usd_per_hour=usd_per_hour, restart_usd=usd_per_hour, least_s=300.0, most_s=7200.0, warn_s=WARN_S)
 
 
 class World:
@@ -35,7 +36,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.now_s = 1000.0
-        self.learner = Learner(folder, stakes=stakes, wall=self.wall, default_s=1800.0)
+        self.learner = Learner(folder, stakes=stakes, wall=self.wall, default_s=1800.0, warn_s=WARN_S)
 
     def wall(self) -> datetime:
         return T0 + timedelta(seconds=self.now_s)
@@ -72,15 +73,16 @@ def test_without_a_price_the_default_is_waited_for_and_that_is_said(tmp_path: Pa
     assert world.learner.wait_s == 1800.0
     assert world.learner.chosen.why.startswith("the price of this Pod is not known (IDLEWATCH_USD_PER_HOUR sets it)")
     world.tick(5.0, Activity.QUIET, usd_per_hour=2.0)
-    assert (world.learner.wait_s, world.learner.chosen.why[:6]) == (3600.0, "0 gaps")
+    assert (world.learner.wait_s, world.learner.chosen.why[:6]) == (3540.0, "0 gaps")
 
 
 def test_it_learns_from_what_it_sees_and_says_so(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.tick(5.0, Activity.QUIET)
-    assert world.learner.wait_s == 3600.0, "the break-even at first"
+    assert world.learner.wait_s == 3540.0, "with the warning the break-even"
     world.live(days=4)
-    assert world.learner.wait_s == pytest.approx(601.0)
+    assert world.learner.wait_s == pytest.approx(541.0), "and then a second after the longest pause"
+    assert world.learner.gaps[0].waited_s == 3600.0, "the warning was waited for, too"
     assert "you came back within 10m" in world.learner.chosen.why
 
 
@@ -96,10 +98,10 @@ def test_what_was_learned_outlives_the_daemon_and_a_file_that_can_not_be_written
     World(tmp_path).live(days=4)
     again = World(tmp_path)
     again.tick(5.0, Activity.QUIET)
-    assert again.learner.wait_s == pytest.approx(601.0)
+    assert again.learner.wait_s == pytest.approx(541.0)
     gone = World(tmp_path / "no" / "folder")
     gone.live(days=4)
-    assert gone.learner.wait_s == pytest.approx(601.0)
+    assert gone.learner.wait_s == pytest.approx(541.0)
 
 
 def test_the_policy_waits_as_long_as_was_learned_and_the_working_hours_stay_the_owners() -> None:

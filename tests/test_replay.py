@@ -518,7 +518,7 @@ def test_a_learned_wait_is_learned_again_from_the_recording_alone(tmp_path: Path
     story = recorded(tmp_path, lines(*told, whole=True), "x.jsonl.gz")
     again = relived(story, idle_after="auto", usd_per_hour="2.5", interval="60s")
     warned = [at_s % (24 * 60) - 80 for at_s in after(again, Action.WARN)]
-    assert warned == pytest.approx([30, 30, 9, 9], abs=2), (
+    assert warned == pytest.approx([57, 57, 10, 10], abs=2), (
         "after three days it knows that nobody is away for 9 min only"
     )
     assert len(after(relived(story, idle_after="auto", interval="60s"), Action.WARN)) == 4, "30m without a price"

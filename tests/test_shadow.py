@@ -128,10 +128,11 @@ def test_only_what_lies_in_the_period_is_looked_at() -> None:
 
 
 def test_auto_learns_from_start_to_start_and_without_a_price_waits_the_default() -> None:
-    habits = [boot(*[(10, USE), (8, REST)] * 8, (5, USE), (400, REST), day=day) for day in range(5)]
+    day = [*[(10, USE), (8, REST)] * 8, (5, USE), (400, REST)]
+    habits = [boot(*day, day=at, stopped_by_us=True) for at in range(5)]
     told = stops(lives(*habits), usd_per_hour=2.5, IDLE_AFTER="auto")
-    begins = 8 * 18 + 5
-    assert told[0] == [pytest.approx((begins + 36, -1), abs=2)]
+    begins, night = 8 * 18 + 5, 24 * 60
+    assert told[0] == [pytest.approx((begins + 62, night - begins - 62), abs=2)], "the break-even at first"
     assert told[4] == [pytest.approx((begins + 16, -1), abs=2)], "nobody is ever away for 9 min and then comes back"
     assert stops(lives(*habits), IDLE_AFTER="auto")[4] == [pytest.approx((begins + 36, -1), abs=2)]
 

@@ -3,25 +3,32 @@ What IDLEWATCH_IDLE_AFTER=auto costs on lists of gaps: against the break-even, f
 
 A Pod of one kind is used day after day; its gaps are the spans in which nothing of its lives showed, thinking and
 lulls among them, for at least `patience.SHORTEST_GAP_S`. `patience` meets them in their order and learns from those
-before. Costs are those of `patience.cost_s`: the seconds that were waited, and a restart for each stop.
+before. Costs are those of `patience.cost_s`: the seconds until the stop, its warning among them, and a restart for each
+stop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.judgement import published
 from benchmarks.judgement.days import life
 from benchmarks.judgement.doing import DAY_S, HOUR_S
-from benchmarks.judgement.measures import STAKES
+from benchmarks.judgement.measures import USD_PER_HOUR
 from idlewatch.deciding.patience import SHORTEST_GAP_S, Gap, Stakes, cost_s, hindsight_s, patience
+from idlewatch.durations import format_duration
+from idlewatch.settings import Settings
 from idlewatch.watching.gaps import MOST
+from idlewatch.watching.learning import stakes_of
 
-FRESH = 10_000
-"""The first seed of days that nothing else here uses."""
+FRESH = 300_000
+"""The first seed of days that nothing else here uses, and that nothing was run on before the document's figures."""
 DAYS = 21
+PODS = 8
+"""Of each kind."""
 FIXED_S = 1800.0
+PRICES_USD = (USD_PER_HOUR, 0.44)
 KINDS = ("notebook day", "editor day", "training", "forgotten", "inference", "download", "hung", "cpu work")
 _MONDAY_S = 1_761_955_200.0
 
@@ -35,10 +42,10 @@ class Learned:
     auto_s: float
     even_s: float
     fixed_s: float
-    """With the default limit of 30 min."""
+    """With the default limit of 30 min and its warning."""
     best_fixed_s: float
     """With the one limit that is best for this very list, within the same bounds."""
-    best_wait_s: float
+    best_limit_s: float
     hindsight_s: float
 
 
@@ -65,50 +72,66 @@ def left_out() -> list[tuple[float, float]]:
 
 def learned(name: str, gaps: Sequence[tuple[float, float]], stakes: Stakes) -> Learned:
     """What each way to wait would have cost on these gaps."""
-    even_s = stakes.break_even_s
     lasted = [lasted_s for _, lasted_s in gaps]
-    best_s, best_wait_s = min(
-        (_fixed(lasted, wait_s, even_s), wait_s)
-        for wait_s in {even_s, stakes.least_s, *(stakes.within_bounds(one + 1.0) for one in lasted)}
-    )
+    limits = {stakes.break_even_s, stakes.least_s}
+    limits |= {stakes.within_bounds(one + 1.0 - stakes.warn_s) for one in lasted}
+    best_s, best_limit_s = min((_fixed(lasted, limit_s, stakes), limit_s) for limit_s in limits)
     return Learned(
         name=name,
         gaps=len(gaps),
         auto_s=_auto(gaps, stakes),
-        even_s=_fixed(lasted, even_s, even_s),
-        fixed_s=_fixed(lasted, FIXED_S, even_s),
+        even_s=_fixed(lasted, stakes.break_even_s, stakes),
+        fixed_s=_fixed(lasted, FIXED_S, stakes),
         best_fixed_s=best_s,
-        best_wait_s=best_wait_s,
-        hindsight_s=sum(hindsight_s(one, even_s) for one in lasted),
+        best_limit_s=best_limit_s,
+        hindsight_s=sum(hindsight_s(one, stakes.restart_s) for one in lasted),
     )
 
 
-def _fixed(lasted: Sequence[float], wait_s: float, even_s: float) -> float:
-    return sum(cost_s(one, wait_s, even_s) for one in lasted)
+def _fixed(lasted: Sequence[float], limit_s: float, stakes: Stakes) -> float:
+    return sum(cost_s(one, limit_s + stakes.warn_s, stakes.restart_s) for one in lasted)
 
 
 def _auto(gaps: Sequence[tuple[float, float]], stakes: Stakes) -> float:
     known: list[Gap] = []
-    spent_s = 0.0
     for began_s, lasted_s in gaps:
-        wait_s = patience(known[-MOST:], stakes, began_s).wait_s
-        spent_s += cost_s(lasted_s, wait_s, stakes.break_even_s)
-        known.append(Gap(began_s=began_s, lasted_s=lasted_s, waited_s=wait_s))
-    return spent_s
+        waited_s = patience(known[-MOST:], stakes, began_s).wait_s + stakes.warn_s
+        known.append(Gap(began_s=began_s, lasted_s=lasted_s, waited_s=waited_s))
+    return sum(cost_s(gap.lasted_s, gap.waited_s, stakes.restart_s) for gap in known)
 
 
-def measured(first: int, kinds: Sequence[str] = KINDS, days: int = DAYS, stakes: Stakes = STAKES) -> list[Learned]:
-    """A Pod of each kind, and the recordings that were left out."""
-    told = [learned(kind, used(kind, first, days), stakes) for kind in kinds]
-    return [*told, learned("recordings left out", left_out(), stakes)]
+def measured(first: int, stakes: Stakes, pods: int = PODS, days: int = DAYS) -> Iterator[list[Learned]]:
+    """Pods of each kind, and the recordings that were left out."""
+    for kind in KINDS:
+        yield [learned(kind, used(kind, first + pod, days), stakes) for pod in range(pods)]
+    yield [learned("recordings left out", left_out(), stakes)]
 
 
 def lines(first: int) -> Iterator[str]:
-    """The table in Markdown: each way to wait as so many times hindsight."""
-    yield f"| {DAYS} days of | gaps | auto | break-even | 30 min | best fixed | that is | auto to break-even |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    for one in measured(first):
-        figures = (one.auto_s, one.even_s, one.fixed_s, one.best_fixed_s)
-        times = " | ".join(f"{figure / one.hindsight_s:.2f}" for figure in figures)
-        gain = one.auto_s / one.even_s - 1
-        yield f"| {one.name} | {one.gaps} | {times} | {one.best_wait_s / 60:.0f} min | {gain:+.0%} |"
+    """A table in Markdown for each price of the Pod: each way to wait as so many times hindsight."""
+    for usd_per_hour in PRICES_USD:
+        stakes = stakes_of(Settings())(usd_per_hour)
+        even = f"break-even ({format_duration(stakes.break_even_s)})"
+        yield f"| Pod at ${usd_per_hour:.2f}/h | gaps | auto | {even} | 30m | best fixed | {_COMPARED} |"
+        yield f"| --- |{' --- |' * 9}"
+        yield from map(_line, measured(first, stakes))
+        yield ""
+
+
+_COMPARED = "auto to break-even | of the Pods | auto to 30m | worst auto"
+
+
+def _line(pods: Sequence[Learned]) -> str:
+    def total(figure: Callable[[Learned], float]) -> float:
+        return sum(map(figure, pods))
+
+    auto_s, even_s = total(lambda one: one.auto_s), total(lambda one: one.even_s)
+    fixed_s, least_s = total(lambda one: one.fixed_s), total(lambda one: one.hindsight_s)
+    figures = (auto_s, even_s, fixed_s, total(lambda one: one.best_fixed_s))
+    times = " | ".join(f"{figure / least_s:.2f}" for figure in figures)
+    gains = sorted(one.auto_s / one.even_s - 1 for one in pods)
+    spread = f"{gains[0]:+.0%} to {gains[-1]:+.0%}" if len(pods) > 1 else ""
+    worst = max(one.auto_s / one.hindsight_s for one in pods)
+    name, count = pods[0].name, sum(one.gaps for one in pods)
+    gain, to_fixed = f"{auto_s / even_s - 1:+.0%}", f"{auto_s / fixed_s - 1:+.0%}"
+    return f"| {name} | {count} | {times} | {gain} | {spread} | {to_fixed} | {worst:.2f} |"

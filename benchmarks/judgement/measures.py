@@ -14,21 +14,14 @@ from dataclasses import dataclass, fields
 
 from benchmarks.judgement.doing import HOUR_S, PodLife
 from benchmarks.judgement.observed import Seen
-from idlewatch.deciding.patience import Stakes, hindsight_s, restart_usd
+from idlewatch.deciding.patience import hindsight_s
+from idlewatch.settings import Settings
+from idlewatch.watching.learning import stakes_of
 
 USD_PER_HOUR = 2.5
-RESTART_S = 600.0
-PERSON_USD_PER_HOUR, UNLUCKY = 10.0, 0.05
-"""The defaults of IDLEWATCH_PERSON_USD_PER_HOUR and IDLEWATCH_RESTART_UNLUCKY."""
-STAKES = Stakes(
-    usd_per_hour=USD_PER_HOUR,
-    restart_usd=restart_usd(
-        usd_per_hour=USD_PER_HOUR, takes_s=RESTART_S, person_usd_per_hour=PERSON_USD_PER_HOUR, unlucky=UNLUCKY
-    ),
-    least_s=600.0,
-    most_s=7200.0,
-    first_s=1800.0,
-)
+RESTART_S = Settings().restart_takes.total_seconds()
+STAKES = stakes_of(Settings())(USD_PER_HOUR)
+"""With the defaults of idlewatch: a person at $10 an hour, and one start in twenty without a GPU."""
 
 Stopping = Callable[[Sequence[Seen], int], int | None]
 """A rule: looks and the start among them, to the look at which it stops."""
@@ -83,8 +76,7 @@ def _started_again(looks: Sequence[Seen], at: int, step_s: float) -> int:
 
 def optimum_usd(life: PodLife) -> float:
     """What hindsight would have paid: for each gap to wait it out, or to stop at its beginning."""
-    even_s = STAKES.restart_usd / USD_PER_HOUR * HOUR_S
-    return sum(hindsight_s(to_s - from_s, even_s) for from_s, to_s in life.gaps()) / HOUR_S * USD_PER_HOUR
+    return sum(hindsight_s(to_s - from_s, STAKES.restart_s) for from_s, to_s in life.gaps()) / HOUR_S * USD_PER_HOUR
 
 
 def all_knowing(wait_s: float, step_s: float) -> Stopping:

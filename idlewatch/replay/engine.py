@@ -56,8 +56,10 @@ class _Replay:
         """With IDLEWATCH_IDLE_AFTER=auto: what learns from this life alone, as in a Pod with its first start."""
         if not settings.learns:
             return None
-        stakes, wait_s = stakes_of(settings), self._limits.idle_after_s
-        return Learner(None, stakes=stakes, wall=self._clock.wall, default_s=wait_s)
+        limits, stakes = self._limits, stakes_of(settings)
+        return Learner(
+            None, stakes=stakes, wall=self._clock.wall, default_s=limits.idle_after_s, warn_s=limits.warn_for_s
+        )
 
     def daemon(self, signals: Sequence[Signal], left: State | None, ends_s: float, *, until_stopped: bool) -> State:
         """One daemon from its start to its end; returns what it leaves."""

@@ -92,6 +92,7 @@ class Course:
                 stakes=stakes_of(self._settings),
                 wall=lambda: life.wall(now_s()),
                 default_s=self._limits.idle_after_s,
+                warn_s=self._limits.warn_for_s,
             )
             learner.learn(self._learned)
             return learner

@@ -14,7 +14,7 @@ from inspect import cleandoc
 
 from pydantic import SecretStr
 
-from idlewatch.deciding.patience import CREDIT_RESTARTS, ENOUGH_DAYS, ENOUGH_GAPS, SHORTEST_GAP_S, Gap, Stakes, patience
+from idlewatch.deciding.patience import CLEARLY, ENOUGH_DAYS, ENOUGH_GAPS, SHORTEST_GAP_S, Gap, Stakes, patience
 from idlewatch.durations import format_duration
 from idlewatch.settings import Settings, shown, variable
 from idlewatch.settings.files import file_variables
@@ -99,23 +99,24 @@ _AUTO = """\
 somebody did again. Waiting costs the Pod's price; a stop too early costs a restart:
 
     restart = RESTART_TAKES * (the Pod's price + PERSON_USD_PER_HOUR) + RESTART_UNLUCKY * 1 hour * PERSON_USD_PER_HOUR
-    even    = restart / the Pod's price, but never below AUTO_LEAST nor above AUTO_MOST
+    even    = restart / the Pod's price - WARN_FOR, but never below AUTO_LEAST nor above AUTO_MOST
 
-Whoever waits exactly `even`, where the waiting has cost as much as a restart, never pays more than twice what somebody
-who knows the future would have paid:
+With `even` as the limit the stop comes where the waiting has cost as much as a restart. That never costs more than
+twice what somebody who knows the future would have paid (more only where AUTO_LEAST or AUTO_MOST keep it from there):
 
-| price of the Pod | a restart costs | `even` |
-| --- | --- | --- |
+| price of the Pod | a restart costs | `even` | at worst, times hindsight |
+| --- | --- | --- | --- |
 {examples}
 
-With little history, fewer than {gaps} gaps on {days} days (pauses below {shortest} are part of the work), the wait
-is {first}, or `even` where that is shorter. With more it is what would have cost least over the gaps that began within
-two and a half hours of this time of day (over all gaps, where fewer than ten did). Either holds only as far as what was
-earned in earlier gaps, and a credit of {credit:.0f} restart, pay for its worst case; else `even` is waited. So over all
-gaps together no more is paid than twice hindsight and that credit, once. For example, a Pod at $1.59 an hour that was
-left {left} times on 5 days, and whose person came back within ten minutes or so, or not before the next morning,
+With little history, fewer than {gaps} gaps on {days} days (pauses below {shortest} are part of the work), `even` is
+the limit. With more it is what would have cost least over the gaps that began within two and a half hours of this time
+of day (over all gaps, where fewer than ten did), if that is cheaper than `even` by {clearly:.0%}, and only as far as
+earlier gaps have earned what it might lose. **So however you come and go, waiting and restarts together never cost more
+than the bound in the table, which is what `even` alone promises, too.** What keeps a stop away beside the limit
+(somebody connected, a hold, a GPU that can't be read) comes on top. For example, a Pod at $1.59 an hour that was left
+{left} times on 5 days, and whose person came back within ten minutes or so, or not before the next morning,
 
-> waits {waits}: {why}
+> has a limit of {waits}: {why}
 
 The wait is chosen once a gap, when it begins, and `idlewatch status` and `why` say it with its reason. As long as the
 price is not known (RunPod's API told none and `IDLEWATCH_USD_PER_HOUR` is not set), it is {first}, and that is said.
@@ -189,8 +190,8 @@ def _auto() -> str:
         gaps=ENOUGH_GAPS,
         days=ENOUGH_DAYS,
         shortest=format_duration(SHORTEST_GAP_S),
+        clearly=CLEARLY,
         first=format_duration(Settings().idle_limit.total_seconds()),
-        credit=CREDIT_RESTARTS,
         examples="\n".join(map(_example, _PRICES_USD)),
         left=len(gaps),
         waits=format_duration(chosen.wait_s),
@@ -200,7 +201,8 @@ def _auto() -> str:
 
 def _example(usd_per_hour: float) -> str:
     stakes = _stakes(usd_per_hour)
-    return f"| ${usd_per_hour:.2f} an hour | ${stakes.restart_usd:.2f} | {format_duration(stakes.break_even_s)} |"
+    even = format_duration(stakes.break_even_s)
+    return f"| ${usd_per_hour:.2f} an hour | ${stakes.restart_usd:.2f} | {even} | {stakes.times:.1f} |"
 
 
 def _stakes(usd_per_hour: float) -> Stakes:

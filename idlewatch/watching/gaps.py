@@ -37,7 +37,7 @@ class GapLedger:
         self._idle_for_s = 0.0
 
     def tick(self, report: Tick, wall: datetime, waited_s: float) -> Gap | None:
-        """The gap that this tick has ended; `waited_s` is the idle limit that held in it."""
+        """The gap that this tick has ended; `waited_s`: the limit that held in it, and its warning."""
         now_s, idle_for_s = report.moment.now_s, self._idle_for_s
         self._idle_for_s = report.decision.idle_for_s
         if not any(one.activity is Activity.ACTIVE for one in report.findings):

@@ -63,9 +63,13 @@ def learner_of(here: Assembly, clock: MachineClock) -> Learner | None:
     settings = here.loaded.settings
     if not settings.learns:
         return None
-
-    default_s = settings.idle_limit.total_seconds()
-    return Learner(settings.state_dir, stakes=stakes_of(settings), wall=clock.wall, default_s=default_s)
+    return Learner(
+        settings.state_dir,
+        stakes=stakes_of(settings),
+        wall=clock.wall,
+        default_s=settings.idle_limit.total_seconds(),
+        warn_s=settings.warn_for.total_seconds(),
+    )
 
 
 def saves_of(here: Assembly) -> PeriodicSaves | None:

@@ -38,7 +38,7 @@ def stakes_of(settings: Settings) -> Callable[[float], Stakes]:
             restart_usd=restart,
             least_s=settings.auto_least.total_seconds(),
             most_s=settings.auto_most.total_seconds(),
-            first_s=settings.idle_limit.total_seconds(),
+            warn_s=settings.warn_for.total_seconds(),
         )
 
     return stakes
@@ -54,14 +54,17 @@ class Learner:
         stakes: Callable[[float], Stakes],
         wall: Callable[[], datetime],
         default_s: float,
+        warn_s: float,
     ) -> None:
         """
-        `stakes` weighs for a price in dollars an hour; `default_s` is waited for until that is known.
+        `stakes` weighs for a price in dollars an hour; `default_s` is the limit until that is known.
+
+        From the limit to the stop it is `warn_s`.
 
         Without `state_dir` nothing is kept: in a replay.
         """
         self._path = state_dir / GAPS_FILE if state_dir else None
-        self._stakes, self._wall, self._default_s = stakes, wall, default_s
+        self._stakes, self._wall, self._default_s, self._warn_s = stakes, wall, default_s, warn_s
         self._ledger = GapLedger()
         self._gaps: list[Gap] = []
         self._chosen: Patience | None = None
@@ -77,7 +80,7 @@ class Learner:
 
     def tick(self, report: Tick) -> None:
         """After each tick."""
-        gap = self._ledger.tick(report, self._wall(), self.wait_s)
+        gap = self._ledger.tick(report, self._wall(), self.wait_s + self._warn_s)
         self._price = report.moment.usd_per_hour
         if gap:
             self.learn([gap])
