@@ -90,13 +90,15 @@ def packed(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-def unpacked(data: bytes) -> bytes:
-    """Undo `packed`. Raises SnapshotError for damage."""
+def unpacked(data: bytes, most: int) -> bytes:
+    """Undo `packed` of at most so many bytes. Raises SnapshotError for damage."""
     decompressor = new_decompressor()
     try:
-        found = decompressor.decompress(data)
+        found = decompressor.decompress(data, most + 1)
     except damage() as error:
         raise SnapshotError(f"packed data is damaged: {error}") from error
+    if len(found) > most:
+        raise SnapshotError(f"packed data is damaged: it unpacks to more than {most} bytes")
     if not decompressor.eof or decompressor.unused_data:
         raise SnapshotError("packed data is damaged: it is cut short, or more follows it")
     return found

@@ -40,6 +40,8 @@ LATE_S: Final = 600.0
 _CODES: Final = {FILE: b"f", FOLDER: b"d", SYMLINK: b"l", FIFO: b"p", CHAR: b"c", BLOCK: b"b", SOCKET: b"s"}
 _KINDS: Final = {code[0]: kind for kind, code in _CODES.items()}
 _FOLDERS_AT_HAND: Final = 512
+_MOST_BYTES: Final = 1 << 30
+"""Ten million names have less."""
 _NS: Final = 1_000_000_000
 
 
@@ -205,7 +207,7 @@ def image_bytes(image: Image) -> bytes:
 
 def image_of(raw: bytes) -> Image:
     """Return the image of `image_bytes`. Raises SnapshotError for anything else."""
-    first, newline, body = unpacked(raw).partition(b"\n")
+    first, newline, body = unpacked(raw, _MOST_BYTES).partition(b"\n")
     try:
         head = json_of(first)
         if not newline or head["format"] != FORMAT:

@@ -29,11 +29,15 @@ PART: Final = ".part"
 _LOCK: Final = "save.lock"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ_BYTES: Final = 1024 * 1024
+MOST_READ_BYTES: Final = 128 * 1024 * 1024
+"""A small thing is no larger: a manifest with a million paths has less."""
 _SURELY_ROOM_BYTES: Final = 64 * 1024 * 1024
 """So little is written as soon as it is known whether there is room."""
 _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """What CIFS and some FUSE file systems answer to fsync of a folder."""
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_NOT_WAITING: Final = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Whoever shares the volume may have put a pipe there, which would never be opened."""
 _NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
 
 
@@ -101,7 +105,7 @@ class Shelf(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """Return a small thing. Raises FileNotFoundError where it is not there."""
+        """Return a small thing. Raises OSError, FileNotFoundError where it is not there."""
         ...
 
     def opened(self, name: str) -> AbstractContextManager[Stored]:
@@ -210,25 +214,39 @@ class FolderShelf:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[StoredFile]:
-        """No link is followed."""
-        fd = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """No link is followed, and nothing but a regular file is read: anything else may never answer."""
+        fd = os.open(self.folder / name, os.O_RDONLY | _NOT_WAITING)
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file", name)
             yield StoredFile(fd)
         finally:
             os.close(fd)
 
     def put(self, name: str, content: bytes, *, direct: bool = False) -> None:
         """Write a file, with `direct` under its own name at once."""
+        if len(content) > MOST_READ_BYTES:
+            raise SnapshotError(f"{name} would be larger than {amount(MOST_READ_BYTES)}, and not be read again")
         if not direct:
             with self.writing(name, len(content)) as write:
                 write(content)
             return
-        fd = os.open(self.folder / name, _WRITE | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        fd = self._truncated(self.folder / name)
         try:
             _write_all(fd, content)
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def _truncated(self, path: Path) -> int:
+        """Open an empty regular file for writing; what else stands there is removed."""
+        with suppress(OSError):
+            fd = os.open(path, _WRITE | _NOT_WAITING | os.O_TRUNC, 0o600)
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return fd
+            os.close(fd)
+        path.unlink(missing_ok=True)
+        return os.open(path, _WRITE | os.O_EXCL, 0o600)
 
     @contextmanager
     def writing(self, name: str, expected_bytes: int) -> Iterator[Callable[[bytes], None]]:
@@ -320,9 +338,13 @@ class StoredFile:
         return os.pread(self._fd, most, at)
 
     def all(self) -> bytes:
-        """Read all of it."""
-        pieces = list(iter(lambda: os.read(self._fd, _READ_BYTES), b""))
-        return b"".join(pieces)
+        """Read all of it. Raises OSError where that is too much."""
+        found = bytearray()
+        while piece := os.read(self._fd, _READ_BYTES):
+            found += piece
+            if len(found) > MOST_READ_BYTES:
+                raise OSError(errno.EFBIG, f"it is larger than {amount(MOST_READ_BYTES)}")
+        return bytes(found)
 
     def forget(self) -> None:
         """Have the kernel drop its pages."""
@@ -342,8 +364,10 @@ def locked_file(path: Path, where: str) -> Iterator[bool]:
 
     Raises SaveUnderWay where another process holds it. The lock goes with its process, however that ends.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | _NOT_WAITING, 0o600)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         yield _lock(fd, where)
     finally:
         os.close(fd)
