@@ -6,8 +6,10 @@ import argparse
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -247,6 +249,66 @@ def test_a_volume_that_a_stop_wipes_is_refused(fake: Fake) -> None:
         installing.install(options(volume="/etc"), fake.machine)
     with pytest.raises(SettingsError, match="no such folder"):
         installing.install(options(volume="/not/there"), fake.machine)
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "says"),
+    [
+        ("/etc", Refused, "IDLEWATCH_VOLUME=/etc lies on the disk that a stop wipes"),
+        ("/not/there", SettingsError, "IDLEWATCH_VOLUME=/not/there: there is no such folder"),
+    ],
+)
+def test_a_volume_that_the_settings_name_must_be_there_and_survive_a_stop(
+    fake: Fake, named: str, error: type[IdlewatchError], says: str
+) -> None:
+    fake.put(SETTINGS, f"RUNPOD_POD_ID=p1\nIDLEWATCH_VOLUME={named}\n")
+    with pytest.raises(error, match=says):
+        installing.install(options(), fake.machine)
+    fake.put("/run/systemd/system/x")  # nothing is kept there
+    assert installing.install(options(), fake.machine)
+
+
+def test_wrong_settings_keep_nobody_from_taking_it_out(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.put(
+        SETTINGS, "RUNPOD_POD_ID=p1\nIDLEWATCH_IDEL_AFTER=1h\nIDLEWATCH_WARN_FOR=soon\nIDLEWATCH_VOLUME=/not/there\n"
+    )
+    assert installing.uninstall(options(), fake.machine)
+    assert "remove /not/there/.idlewatch/idlewatch.tar.gz" in capsys.readouterr().out
+
+
+def test_the_installed_one_says_that_it_is_no_newer_one(fake: Fake) -> None:
+    fake.at(tree.PLACE).parent.mkdir(parents=True)
+    assert "run the `install` of that one" not in " ".join(advice.after_install(fake.plan(Kind.POD)))
+    fake.at(tree.PLACE).symlink_to(sys.prefix)
+    plan = fake.plan(Kind.POD)
+    assert "as it was: lay the tool" in done(plan.install(), dry=True)[0]
+    assert "run the `install` of that one" in " ".join(advice.after_install(plan))
+
+
+@pytest.mark.slow
+def test_below_exec_the_daemon_is_ended_before_its_files_go(fake: Fake) -> None:
+    fake.put(f"{tree.PLACE}/x")
+    daemon = subprocess.Popen(
+        ["bash", "-c", "trap 'ls $0; exit' TERM; echo ready; while :; do sleep 0.1; done", fake.at(tree.PLACE)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    reaping = threading.Thread(target=daemon.wait)
+    reaping.start()
+    assert daemon.stdout is not None
+    assert daemon.stdout.readline() == "ready\n"
+    try:
+        fake.process(7, "/opt/idlewatch/bin/python", "-I", "/opt/idlewatch/bin/idlewatch", "exec", "--", "/start.sh")
+        fake.process(daemon.pid, "/opt/idlewatch/bin/python", "-I", "-m", "idlewatch", "run")
+        plan = fake.plan(Kind.POD)
+        said = done(plan.uninstall()[:-1])
+        assert said[0] == "  done: end the daemon that runs"
+        assert daemon.stdout.read() == "x\n"
+        assert "finds no daemon to start" in " ".join(advice.after_uninstall(plan))
+    finally:
+        daemon.kill()
+        daemon.stdout.close()
+        reaping.join()
 
 
 def test_the_verbs_say_where_they_are_and_what_they_would_do(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from idlewatch import version
 from idlewatch.host import archive
 from idlewatch.host.install import SETTINGS, Plan
 from idlewatch.host.machine import Kind, container_command
@@ -9,6 +10,10 @@ from idlewatch.host.machine import Kind, container_command
 
 def after_install(plan: Plan) -> list[str]:
     """Lines to say at the end."""
+    return [*(_ITSELF if plan.is_its_own else []), *_left_to_do(plan)]
+
+
+def _left_to_do(plan: Plan) -> list[str]:
     if plan.kind is Kind.SYSTEMD:
         return [
             f"Settings: {SETTINGS} (root only); then `systemctl reload idlewatch`, which refuses wrong ones.",
@@ -22,6 +27,10 @@ def after_install(plan: Plan) -> list[str]:
     return [*_TEMPLATE, "", line, "", *_LATER, "", *_NO_NOTICE]
 
 
+_ITSELF = f"""\
+This is {version.described()}, the one that is installed. For another version run the `install` of that one: in its
+checkout `uvx --from . idlewatch install`.
+""".splitlines()
 _TEMPLATE = """\
 ONE THING IS LEFT, and only you can do it. A stop wipes this container's disk, and idlewatch with it: after the
 next start nothing guards this Pod, until its start command brings idlewatch back from the volume. Set it once, as
@@ -41,9 +50,15 @@ Stop): docker-init tells its direct child only. As the container's command, `idl
 """.splitlines()
 
 
+_BELOW_EXEC = """\
+This container's command is still `idlewatch exec`, which finds no daemon to start. With the next start the Pod goes on
+without idlewatch; or, where the image has it inside, with it, until the start command is another one.\
+""".splitlines()
+
+
 def after_uninstall(plan: Plan) -> list[str]:
     """What was left, and why."""
     kept = [f"Kept: {SETTINGS}, and on the volume the history and the snapshots; they are yours."]
     if archive.brought_back(plan.machine):
-        kept.append("The template's start command still asks for idlewatch; without the archive it goes on without it.")
+        kept += _BELOW_EXEC
     return kept

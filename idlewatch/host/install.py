@@ -77,8 +77,16 @@ class Plan:
         if _is_ours(machine.at(tree.LINK)):
             steps.append(remove(machine.at(tree.LINK)))
         place = machine.at(tree.PLACE)
-        gone = Step(says=f"remove {place}", act=lambda: shutil.rmtree(place), needed=place.exists())
-        return [*steps, gone]
+        return [*steps, Step(says=f"remove {place}", act=self._remove_tool, needed=place.exists())]
+
+    def _remove_tool(self) -> None:
+        shutil.rmtree(self.machine.at(tree.PLACE))
+        running.ask(running.daemons(self.machine), signal.SIGTERM)  # one that `exec` has started meanwhile
+
+    @property
+    def is_its_own(self) -> bool:
+        """Whether what is installed runs this: it can't be laid anew from itself, and need not be."""
+        return tree.runs_from(self.machine.at(tree.PLACE))
 
     def _refuse(self) -> None:
         if self.kind is Kind.WORKER:
@@ -94,7 +102,7 @@ class Plan:
         place, link = self.machine.at(tree.PLACE), self.machine.at(tree.LINK)
         interpreter, carried = tree.interpreter_here()
         words = "the tool, with its interpreter" if carried else f"the tool, for {interpreter}"
-        laid = Step(says=f"lay {words}, into {place}", act=lambda: self.lay(place), needed=not tree.runs_from(place))
+        laid = Step(says=f"lay {words}, into {place}", act=lambda: self.lay(place), needed=not self.is_its_own)
         linked = Step(says=f"link {link}", act=lambda: _link(link), needed=not _is_ours(link))
         return [laid] if link.exists() and not _is_ours(link) else [laid, linked]
 
@@ -151,8 +159,9 @@ class Plan:
             return [_command(machine, ["systemctl", "disable", "--now", *there], needed=bool(there))]
         if self.kind is Kind.SUPERVISORD:
             return []
-        pid = beside.running(str(machine.at(beside.LOCK)))
-        return [Step(says="end the daemon that runs", act=lambda: running.end(pid))] if pid is not None else []
+        supervisor = beside.running(str(machine.at(beside.LOCK)))
+        ends = running.daemons(machine) if supervisor is None else [supervisor]
+        return [Step(says="end the daemon that runs", act=lambda: running.end(ends))] if ends else []
 
     def _unhook(self) -> list[Step]:
         hook = self.machine.at(HOOK)

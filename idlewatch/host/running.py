@@ -43,15 +43,13 @@ def ask(pids: Sequence[int], number: int) -> None:
             continue
 
 
-def end(pid: int | None) -> None:
-    """Ask a supervisor to end with its daemon, and wait for that. Raises IdlewatchError where it does not."""
-    if pid is None:
-        return
+def end(pids: Sequence[int]) -> None:
+    """Ask daemons, or a supervisor with its daemon, to end, and wait. Raises IdlewatchError where one does not."""
     until_s = time.monotonic() + _ENDS_WITHIN_S
-    ask([pid], signal.SIGTERM)
-    while _lives(pid):
+    ask(pids, signal.SIGTERM)
+    while living := [pid for pid in pids if _lives(pid)]:
         if time.monotonic() > until_s:
-            raise IdlewatchError(f"the supervisor (pid {pid}) does not end")
+            raise IdlewatchError(f"pid {living[0]} does not end")
         time.sleep(0.05)
 
 

@@ -10,16 +10,20 @@ from pathlib import Path
 from idlewatch.errors import Refused, SettingsError
 from idlewatch.host import advice, envfile, exec_command
 from idlewatch.host.install import SETTINGS, Plan
-from idlewatch.host.machine import Machine, kind_of
+from idlewatch.host.machine import Kind, Machine, kind_of
 from idlewatch.host.steps import carried_out
-from idlewatch.settings import Source, load, pod_sources
+from idlewatch.settings import Loaded, Source, load, load_what_fits, pod_sources, variable
 from idlewatch.snapshot import places, read_mounts
 from idlewatch.verbs.words import say
 
 
 def install(options: argparse.Namespace, machine: Machine | None = None) -> bool:
     """`idlewatch install` and `upgrade`: `dry_run` and `volume` are its options."""
-    plan = plan_of(options, machine or Machine())
+    here = machine or Machine()
+    told = load(_sources(here))  # SettingsError where the daemon would: better now than after the next start
+    kind = _kind(here, told)
+    volume = None if kind is Kind.SYSTEMD else _checked_volume(options.volume, told.settings.volume)
+    plan = Plan(machine=here, kind=kind, volume=volume)
     steps = plan.install()
     _as_root(options)
     say([f"idlewatch {'would be' if options.dry_run else 'is being'} installed here: {plan.kind.value}"])
@@ -29,8 +33,11 @@ def install(options: argparse.Namespace, machine: Machine | None = None) -> bool
 
 
 def uninstall(options: argparse.Namespace, machine: Machine | None = None) -> bool:
-    """`idlewatch uninstall`: `dry_run` and `volume` are its options."""
-    plan = plan_of(options, machine or Machine())
+    """`idlewatch uninstall`: `dry_run` and `volume` are its options. Wrong settings keep nobody from it."""
+    here = machine or Machine()
+    told = load_what_fits(_sources(here))
+    volume = _named_volume(options.volume, told.settings.volume) or places.volume("auto", read_mounts())
+    plan = Plan(machine=here, kind=_kind(here, told), volume=volume)
     _as_root(options)
     carried_out(plan.uninstall(), lambda line: say([line]), dry=options.dry_run)
     say(["", *advice.after_uninstall(plan)])
@@ -42,29 +49,33 @@ def run_command(options: argparse.Namespace) -> bool:
     raise SystemExit(exec_command.main(options.command))
 
 
-def plan_of(options: argparse.Namespace, machine: Machine) -> Plan:
-    """Look where we are. Raises SettingsError where the daemon would: better now than after the next start."""
-    sources = (*_sources(machine), Source(name=SETTINGS, variables=envfile.read(machine.at(SETTINGS))))
-    told = load(sources)
-    variables = {name: value for source in reversed(sources) for name, value in source.variables.items() if value}
-    volume = _volume(options.volume, told.settings.volume)
-    return Plan(machine=machine, kind=kind_of(machine, variables), volume=volume)
-
-
 def _sources(machine: Machine) -> Sequence[Source]:
-    return pod_sources(machine.proc, machine.at("/etc/rp_environment"))
+    file = Source(name=SETTINGS, variables=envfile.read(machine.at(SETTINGS)))
+    return (*pod_sources(machine.proc, machine.at("/etc/rp_environment")), file)
 
 
-def _volume(asked: str | None, told: str) -> Path | None:
-    mounts = read_mounts()
-    if asked is None:
-        return places.volume(told, mounts)
-    volume = Path(asked)
-    if not volume.is_absolute() or not volume.is_dir():
-        raise SettingsError([f"--volume {asked}: there is no such folder; write it from / on"])
-    if not places.survives(volume, mounts):
-        raise Refused(f"--volume {asked} lies on the disk that a stop wipes; name a folder on a mounted volume")
-    return volume
+def _kind(machine: Machine, told: Loaded) -> Kind:
+    """By all that the Pod was given."""
+    given = {name: value for source in reversed(told.sources) for name, value in source.variables.items() if value}
+    return kind_of(machine, given)
+
+
+def _named_volume(asked: str | None, told: str) -> Path | None:
+    """The folder that a person named, here or in the settings."""
+    return Path(asked or told) if asked or told != "auto" else None
+
+
+def _checked_volume(asked: str | None, told: str) -> Path | None:
+    """Where the archive can be kept; None: nowhere here. One that was named must be there, and survive a stop."""
+    mounts, named = read_mounts(), _named_volume(asked, told)
+    if named is None:
+        return places.volume("auto", mounts)
+    said = f"--volume {named}" if asked else f"{variable('volume')}={named}"
+    if not named.is_absolute() or not named.is_dir():
+        raise SettingsError([f"{said}: there is no such folder; write it from / on"])
+    if not places.survives(named, mounts):
+        raise Refused(f"{said} lies on the disk that a stop wipes; name a folder on a mounted volume")
+    return named
 
 
 def _as_root(options: argparse.Namespace) -> None:
