@@ -15,7 +15,7 @@ from idlewatch.snapshot import RestoreReport, snapshots
 from idlewatch.snapshot.mounts import Mount
 from idlewatch.verbs import saving
 from idlewatch.verbs.faults import remedy
-from idlewatch.verbs.restored import restored_lines
+from idlewatch.verbs.restored import missing, restored_lines
 
 POD = "no-pod"
 Said = pytest.CaptureFixture[str]
@@ -47,7 +47,7 @@ def test_files_that_are_newer_are_named_and_how_to_have_them(disk: Path, capsys:
     for number in range(12):
         write(disk / f"root/{number:02}.txt", "newer", hours_later=1)
     capsys.readouterr()
-    assert main(["restore"]) == 0
+    assert main(["restore"]) == 0, "what is newer is later work, and there"
     said = capsys.readouterr().out
     assert "12 left as they are" in said
     assert "--overwrite" in said
@@ -78,9 +78,43 @@ def test_what_stands_in_the_way_makes_it_a_failure(disk: Path, capsys: Said) -> 
     (disk / "root/a").unlink()
     (disk / "root/a/b").mkdir(parents=True)
     assert main(["restore"]) == 1
-    said = capsys.readouterr().out
-    assert "1 NOT brought back" in said
-    assert "root/a: a folder stands there" in said
+    said = capsys.readouterr()
+    assert "1 NOT brought back" in said.out
+    assert "root/a: a folder stands there" in said.out
+    assert (
+        said.err
+        == "idlewatch: not all is back: something stands in the way of 1 path; move it away and run this again\n"
+    )
+    assert main(["restore", "--json", "--dry-run"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["whole"] is False
+    assert "not all would come back: something stands in the way of 1 path" in said.err
+
+
+def test_what_the_image_has_changed_too_waits_for_a_person() -> None:
+    report = RestoreReport(snapshot="s1", target="/", dry_run=False, kept_newer=["a"], conflicts={"b": "", "c": ""})
+    assert not report.whole
+    assert missing(report) == (
+        "not all is back: the image has changed 2 paths, too; `--only PATH --overwrite` takes the saved one"
+    )
+    report.in_the_way["d"] = "a folder stands there"
+    assert missing(report) == (
+        "not all is back: something stands in the way of 1 path and the image has changed 2 paths, too; "
+        "move it away and run this again; `--only PATH --overwrite` takes the saved one"
+    )
+
+
+def test_a_save_told_to_a_program_names_the_copy_or_none(disk: Path, capsys: Said) -> None:
+    volume = disk.parent / "volume"
+    (disk / "root").rmdir()
+    assert main(["save", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"format": 1, "saved": False, "place": str(volume), "snapshot": None}
+    write(disk / "a", "work")
+    assert main(["save", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert main(["snapshots", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["snapshots"]
+    assert (made["saved"], made["place"], made["snapshot"]) == (True, str(volume), listed)
 
 
 def test_all_that_a_restore_did_not_do_is_told_without_steering_the_terminal() -> None:

@@ -40,8 +40,13 @@ class RestoreReport:
 
     @property
     def whole(self) -> bool:
-        """All that was asked for is back."""
-        return not self.kept_newer and not self.in_the_way and not self.conflicts
+        """
+        All that was asked for is back: as it was saved, or newer.
+
+        What is newer here is somebody's later work, and left by rule. What the image has changed, too, or what stands
+        in the way leaves something saved that is not here, and waits for a person.
+        """
+        return not self.in_the_way and not self.conflicts
 
     def as_json(self) -> dict[str, Json]:
         """Return it as JSON values."""

@@ -48,6 +48,22 @@ def restored_lines(report: RestoreReport) -> list[str]:
     ]
 
 
+def missing(report: RestoreReport) -> str:
+    """One sentence for a restore that is not whole: what is not back, and the way to have it."""
+    parts = [
+        (report.in_the_way, "something stands in the way of {}"),
+        (report.conflicts, "the image has changed {}, too"),
+    ]
+    told = " and ".join(text.format(_many(len(paths), "path")) for paths, text in parts if paths)
+    ways = [
+        (report.in_the_way, "move it away and run this again"),
+        (report.conflicts, "`--only PATH --overwrite` takes the saved one"),
+    ]
+    way = "; ".join(text for paths, text in ways if paths)
+    not_back = "not all would come back" if report.dry_run else "not all is back"
+    return f"{not_back}: {told}; {way}"
+
+
 def _many(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 

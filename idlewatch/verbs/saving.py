@@ -23,7 +23,7 @@ from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.snapshot import snapshots as listed
 from idlewatch.verbs.faults import remedy
-from idlewatch.verbs.restored import NAMED, restored_lines
+from idlewatch.verbs.restored import NAMED, missing, restored_lines
 from idlewatch.verbs.words import loaded, place, say, say_json, who
 
 
@@ -77,7 +77,7 @@ def _contents(found: Loss) -> Iterator[str]:
         yield f"  … and {len(found.deleted) - NAMED} deleted paths more; --json names them all"
 
 
-def save(_options: argparse.Namespace) -> bool:
+def save(options: argparse.Namespace) -> bool:
     """`idlewatch save`."""
     here = assembled(loaded())
     if here.save_root is None:
@@ -90,7 +90,10 @@ def save(_options: argparse.Namespace) -> bool:
         made = save_now(request, progress=_show_progress)
     told = f"Saved as {made.id}: {amount(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
     _leave(here, timeline.SAVED_BY_HAND, told, {"snapshot": made.id if made else None})
-    say([told])
+    if options.json:
+        say_json({"saved": made is not None, "place": str(kept), "snapshot": _row(made) if made else None})
+    else:
+        say([told])
     return True
 
 
@@ -127,7 +130,7 @@ def _of_others(kept: Place, pod_name: str) -> Iterator[str]:
 
 
 def restore(options: argparse.Namespace) -> bool:
-    """`idlewatch restore`: done where everything that was asked for is back, but for what is newer here."""
+    """`idlewatch restore`: done where all that was asked for is back. Raises SnapshotError where something is not."""
     here = assembled(loaded())
     snapshot = _chosen(place(here), options.pod or here.pod_name, options.id)
     target = _target(options.into, here.save_root or Path(snapshot.root))
@@ -150,7 +153,9 @@ def restore(options: argparse.Namespace) -> bool:
         say_json(report.as_json())
     else:
         say(restored_lines(report))
-    return not report.in_the_way
+    if not report.whole:
+        raise SnapshotError(missing(report))
+    return True
 
 
 def _below(wanted: Sequence[str], root: Path, target: Path) -> list[str] | None:
