@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import subprocess
 import sys
@@ -222,6 +223,24 @@ def test_a_wrong_key_is_told_in_words_without_it(
         assert said in str(caught.value)
         assert f"s3://{BUCKET}/some/prefix/pod" in str(caught.value)
         assert not any(secret in str(caught.value) for secret in (SECRET, "quite-another", "Signature="))
+
+
+def test_no_part_of_a_key_is_in_an_error_that_repeats_it(s3: LoopbackS3, tmp_path: Path) -> None:
+    """Also where only its beginning fits into what is told of a long answer."""
+    for before in range(0, 220, 4):
+        shelf = s3_shelf(s3, tmp_path)
+        s3.instead = lambda method, key, before=before: (400, f"{'x' * before} {KEY_ID} {SECRET}")  # type: ignore[misc]  # bound at once
+        with pytest.raises(SnapshotError) as caught:
+            shelf.read("x")
+        assert not any(part in str(caught.value) for part in (KEY_ID[:4], SECRET[:4]))
+
+
+def test_the_parts_of_a_google_key_are_secret_each() -> None:
+    key = {"type": "service_account", "private_key_id": "0a1b2c3d", "private_key": "-----BEGIN\nabc", "client_id": 1}
+    found = set(Objects(url="gs://b", options={"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(key)}).secrets())
+    assert found == {json.dumps(key), "0a1b2c3d", "-----BEGIN\nabc"}
+    for odd in ("", "{", "[]", "3"):
+        assert set(Objects(url="gs://b", options={"GOOGLE_SERVICE_ACCOUNT_KEY": odd}).secrets()) == {odd}
 
 
 def test_a_bucket_that_is_not_there_and_a_service_that_is_not(s3: LoopbackS3, tmp_path: Path) -> None:

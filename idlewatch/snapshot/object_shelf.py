@@ -176,7 +176,7 @@ class ObjectShelf:
             if missing and absent is not None and not any(code in text for code in _NO_BUCKET):
                 raise _not_there(absent) from None
             text = _NO_BUCKET[0] if missing else text
-            raise SnapshotError(f"{self.where}: {what}: {self._clean(_said(text))}") from None
+            raise SnapshotError(f"{self.where}: {what}: {_said(self._clean(text))}") from None
 
 
 class _Writing:

@@ -8,7 +8,9 @@ where the clouds' own libraries are three large ones; B2, R2 and MinIO speak S3.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -63,6 +65,7 @@ _NEEDED: Final = {
         ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"),
     ),
 }
+_GOOGLE_KEY: Final = "GOOGLE_SERVICE_ACCOUNT_KEY"
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AZURE_STORAGE_ENDPOINT")
 _REQUEST_WITHIN: Final = "120s"
@@ -134,8 +137,11 @@ class Objects:
             raise SnapshotError(f"{self.url} can't be opened: a variable of {self.scheme}:// is wrong") from None
 
     def secrets(self) -> Iterator[str]:
-        """What must be in no text."""
-        yield from (self.options[name] for name in (*SECRETS, "GOOGLE_SERVICE_ACCOUNT_KEY") if name in self.options)
+        """What must be in no text; the id of a key, too, which services repeat in their errors."""
+        yield from (self.options[name] for name in (*SECRETS, "AWS_ACCESS_KEY_ID", _GOOGLE_KEY) if name in self.options)
+        with suppress(ValueError, AttributeError):
+            parts = json.loads(self.options.get(_GOOGLE_KEY, "")).items()
+            yield from (value for name, value in parts if name.startswith("private_key") and isinstance(value, str))
 
 
 def object_address(text: str) -> str:
