@@ -186,7 +186,7 @@ def test_a_real_full_disk_at_any_offset(pod: Pod, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     chance = random.Random(6)
-    for left in [0, 4096, *(chance.randrange(13 * MIB) for _ in range(4))]:
+    for left in [0, 4096, *(chance.randrange(13 * MIB) for _ in range(ROUNDS // 4))]:
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(small)], check=False)
         if mounted.returncode != 0:
             pytest.skip("nothing can be mounted here")
