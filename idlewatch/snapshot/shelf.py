@@ -36,8 +36,8 @@ _SURELY_ROOM_BYTES: Final = 64 * 1024 * 1024
 _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 """What CIFS and some FUSE file systems answer to fsync of a folder."""
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-_NOT_WAITING: Final = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Whoever shares the volume may have put a pipe there, which would never be opened."""
+_NOT_WAITING: Final = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+"""Whoever shares the volume may have put a pipe there, which would never answer."""
 _NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
 
 
@@ -214,11 +214,9 @@ class FolderShelf:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[StoredFile]:
-        """No link is followed, and nothing but a regular file is read: anything else may never answer."""
+        """No link is followed. What is no regular file fails while it is read, or ends where that is too much."""
         fd = os.open(self.folder / name, os.O_RDONLY | _NOT_WAITING)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file", name)
             yield StoredFile(fd)
         finally:
             os.close(fd)
@@ -231,22 +229,20 @@ class FolderShelf:
             with self.writing(name, len(content)) as write:
                 write(content)
             return
-        fd = self._truncated(self.folder / name)
+        fd = self._created(self.folder / name)
         try:
             _write_all(fd, content)
             os.fsync(fd)
         finally:
             os.close(fd)
 
-    def _truncated(self, path: Path) -> int:
-        """Open an empty regular file for writing; what else stands there is removed."""
-        with suppress(OSError):
-            fd = os.open(path, _WRITE | _NOT_WAITING | os.O_TRUNC, 0o600)
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return fd
-            os.close(fd)
-        path.unlink(missing_ok=True)
-        return os.open(path, _WRITE | os.O_EXCL, 0o600)
+    def _created(self, path: Path) -> int:
+        """Open a new file for writing; what stands there is removed, which may be anything."""
+        try:
+            return os.open(path, _WRITE | os.O_EXCL, 0o600)
+        except FileExistsError:
+            path.unlink(missing_ok=True)
+            return os.open(path, _WRITE | os.O_EXCL, 0o600)
 
     @contextmanager
     def writing(self, name: str, expected_bytes: int) -> Iterator[Callable[[bytes], None]]:
@@ -366,8 +362,6 @@ def locked_file(path: Path, where: str) -> Iterator[bool]:
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | _NOT_WAITING, 0o600)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         yield _lock(fd, where)
     finally:
         os.close(fd)
