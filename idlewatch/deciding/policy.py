@@ -28,33 +28,28 @@ programs may be asked for a checkpoint: what they do for it pauses, and neither 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from idlewatch.deciding import ceilings
 from idlewatch.deciding import clock as idle_clock
 from idlewatch.deciding import troubles as trouble
-from idlewatch.deciding.asked_work import without_asked
+from idlewatch.deciding.asked_work import ASKED_TAIL_S, without_asked
 from idlewatch.deciding.ceilings import Forced
-from idlewatch.deciding.given import Given
-from idlewatch.deciding.moment import Moment
-from idlewatch.deciding.remembered import (
-    WARNING_VALID_S,
-    State,
-    backed_off,
-    looking,
-    looking_again,
-    saving,
-    stopping,
-    warned,
-    watching,
-    with_trouble,
-    without_trouble,
-)
-from idlewatch.deciding.sight import unseen, unsure
+from idlewatch.deciding.clock import IdleClock
+from idlewatch.deciding.moment import Moment, idle_after_s
+from idlewatch.deciding.remembered import State, backed_off, watching, with_trouble, without_trouble
+from idlewatch.deciding.troubles import Blindness
 from idlewatch.durations import format_duration
 from idlewatch.model import Action, Activity, Alarm, Cause, Decision, Finding, Limits, Outcome, Phase
 
+LEAST_COVERAGE = 0.8
+"""Share of the time since the clock's zero that each present signal must have seen."""
+WARNING_VALID_S = 15 * 60.0
+"""How long past its deadline a warning still covers a stop."""
+LAST_LOOK_S = 60.0
+"""Every signal must have been seen quiet for this long, up to a reading newer than the save."""
 FORCED_SAVE_VALID_S = 15 * 60.0
 """Where evidence does not cancel: a save that ended longer ago than this at the stop is made again."""
 _TRANSIENT_BACK_OFF_S = (30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 1800.0, 3600.0)
@@ -93,7 +88,7 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
         state.clock, findings, moment.now_s, limits.blind_limit_s, _aside(state, findings, limits)
     )
     standing = ceilings.standing(moment, limits)
-    blind, troubles = trouble.after_tick(state.blind, state.troubles, clock, findings, moment, limits)
+    blind, troubles = _troubled(state, clock, findings, moment, limits)
     state = replace(
         state,
         clock=clock,
@@ -104,7 +99,7 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     )
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
-    state, decision = _stepped(state, Given(findings, moment, limits, standing, state.observed))
+    state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, standing, state.observed))
     alarms = trouble.news(before.troubles, state.troubles)
     idle_s = idle_clock.idle_for_s(state.clock)
     return state, replace(decision, alarms=alarms, idle_for_s=idle_s, cause=decision.cause or state.cause)
@@ -139,69 +134,96 @@ def save_begins_s(state: State, now_s: float) -> float:
 # ---------------------------------------------------------------- one step a phase
 
 
-def _stepped(state: State, given: Given) -> tuple[State, Decision]:
-    """The step of this phase; before the stop is asked for, a ceiling may take it over, and much call it off."""
-    if state.phase in _NOT_ASKED_YET:
-        state = _maybe_forced(state, given)
-        off = _called_off(state, given)
-        if off:
-            return watching(state, given.moment.now_s), _cancel(off, state.cause)
-    return _STEPS[state.phase](state, given)
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    findings: Sequence[Finding]
+    moment: Moment
+    limits: Limits
+    standing: Sequence[Forced]
+    """The ceilings and requests of now."""
+    observed: Sequence[str]
+
+    @property
+    def forced(self) -> Forced | None:
+        """What beats evidence now: the first that `observe` has not told of yet, else the first."""
+        new = [one for one in self.standing if one.name not in self.observed]
+        return next(iter([*new, *self.standing]), None)
+
+    @property
+    def idle_after_s(self) -> float:
+        return idle_after_s(self.moment, self.limits)
+
+    def stands(self, name: str) -> bool:
+        """Whether the ceiling or request of this name is one of now's."""
+        return any(one.name == name for one in self.standing)
+
+    def words(self, does: str, would: str) -> str:
+        """What is said of what is done, or would be."""
+        return would if self.moment.observing else does
 
 
-def _watch(state: State, given: Given) -> tuple[State, Decision]:
-    now_s, limits = given.moment.now_s, given.limits
-    obstacle = _obstacle(state, given)
-    if given.moment.refusal:
-        state = with_trouble(state, CANNOT_STOP, given.moment.refusal)
-        if given.forced or obstacle is None:
-            return state, _wait(f"would stop it now, but can't: {given.moment.refusal}")
+def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s, limits = tick.moment.now_s, tick.limits
+    obstacle = _obstacle(state, tick)
+    if tick.moment.refusal:
+        state = with_trouble(state, CANNOT_STOP, tick.moment.refusal)
+        if tick.forced or obstacle is None:
+            return state, _wait(f"would stop it now, but can't: {tick.moment.refusal}")
     else:
         state = without_trouble(state, CANNOT_STOP)
     if obstacle is not None:
         return state, _wait(obstacle)
-    cause = given.forced or Forced(Cause.IDLE, "", f"nothing used this Pod for {_idle(state)}")
-    warn_for_s = given.moment.request.warn_for_s if given.moment.request else limits.warn_for_s
-    state = warned(state, cause, now_s, warn_for_s)
-    begins_s = save_begins_s(state, now_s)
-    return state, Decision(action=Action.WARN, reason=cause.why, cause=cause.cause, acts_at_s=begins_s)
+    cause, name, why = tick.forced or Forced(Cause.IDLE, "", f"nothing used this Pod for {_idle(state)}")
+    warn_for_s = tick.moment.request.warn_for_s if tick.moment.request else limits.warn_for_s
+    state = replace(
+        state,
+        phase=Phase.WARNED,
+        cause=cause,
+        why=why,
+        forced=name,
+        warned_s=now_s,
+        warn_for_s=warn_for_s,
+        idle_at_warning_s=idle_clock.idle_for_s(state.clock),
+        void_s=now_s + warn_for_s + WARNING_VALID_S,
+    )
+    return state, Decision(action=Action.WARN, reason=why, cause=cause, acts_at_s=save_begins_s(state, now_s))
 
 
-def _obstacle(state: State, given: Given) -> str | None:
+def _obstacle(state: State, tick: _Tick) -> str | None:
     """The strongest reason not to warn now; None where there is none."""
-    limits = given.limits
-    if given.forced:
-        told = given.forced.name in state.observed
-        return _observed(given.forced.why) if told else _retry_obstacle(state, given)
-    use = _in_use(given) or unseen(state, given)
+    limits = tick.limits
+    if tick.forced:
+        told = tick.forced.name in state.observed
+        return _observed(tick.forced.why) if told else _retry_obstacle(state, tick)
+    use = _in_use(tick) or _unseen(state, tick)
     if use:
         return use
     idle_s = idle_clock.idle_for_s(state.clock)
-    early = _too_early(given, idle_s)
+    early = _too_early(tick, idle_s)
     if early:
         return early
-    if given.moment.uptime_s < limits.boot_grace_s:
+    if tick.moment.uptime_s < limits.boot_grace_s:
         grace = f"the first {format_duration(limits.boot_grace_s)} of uptime (IDLEWATCH_BOOT_GRACE)"
-        return f"up for {format_duration(given.moment.uptime_s)}; idle or not, nothing happens in {grace}"
+        return f"up for {format_duration(tick.moment.uptime_s)}; idle or not, nothing happens in {grace}"
     if state.observed_zero_s == state.clock.zero_s:
         return _observed(f"nothing used this Pod for {_idle(state)}")
-    return _retry_obstacle(state, given)
+    return _retry_obstacle(state, tick)
 
 
-def _too_early(given: Given, idle_s: float) -> str | None:
+def _too_early(tick: _Tick, idle_s: float) -> str | None:
     """Why the quiet time does not suffice yet; None where it does."""
-    hours = " in working hours" if given.moment.working else ""
-    if not given.idle_after_s:
-        variable = "IDLEWATCH_WORKING_IDLE_AFTER" if given.moment.working else "IDLEWATCH_IDLE_AFTER"
+    hours = " in working hours" if tick.moment.working else ""
+    if not tick.idle_after_s:
+        variable = "IDLEWATCH_WORKING_IDLE_AFTER" if tick.moment.working else "IDLEWATCH_IDLE_AFTER"
         return f"idleness never stops this Pod{hours} ({variable}=0)"
-    if idle_s < given.idle_after_s:
-        return f"quiet for {format_duration(idle_s)} of {format_duration(given.idle_after_s)}{hours}"
+    if idle_s < tick.idle_after_s:
+        return f"quiet for {format_duration(idle_s)} of {format_duration(tick.idle_after_s)}{hours}"
     return None
 
 
-def _retry_obstacle(state: State, given: Given) -> str | None:
+def _retry_obstacle(state: State, tick: _Tick) -> str | None:
     """Why it is not tried again yet; a person who asks after it failed is not made to wait for the back-off."""
-    now_s, request = given.moment.now_s, given.moment.request
+    now_s, request = tick.moment.now_s, tick.moment.request
     if now_s >= state.retry_s or (request and request.asked_s > state.failed_s):
         return None
     failed = [f"{name}: {state.troubles[name]}" for name in _FAILURES if name in state.troubles]
@@ -212,31 +234,76 @@ def _observed(why: str) -> str:
     return f"would have stopped it ({why}); only observing"
 
 
-def _count_down(state: State, given: Given) -> tuple[State, Decision]:
-    now_s = given.moment.now_s
+def _unseen(state: State, tick: _Tick) -> str | None:
+    """Why the quiet time does not count, where it does not."""
+    present = [f for f in tick.findings if f.activity is not Activity.ABSENT]
+    ground = [f for f in present if not f.refines]
+    if not ground:
+        return "neither gpu nor host sees this Pod: unknown is never idle"
+    waits_for = tick.limits.connected_for_s
+    unknown = [
+        f for f in present if f.activity is Activity.UNKNOWN and trouble.still_waited_for(state.blind, f, waits_for)
+    ]
+    if unknown:
+        return _unknowns(unknown)
+    if idle_clock.idle_for_s(state.clock) < tick.idle_after_s:
+        return None
+    for finding in ground:
+        share = idle_clock.coverage(state.clock, finding.signal, tick.moment.now_s)
+        if share < LEAST_COVERAGE:
+            seen = math.floor(share * 100)  # 79.9 is not enough, and 80 % would not say so
+            return f"{finding.signal} saw only {seen}% of the quiet time; a stop needs {LEAST_COVERAGE:.0%}"
+    return None
+
+
+def _unknowns(unknown: Sequence[Finding]) -> str:
+    """What can't be seen and why; signals with the same reason are named together."""
+    names: dict[str, list[str]] = {}
+    for finding in unknown:
+        names.setdefault(finding.reason, []).append(finding.signal)
+    return "; ".join(f"{', '.join(signals)} unknown: {reason}" for reason, signals in names.items())
+
+
+def _warned(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s = tick.moment.now_s
+    state = _maybe_forced(state, tick)
+    off = _called_off(state, tick)
+    if off:
+        return watching(state, now_s), _cancel(off, state.cause)
     begins_s = save_begins_s(state, now_s)
-    missing = unseen(state, given) if state.cause is Cause.IDLE else None
-    if now_s < begins_s or missing:
-        saves = f"{given.words('saves', 'would save')} in {format_duration(max(0.0, begins_s - now_s))}"
-        return state, replace(_wait(f"{saves}, but waits: {missing}" if missing else saves), acts_at_s=begins_s)
-    return saving(state, now_s), Decision(action=Action.SAVE, reason=state.why, cause=state.cause)
+    unseen = _unseen(state, tick) if state.cause is Cause.IDLE else None
+    if now_s < begins_s or unseen:
+        saves = f"{tick.words('saves', 'would save')} in {format_duration(max(0.0, begins_s - now_s))}"
+        return state, replace(_wait(f"{saves}, but waits: {unseen}" if unseen else saves), acts_at_s=begins_s)
+    state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
+    return state, Decision(action=Action.SAVE, reason=state.why, cause=state.cause)
 
 
-def _await_save(state: State, given: Given) -> tuple[State, Decision]:
-    return state, _wait(given.words("saving what a stop would wipe", "would now save what a stop would wipe"))
+def _saving(state: State, tick: _Tick) -> tuple[State, Decision]:
+    state = _maybe_forced(state, tick)
+    off = _called_off(state, tick)
+    if off:
+        return watching(state, tick.moment.now_s), _cancel(off, state.cause)
+    return state, _wait(tick.words("saving what a stop would wipe", "would now save what a stop would wipe"))
 
 
-def _look_last(state: State, given: Given) -> tuple[State, Decision]:
-    now_s = given.moment.now_s
-    later = _retry_obstacle(state, given)
+def _last_look(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s = tick.moment.now_s
+    state = _maybe_forced(state, tick)
+    off = _called_off(state, tick)
+    if off:
+        return watching(state, now_s), _cancel(off, state.cause)
+    later = _retry_obstacle(state, tick)
     if later:
         return state, _wait(later)
     if _save_is_old(state, now_s):
-        return saving(state, now_s), Decision(action=Action.SAVE, reason=f"the save is too old to stop on; {state.why}")
-    missing = unsure(state, given) if state.cause is Cause.IDLE else None
-    if missing:
-        return state, _wait(f"last look: {missing}")
-    return stopping(state), Decision(action=Action.STOP, reason=state.why, cause=state.cause)
+        state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
+        return state, Decision(action=Action.SAVE, reason=f"the save is too old to stop on; {state.why}")
+    unsure = None if state.cause is not Cause.IDLE else _unsure(state, tick)
+    if unsure:
+        return state, _wait(f"last look: {unsure}")
+    state = replace(state, phase=Phase.STOPPING, accepted_s=None)
+    return state, Decision(action=Action.STOP, reason=state.why, cause=state.cause)
 
 
 def _save_is_old(state: State, now_s: float) -> bool:
@@ -248,74 +315,91 @@ def _save_is_old(state: State, now_s: float) -> bool:
     return now_s - state.saved_s > FORCED_SAVE_VALID_S
 
 
-def _await_end(state: State, given: Given) -> tuple[State, Decision]:
-    now_s = given.moment.now_s
+def _unsure(state: State, tick: _Tick) -> str | None:
+    """What the last look still has to see."""
+    unseen = _unseen(state, tick)
+    if unseen:
+        return unseen
+    least_s = min(LAST_LOOK_S, tick.idle_after_s)
+    asked = tick.moment.asked  # what hid behind the work of asked programs must have had its chance to show
+    look_from_s = state.look_from_s if asked is None else max(state.look_from_s, asked[1] + ASKED_TAIL_S)
+    for finding in tick.findings:
+        if finding.activity in (Activity.ABSENT, Activity.UNKNOWN):  # an unknown one that is waited for: see _unseen
+            continue
+        if finding.seen_to_s <= look_from_s:
+            return f"waiting for a fresh reading of {finding.signal}"
+        if finding.refines:
+            continue
+        if finding.pauses or idle_clock.seen_through_s(state.clock, finding.signal) < least_s:
+            return f"{finding.signal} not seen quiet for the last {format_duration(least_s)}"
+    return None
+
+
+def _stopping(state: State, tick: _Tick) -> tuple[State, Decision]:
+    now_s = tick.moment.now_s
     if state.accepted_s is None:
-        asking = given.words("asking the provider to stop this Pod", "would now ask the provider to stop this Pod")
+        asking = tick.words("asking the provider to stop this Pod", "would now ask the provider to stop this Pod")
         return state, _wait(asking)
     alive_s = now_s - state.accepted_s
-    if alive_s <= given.limits.confirm_within_s:
+    if alive_s <= tick.limits.confirm_within_s:
         return state, _wait(f"stop accepted {format_duration(alive_s)} ago; waiting for this machine to end")
-    limit = format_duration(given.limits.confirm_within_s)
+    limit = format_duration(tick.limits.confirm_within_s)
     text = f"the provider accepted the stop, but this machine lives on more than {limit} later"
     state = with_trouble(state, NOT_CONFIRMED, text)
-    state = backed_off(looking_again(state, now_s), now_s, _TRANSIENT_BACK_OFF_S, None)
-    return state, _wait(text)
+    return _look_again(state, now_s, None), _wait(state.troubles[NOT_CONFIRMED])
 
 
-_STEPS: Mapping[Phase, Callable[[State, Given], tuple[State, Decision]]] = {
+_STEPS: Mapping[Phase, Callable[[State, _Tick], tuple[State, Decision]]] = {
     Phase.WATCHING: _watch,
-    Phase.WARNED: _count_down,
-    Phase.SAVING: _await_save,
-    Phase.LAST_LOOK: _look_last,
-    Phase.STOPPING: _await_end,
+    Phase.WARNED: _warned,
+    Phase.SAVING: _saving,
+    Phase.LAST_LOOK: _last_look,
+    Phase.STOPPING: _stopping,
 }
-_NOT_ASKED_YET = (Phase.WARNED, Phase.SAVING, Phase.LAST_LOOK)
-"""Phases of the end sequence in which the stop is not asked for."""
 
 
 # ---------------------------------------------------------------- what calls it off
 
 
-def _in_use(given: Given) -> str | None:
+def _in_use(tick: _Tick) -> str | None:
     """What keeps this Pod from being stopped for idleness, the strongest first."""
-    if given.moment.holds:
-        hold = given.moment.holds[0]
+    if tick.moment.holds:
+        hold = tick.moment.holds[0]
         return f"held by {hold.who}: {hold.reason or 'no reason given'}"
-    barring = [f for f in given.findings if f.bars]
-    active = _active(given.findings)
+    barring = [f for f in tick.findings if f.bars]
+    active = _active(tick.findings)
     strongest = active or barring
     return "; ".join(f"{f.signal}: {f.reason}" for f in strongest) or None
 
 
-def _called_off(state: State, given: Given) -> str | None:
+def _called_off(state: State, tick: _Tick) -> str | None:
     """Why the end sequence must not go on; None where it may."""
-    now_s = given.moment.now_s
-    if given.moment.refusal:
-        return f"can't stop: {given.moment.refusal}"
-    if given.stands(state.forced):
+    now_s = tick.moment.now_s
+    if tick.moment.refusal:
+        return f"can't stop: {tick.moment.refusal}"
+    if tick.stands(state.forced):
         return None
     if state.cause is not Cause.IDLE:
         taken_back = state.cause is Cause.REQUEST
         return "the request to stop was taken back" if taken_back else f"no longer so: {state.why}"
-    use = _in_use(given)
+    use = _in_use(tick)
     if use:
         return use
-    early = _too_early(given, max(state.idle_at_warning_s, idle_clock.idle_for_s(state.clock)))
+    early = _too_early(tick, max(state.idle_at_warning_s, idle_clock.idle_for_s(state.clock)))
     if early:
         return early
     if state.clock.zero_s > state.warned_s:
-        return unseen(state, given) or "the quiet time was not seen well enough and is forgotten"
+        return _unseen(state, tick) or "the quiet time was not seen well enough and is forgotten"
     if state.phase is not Phase.SAVING and now_s > state.void_s:
         late = f"not stopped within {format_duration(WARNING_VALID_S)} after the time that the warning named"
         return f"{late}; a new warning is due"
     return None
 
 
-def _maybe_forced(state: State, given: Given) -> State:
+def _maybe_forced(state: State, tick: _Tick) -> State:
     """A ceiling or a request that arises takes over an end sequence of idleness, or of a request taken back."""
-    forced = given.forced
-    if forced is None or forced.name in given.observed or given.stands(state.forced):
+    forced = tick.forced
+    if forced is None or forced.name in tick.observed or tick.stands(state.forced):
         return state
     return replace(state, cause=forced.cause, why=forced.why, forced=forced.name)
 
@@ -327,12 +411,12 @@ def _after_save(state: State, outcome: Outcome, now_s: float, limits: Limits) ->
     if outcome.ok:
         began_s = state.save_began_s if outcome.save_began_s is None else outcome.save_began_s
         state = without_trouble(state, SAVE_FAILED)
-        return looking(
+        return _looking(
             replace(state, saved=True, snapshot=outcome.snapshot, save_began_s=began_s, saved_s=now_s), now_s
         )
     state = with_trouble(state, SAVE_FAILED, outcome.reason)
     if limits.stop_without_save:
-        return looking(replace(state, saved=False), now_s)
+        return _looking(replace(state, saved=False), now_s)
     return backed_off(watching(state, now_s), now_s, _SAVE_BACK_OFF_S, None)
 
 
@@ -348,7 +432,36 @@ def _after_stop(state: State, outcome: Outcome, now_s: float) -> State:
         state = with_trouble(state, STOP_REFUSED, outcome.reason)
         return backed_off(watching(state, now_s), now_s, _REFUSED_BACK_OFF_S, None)
     state = with_trouble(state, STOP_FAILED, outcome.reason)
-    return backed_off(looking_again(state, now_s), now_s, _TRANSIENT_BACK_OFF_S, outcome.retry_after_s)
+    return _look_again(state, now_s, outcome.retry_after_s)
+
+
+def _look_again(state: State, now_s: float, retry_after_s: float | None) -> State:
+    """Back to the last look, which must see everything quiet anew before the next call."""
+    state = replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s)
+    return backed_off(state, now_s, _TRANSIENT_BACK_OFF_S, retry_after_s)
+
+
+def _looking(state: State, now_s: float) -> State:
+    return replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s, void_s=max(state.void_s, now_s + WARNING_VALID_S))
+
+
+# ---------------------------------------------------------------- troubles
+
+
+def _troubled(
+    state: State, clock: IdleClock, findings: Sequence[Finding], moment: Moment, limits: Limits
+) -> tuple[Blindness, Mapping[str, str]]:
+    """What is blind after this tick, whose clock is given, and the troubles that stand."""
+    blind = trouble.looked(state.blind, findings, moment.now_s)
+    now, blind = trouble.of_blindness(state.troubles, blind, findings, clock, limits)
+    now = trouble.of_notices(now, findings)
+    now = trouble.of_others(now, moment.troubles)
+    now = trouble.of_ground(now, findings)
+    now = trouble.of_price(now, limits.budget_usd, moment.spent_usd, moment.uptime_s)
+    now = trouble.of_ceiling(now, *ceilings.nearest(moment, limits))
+    if moment.observing:
+        now = {name: text.replace("is then saved", "would then be saved") for name, text in now.items()}
+    return blind, now
 
 
 def _active(findings: Sequence[Finding]) -> list[Finding]:
