@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 
 _SHUTDOWN_REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""SIGHUP: the terminal is gone, or the settings are other ones; whoever keeps the daemon alive starts it again."""
+"""SIGHUP: the terminal is gone, or the settings are other ones."""
 
 
 class MachineClock:
@@ -15,7 +15,7 @@ class MachineClock:
 
     def __init__(self) -> None:
         """Not asked to end."""
-        self._ended = False
+        self._ended = self._hung_up = False
         self._requests: tuple[signal.Signals, ...] = _SHUTDOWN_REQUESTS[:2]
         self.sender: int | None = None
         """Who sent the shutdown request: a PID, 0 for somebody outside this PID namespace; None: not known."""
@@ -37,14 +37,14 @@ class MachineClock:
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._requests)
         try:
-            came = None if self._ended else signal.sigtimedwait(self._requests, max(0.0, seconds))
+            came = None if self.ended() else signal.sigtimedwait(self._requests, max(0.0, seconds))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if came:
             self._came(came)
 
     def _came(self, request: signal.struct_siginfo) -> None:
-        self._ended = True
+        self._end(request.si_signo, None)
         self.sender = request.si_pid if request.si_code <= 0 else None  # above 0: the kernel's own, such as Ctrl-C
 
     def rest(self, seconds: float) -> None:
@@ -67,9 +67,17 @@ class MachineClock:
             signal.signal(number, self._end)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._requests)
 
-    def _end(self, _number: int, _frame: object) -> None:
-        self._ended = True
+    def _end(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._hung_up = True
+        else:
+            self._ended = True
 
     def ended(self) -> bool:
         """Whether a shutdown request came."""
-        return self._ended
+        return self._ended or self._hung_up
+
+    def stay(self) -> bool:
+        """Take back what SIGHUP asked for, for whoever has something against it; whether nothing else was asked for."""
+        self._hung_up = False
+        return not self._ended

@@ -17,7 +17,8 @@ import pytest
 
 from idlewatch.errors import IdlewatchError, Refused, SettingsError
 from idlewatch.host import advice, archive, marked, tree
-from idlewatch.host.install import HOOK, PROGRAM, SETTINGS, START, UNIT, WEB_UNIT, Plan
+from idlewatch.host.envfile import PLACE as SETTINGS
+from idlewatch.host.install import HOOK, PROGRAM, START, UNIT, WEB_UNIT, Plan
 from idlewatch.host.machine import Kind, Machine, container_command, kind_of
 from idlewatch.host.steps import Step, carried_out
 from idlewatch.verbs import installing

@@ -148,6 +148,9 @@ def test_a_reload_refuses_wrong_settings_and_takes_right_ones(machine: Booted) -
     settings.write_text(f"{before}\nIDLEWATCH_IDEL_AFTER=1h\n")
     assert machine.run("systemctl", "reload", "idlewatch.service")[0] != 0
     assert pid(machine) == first
+    machine.run("kill", "-HUP", first)
+    until(lambda: "settings refused" in machine.run("idlewatch", "history")[1], "the daemon's own refusal")
+    assert pid(machine) == first
     settings.write_text(f"{before}\nIDLEWATCH_IDLE_AFTER=77m\n")
     assert machine.run("systemctl", "reload", "idlewatch.service")[0] == 0
     until(lambda: pid(machine) != first, "another daemon")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from idlewatch import version
-from idlewatch.host import archive
-from idlewatch.host.install import SETTINGS, Plan
+from idlewatch.host import archive, envfile
+from idlewatch.host.install import Plan
 from idlewatch.host.machine import Kind, container_command
 
 
@@ -16,7 +16,7 @@ def after_install(plan: Plan) -> list[str]:
 def _left_to_do(plan: Plan) -> list[str]:
     if plan.kind is Kind.SYSTEMD:
         return [
-            f"Settings: {SETTINGS} (root only); then `systemctl reload idlewatch`, which refuses wrong ones.",
+            f"Settings: {envfile.PLACE} (root only); then `systemctl reload idlewatch`, which refuses wrong ones.",
             "The page is off: `systemctl enable --now idlewatch-web` starts it (docs/web.md).",
         ]
     if archive.brought_back(plan.machine):
@@ -58,7 +58,7 @@ without idlewatch; or, where the image has it inside, with it, until the start c
 
 def after_uninstall(plan: Plan) -> list[str]:
     """What was left, and why."""
-    kept = [f"Kept: {SETTINGS}, and on the volume the history and the snapshots; they are yours."]
+    kept = [f"Kept: {envfile.PLACE}, and on the volume the history and the snapshots; they are yours."]
     if archive.brought_back(plan.machine):
         kept += _BELOW_EXEC
     return kept

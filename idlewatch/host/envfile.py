@@ -15,6 +15,8 @@ from pydantic import SecretStr
 
 from idlewatch.settings import Settings, shown, variable
 
+PLACE = "/etc/idlewatch/idlewatch.env"
+"""Read by systemd, of whose units it is the environment."""
 _HEAD = """\
 # Settings of idlewatch: take away a # and change the value; then `systemctl reload idlewatch`.
 # One NAME=value a line, no `export`. Durations: 45s, 30m, 2h, 1h30m. `idlewatch settings` shows what is in force.

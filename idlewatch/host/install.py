@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idlewatch.errors import Refused
-from idlewatch.host import archive, beside, marked, running, tree
-from idlewatch.host.envfile import rendered
+from idlewatch.host import archive, beside, envfile, marked, running, tree
 from idlewatch.host.machine import Kind, Machine
 from idlewatch.host.steps import Step, remove, write, write_new
 
 UNIT = "/etc/systemd/system/idlewatch.service"
 WEB_UNIT = "/etc/systemd/system/idlewatch-web.service"
 """Of the page: there, and off until a person wants it."""
-SETTINGS = "/etc/idlewatch/idlewatch.env"
 PROGRAM = "/etc/supervisor/conf.d/idlewatch.conf"
 HOOK, START = "/post_start.sh", "/start.sh"
 _UNITS = (UNIT, WEB_UNIT)
@@ -94,8 +92,8 @@ class Plan:
         if self.kind is Kind.UNKNOWN:
             raise Refused(
                 "this is no RunPod Pod: no RUNPOD_POD_ID in the environment, in PID 1's, in /etc/rp_environment or in "
-                f"{SETTINGS}. Possible here: `idlewatch demo`, `idlewatch run --observe`; for a template image see "
-                "the Dockerfile"
+                f"{envfile.PLACE}. Possible here: `idlewatch demo`, `idlewatch run --observe`; for a template image "
+                "see the Dockerfile"
             )
 
     def _tool(self) -> list[Step]:
@@ -111,7 +109,7 @@ class Plan:
         if self.kind is Kind.SYSTEMD:
             return [
                 *(write(machine.at(unit), (Path(__file__).parent / Path(unit).name).read_text()) for unit in _UNITS),
-                write_new(machine.at(SETTINGS), rendered(), mode=0o600),
+                write_new(machine.at(envfile.PLACE), envfile.rendered(), mode=0o600),
                 _command(machine, ["systemctl", "daemon-reload"]),
             ]
         if self.kind is Kind.SUPERVISORD:

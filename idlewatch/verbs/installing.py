@@ -9,7 +9,7 @@ from pathlib import Path
 
 from idlewatch.errors import Refused, SettingsError
 from idlewatch.host import advice, envfile, exec_command
-from idlewatch.host.install import SETTINGS, Plan
+from idlewatch.host.install import Plan
 from idlewatch.host.machine import Kind, Machine, kind_of
 from idlewatch.host.steps import carried_out
 from idlewatch.settings import Loaded, Source, load, load_what_fits, pod_sources, variable
@@ -50,7 +50,7 @@ def run_command(options: argparse.Namespace) -> bool:
 
 
 def _sources(machine: Machine) -> Sequence[Source]:
-    file = Source(name=SETTINGS, variables=envfile.read(machine.at(SETTINGS)))
+    file = Source(name=envfile.PLACE, variables=envfile.read(machine.at(envfile.PLACE)))
     return (*pod_sources(machine.proc, machine.at("/etc/rp_environment")), file)
 
 

@@ -34,7 +34,7 @@ from idlewatch.requests.stop_requests import Requests
 from idlewatch.settings import known_secrets
 from idlewatch.state_folder import KeptFolder
 from idlewatch.telling import login
-from idlewatch.watching import log_writer
+from idlewatch.watching import log_writer, reload
 from idlewatch.watching.announced import Announced
 from idlewatch.watching.background import Background
 from idlewatch.watching.daemon import Actions, Daemon, Record
@@ -119,7 +119,7 @@ def watch(here: Assembly, *, signals: Sequence[Signal] | None = None, actions: T
         log.info("started", pod=here.pod.pod_id, will=assembly.started_text(here), refusal=refusal)
         systemd = NotifySocket(here.loaded.sources[0].variables)
         daemon = _daemon(here, clock, watched, acting, record, history, known, systemd)
-        _run_to_its_end(daemon, clock)
+        _run_to_its_end(daemon, lambda: reload.ends(clock, record.happened, reload.sources_of_next_start))
         asked_s = clock.now_s()
         systemd.stopping()
         WindUp(here, clock, daemon, record, known, acting).run(ending_of(clock.sender), asked_s)
@@ -175,9 +175,9 @@ class _KeptAndHeard:
             other.tick(report)
 
 
-def _run_to_its_end(daemon: Daemon, clock: MachineClock) -> None:
+def _run_to_its_end(daemon: Daemon, until: Callable[[], bool]) -> None:
     try:
-        daemon.run(until=clock.ended)
+        daemon.run(until=until)
     except Refused:
         daemon.close()
         raise
