@@ -212,6 +212,14 @@ def test_the_user_s_python_stays_as_it_was_but_for_the_hold(engine: Engine) -> N
     assert engine(*listed, "guarded:test", "python3", "-c", "from idlewatch.hold import hold; print('ok')") == "ok\n"
 
 
+def test_the_image_is_not_much_larger_than_its_base(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = [int(engine("image", "inspect", "--format", "{{.Size}}", name)) for name in ("base:test", "guarded:test")]
+    added_mib = (sizes[1] - sizes[0]) / 2**20
+    with capsys.disabled():
+        print(f"\nthe template image adds {added_mib:.1f} MiB to its base")  # noqa: T201  (docs/install.md)
+    assert 5 < added_mib < 30
+
+
 def test_a_worker_is_left_alone(pod: Pod) -> None:
     pod.variables = {"RUNPOD_ENDPOINT_ID": "e1"}
     pod.start("guarded:test")
