@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from tests.waiting import comes
 
 ROOT = Path(__file__).parent.parent
 DEADLINE_S = 180.0
@@ -25,10 +26,8 @@ def said(command: Sequence[str], **environment: str) -> str:
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    end_s = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < end_s, f"not in time: {what}"
-        time.sleep(0.2)
+    """As `waiting.until`, for machines that boot and install."""
+    assert comes(true, DEADLINE_S, every_s=0.2), f"waited in vain: {what}"
 
 
 def debian(folder: Path, packages: str = PACKAGES) -> Path:

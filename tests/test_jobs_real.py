@@ -18,6 +18,7 @@ import pytest
 from idlewatch.kernel import KernelTables
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals.jobs import JobsSignal
+from tests.waiting import comes
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,10 +59,7 @@ def is_named(reading: Reading, pid: int) -> bool:
 
 def poll(true: Callable[[], bool]) -> None:
     """Wait until something is true."""
-    end_s = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < end_s, "not in time"
-        time.sleep(0.2)
+    assert comes(true, DEADLINE_S, every_s=0.2), "not in time"
 
 
 def active(watching: JobsSignal, pid: int, each: Callable[[], object] = lambda: None) -> Finding:

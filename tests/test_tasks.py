@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from idlewatch.children.tasks import Task, TaskEnd, error_from_json, error_to_json
 from idlewatch.errors import ProviderRefused, ProviderUnavailable, TaskError
+from tests.waiting import until
 
 SLEEPS = "import time; time.sleep(600)"
 PRELUDE = "import json,sys,time\nfrom idlewatch.children.tasks import serve\nfrom idlewatch.errors import *\n"
@@ -24,14 +26,24 @@ def task(work: str, *, silent_limit_s: float = 60.0) -> Task:
 
 
 def ended(one: Task, *, ticks_s: float = 0.01) -> TaskEnd:
-    now_s = 0.0
-    for _ in range(3000):
-        end = one.poll(now_s)
-        if end:
-            return end
-        now_s += ticks_s
-        time.sleep(0.01)
-    pytest.fail("the task did not end")
+    """Poll it until it has ended, each time `ticks_s` of its own time later."""
+    times, ends = count(), list[TaskEnd]()
+
+    def has_ended() -> bool:
+        end = one.poll(next(times) * ticks_s)
+        ends.extend([end] if end else [])
+        return bool(ends)
+
+    until(has_ended, "the task's end")
+    return ends[0]
+
+
+def is_gone(pid: str) -> bool:
+    """Whether a process has ended; one that nobody has reaped yet has, too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @pytest.mark.slow
@@ -166,12 +178,7 @@ def test_what_a_task_that_is_killed_had_started_does_not_outlive_it(tmp_path: Pa
         f"open({str(pid)!r}, 'w').write(str(child.pid)); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert ended(task(work)).error is not None
-    for _ in range(1000):
-        stat = Path(f"/proc/{pid.read_text()}/stat")
-        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
-            return
-        time.sleep(0.01)
-    pytest.fail("it went on")
+    until(partial(is_gone, pid.read_text()), "the end of what it had started")
 
 
 @pytest.mark.parametrize("error", [ProviderRefused("403"), TaskError("x"), ProviderUnavailable("503")])
@@ -192,9 +199,4 @@ def test_a_child_does_not_outlive_its_daemon(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", daemon], check=False, timeout=60)
-    pid = int(started.read_text())
-    for _ in range(1000):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]:
-            return
-        time.sleep(0.01)
-    pytest.fail("the child went on")
+    until(partial(is_gone, started.read_text()), "the child's end")
