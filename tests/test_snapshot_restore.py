@@ -191,13 +191,13 @@ def test_a_damaged_or_foreign_manifest_is_not_listed(tmp_path: Path) -> None:
 
 def test_symlinks_of_the_target_are_never_followed(tmp_path: Path) -> None:
     write(tmp_path / "root" / "d" / "sub" / "file", "saved"), write(tmp_path / "root" / "other", "saved")
-    snapshot = saved(tmp_path / "root", tmp_path / "volume")
     (outside := tmp_path / "outside").mkdir()
     (target := tmp_path / "target").mkdir()
     (target / "d").symlink_to(outside)
     (target / "other").symlink_to(outside / "made")
     os.utime(target / "other", ns=(OLD_NS, OLD_NS), follow_symlinks=False)
     os.utime(target / "d", ns=(NEW_NS * 2, NEW_NS * 2), follow_symlinks=False)
+    snapshot = saved(tmp_path / "root", tmp_path / "volume")
     report = restore(snapshot, target)
     assert list(outside.iterdir()) == []
     assert set(report.in_the_way) == {"d", "d/sub", "d/sub/file"}
@@ -207,11 +207,11 @@ def test_symlinks_of_the_target_are_never_followed(tmp_path: Path) -> None:
 
 def test_an_older_symlink_gives_way_to_the_saved_folder(tmp_path: Path) -> None:
     write(tmp_path / "root" / "d" / "file", "saved")
-    snapshot = saved(tmp_path / "root", tmp_path / "volume")
     (outside := tmp_path / "outside").mkdir()
     (target := tmp_path / "target").mkdir()
     (target / "d").symlink_to(outside)
     os.utime(target / "d", ns=(OLD_NS, OLD_NS), follow_symlinks=False)
+    snapshot = saved(tmp_path / "root", tmp_path / "volume")
     restore(snapshot, target)
     assert list(outside.iterdir()) == []
     assert (target / "d" / "file").read_text() == "saved"
@@ -231,11 +231,10 @@ def test_a_folder_in_the_place_of_a_file_is_kept_and_told(tmp_path: Path) -> Non
 def two_ages(tmp_path: Path) -> tuple[Snapshot, Path]:
     write(tmp_path / "root" / "older", "saved", MIDDLE_NS), write(tmp_path / "root" / "newer", "saved", MIDDLE_NS)
     write(tmp_path / "root" / "same", "saved", MIDDLE_NS)
-    snapshot = saved(tmp_path / "root", tmp_path / "volume")
     target = tmp_path / "target"
     write(target / "older", "there", OLD_NS), write(target / "newer", "there", NEW_NS)
     write(target / "same", "saved", NEW_NS)
-    return snapshot, target
+    return saved(tmp_path / "root", tmp_path / "volume"), target
 
 
 def test_a_newer_file_of_the_target_is_kept_and_told(tmp_path: Path) -> None:

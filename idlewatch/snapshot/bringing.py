@@ -93,7 +93,7 @@ class Restoring:
 
     def _folder(self, path: str, member: Member) -> None:
         status = self._target.status(path)
-        if status is not None and not stat.S_ISDIR(status.st_mode) and self._precedence.is_newer(status, member):
+        if status is not None and not stat.S_ISDIR(status.st_mode) and self._precedence.is_newer(path, status, member):
             raise InTheWayError("something newer that is no folder stands there")
         if (status is not None and path in self._plan.ways) or self._precedence.stays(path):
             return

@@ -117,6 +117,12 @@ def sign(status: os.stat_result) -> bytes:
     return b"%b%b %d %d" % (_CODES[kind], owner, size, mtime)
 
 
+def has_content_of(status: os.stat_result, signature: bytes) -> bool:
+    """Tell whether kind, size and mtime are those of a signature, whoever owns it now and whatever its mode."""
+    mine = sign(status)
+    return (mine[:1], mine.split(b" ")[3:]) == (signature[:1], signature.split(b" ")[3:])
+
+
 class _Folder(NamedTuple):
     path: str
     lines: list[bytes]

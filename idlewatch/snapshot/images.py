@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot.dpkg import DPKG_STATUS
-from idlewatch.snapshot.image import LATE_S, Image, kind_of, sign
+from idlewatch.snapshot.image import LATE_S, Image, has_content_of, kind_of, sign
 from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.target import InTheWayError
 
@@ -58,6 +58,11 @@ class Images:
         before = self.old.signature(path)
         both_new_folders = before is None and kind_of(now) == FOLDER
         return None if now == before or both_new_folders else _CHANGED
+
+    def held(self, path: str, status: os.stat_result) -> bool:
+        """Tell whether what stands at a path is, by size and mtime, what one of the images held there."""
+        signatures = [image.signature(path) for image in (self.new, self.old) if image is not None]
+        return any(one is not None and has_content_of(status, one) for one in signatures)
 
     def removable(self, path: str) -> dict[str, bytes] | None:
         """Return what is to be removed with a path that had been deleted; None: the image has changed it."""

@@ -32,14 +32,16 @@ class Precedence:
         report: RestoreReport,
         steps: Steps,
         *,
+        saved_ns: int,
         since_ns: int | None,
         overwrite: bool,
         images: Images | None,
     ) -> None:
-        """`images`: None where both are known to be the same, or nothing is known of them."""
+        """`saved_ns`: the snapshot's moment. `images`: None where nothing is known of them."""
         self._target = target
         self._report = report
         self._steps = steps
+        self._saved_ns = saved_ns
         self._since_ns = since_ns
         self._overwrite = overwrite
         self._images = images
@@ -57,10 +59,12 @@ class Precedence:
             own = not right and not is_key_list(path)
             if own and self._images is not None and not self._overwrite and (why := self._images.conflict(path)):
                 self._report.conflicts[path] = why
-            elif status is not None and own and self.is_newer(status, member):
+            elif status is not None and own and self.is_newer(path, status, member):
                 self._report.kept_newer.append(path)
             else:
                 found.append((path, right))
+                if status is not None and own:
+                    self._report.replaced.append(path)
         return sorted(found, key=lambda item: not item[1])
 
     def _is_there(self, path: str) -> bool:
@@ -74,10 +78,20 @@ class Precedence:
         """Tell whether the image of now has its own there, which is left."""
         return self._images is not None and not self._overwrite and self._images.conflict(path) is not None
 
-    def is_newer(self, status: os.stat_result, member: Member) -> bool:
-        """Tell whether somebody has written what stands there in this container, and later than what was saved."""
-        own = self._since_ns is None or status.st_ctime_ns >= self._since_ns
-        return own and not self._overwrite and status.st_mtime_ns > member.mtime_ns
+    def is_newer(self, path: str, status: os.stat_result, member: Member) -> bool:
+        """
+        Tell whether what stands there, and is not what was saved, is somebody's later work: it stays.
+
+        It is none where it is older than this container, or where size and mtime are those of the image's own file:
+        that was at most opened or given another owner. Else it is where it carries a later mtime than what was saved,
+        and wherever it was put there after the snapshot's moment, by ctime, for `rsync -a`, `cp -p`, `tar -x` and
+        `touch -d` write old mtimes. What a restore of the same snapshot has put there is what was saved.
+        """
+        if self._overwrite or (self._since_ns is not None and status.st_ctime_ns < self._since_ns):
+            return False
+        if self._images is not None and self._images.held(path, status):
+            return False
+        return status.st_mtime_ns > member.mtime_ns or status.st_ctime_ns > self._saved_ns
 
     def holds(self, path: str, member: Member, segments: list[tuple[int, int]], digest: bytes | None) -> bool:
         """Tell whether a file has the saved content already."""

@@ -25,7 +25,9 @@ class RestoreReport:
     merged: list[str] = field(default_factory=list)
     """`authorized_keys` whose lines were joined with those of the target."""
     kept_newer: list[str] = field(default_factory=list)
-    """Files of the target that differ and are newer than the save's copy: left as they are."""
+    """What differs in the target and is later work than the save's copy: left as it is."""
+    replaced: list[str] = field(default_factory=list)
+    """What stood in the target with other content, and gave way to the save's copy."""
     conflicts: dict[str, str] = field(default_factory=dict)
     """Path and reason of what the image has changed, too: the image's own stays."""
     deleted: list[str] = field(default_factory=list)
@@ -61,6 +63,7 @@ class RestoreReport:
             "unchanged": self.unchanged,
             "merged": [*self.merged],
             "kept_newer": [*self.kept_newer],
+            "replaced": [*self.replaced],
             "conflicts": {**self.conflicts},
             "deleted": [*self.deleted],
             "notes": [*self.notes],

@@ -13,6 +13,7 @@ import os
 import subprocess
 import time
 from contextlib import ExitStack
+from datetime import datetime
 from itertools import chain as joined
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,7 @@ from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.steps import Progress, Steps
 from idlewatch.snapshot.store import chain, image_beside
 from idlewatch.snapshot.target import Target
+from idlewatch.snapshot.writer import TICK_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,12 +62,11 @@ def restore(
     """
     Write a snapshot into `target` and return what was done.
 
-    `only` are paths relative to the snapshot's root, with all below them. A file of the target that differs and is
-    newer is left, unless `overwrite`; where `target` is `/` (or `since_ns` is given, wall clock nanoseconds) only a
-    file that changed since this container was made can be newer: an image's own files carry any date. There the
-    image counts, too: what it has changed itself since the save is left (unless `overwrite`), what had been deleted
-    is deleted. `state_dir` is where its names were noted; otherwise they are read now, which takes seconds. `key` is
-    needed where the snapshot is encrypted.
+    `only` are paths relative to the snapshot's root, with all below them. What differs in the target and is
+    somebody's later work is left, unless `overwrite` (the rule: `Precedence.is_newer`). Where `target` is `/` (or
+    `since_ns` is given, wall clock nanoseconds) the image counts, too: what it has changed itself since the save is
+    left (unless `overwrite`), what had been deleted is deleted. `state_dir` is where its names were noted; otherwise
+    they are read now, which takes seconds. `key` is needed where the snapshot is encrypted.
 
     Raises SnapshotError before anything is written where an archive is not right in every part, or `only` names
     nothing that is in it, and after an error of the target or a file that does not match its checksum; then the
@@ -92,13 +93,20 @@ def restore(
             remove_deleted(deleted, images, place, report, overwrite=overwrite)
         steps.stage("restore", size)
         crew = stack.enter_context(Crew(target))
-        precedence = Precedence(place, report, steps, since_ns=since, overwrite=overwrite, images=images)
+        precedence = Precedence(
+            place, report, steps, saved_ns=_moment_ns(snapshot), since_ns=since, overwrite=overwrite, images=images
+        )
         restoring = Restoring(plan, place, crew, report, steps, precedence)
         for part, file in parts:
             restoring.bring(file, part)
         restoring.finish()
     _refresh_linker(report, target)
     return report
+
+
+def _moment_ns(snapshot: Snapshot) -> int:
+    """Return when the save began, by the clock that stamps files, which stands still for a tick."""
+    return int(datetime.fromisoformat(snapshot.began_at).timestamp() * 1e9) - TICK_NS
 
 
 def _refuse_nothing(plan: Plan, snapshot: Snapshot, wanted: Sequence[str] | None) -> None:

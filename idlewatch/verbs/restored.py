@@ -25,6 +25,11 @@ def restored_lines(report: RestoreReport) -> list[str]:
             _named(report, report.kept_newer),
         ),
         *_paragraph(
+            len(report.replaced),
+            "would replace other content:" if report.dry_run else "replaced other content:",
+            _named(report, report.replaced),
+        ),
+        *_paragraph(
             len(report.conflicts),
             "left as they are, because the image has changed them, too; with --overwrite they are replaced:",
             _with_reasons(report, report.conflicts),
