@@ -261,6 +261,8 @@ class Limits:
     """IDLEWATCH_ON_SAVE_FAILURE=stop."""
     confirm_within_s: float
     """How long the machine may live on after an accepted stop."""
+    spread: float = 0.0
+    """From 0 to 1: this Pod's place among those that ask the same provider; a few of them wait longer than others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

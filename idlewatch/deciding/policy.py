@@ -21,9 +21,11 @@ decision with its reason. `after_outcome` takes what carrying it out gave. No I/
           └── refused for good: alarm once ────────── │ STOPPING │ ─ alive past the limit: ──────┘
                                                       └──────────┘   STOP NOT CONFIRMED
 
-CANCEL comes from evidence, a hold, a bar, forgotten quiet time or a warning grown old. A ceiling and a person's
-request (`Cause.CEILING`, `Cause.REQUEST`) walk the same path; evidence and holds do not cancel them. Within SAVING,
-programs may be asked for a checkpoint: what they do for it pauses, and neither cancels nor clears (`asked_work`).
+CANCEL comes from evidence, a hold, a bar, forgotten quiet time or a warning grown old; a busy moment that is no use
+yet (`Finding.pauses`) is waited for instead, and saved once more. A ceiling and a person's request (`Cause.CEILING`,
+`Cause.REQUEST`) walk the same path; evidence and holds do not cancel them. One that arises in a sequence of another
+cause, or takes the place of an earlier request, warns anew from WARNED or LAST LOOK. Within SAVING, programs may be
+asked for a checkpoint: what they do for it pauses, and neither cancels nor clears (`asked_work`).
 """
 
 from __future__ import annotations
@@ -52,6 +54,10 @@ LAST_LOOK_S = 60.0
 """Every signal must have been seen quiet for this long, up to a reading newer than the save."""
 FORCED_SAVE_VALID_S = 15 * 60.0
 """Where evidence does not cancel: a save that ended longer ago than this at the stop is made again."""
+_SAVES_MOST = 3
+"""So often a warning's save is made again because of busy moments: what comes back that often is no use."""
+_SPREAD_SHARE = 0.25
+"""By this share of itself a back-off from the provider is longer for some Pods than for others."""
 _TRANSIENT_BACK_OFF_S = (30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 1800.0, 3600.0)
 _SAVE_BACK_OFF_S = (600.0, 1200.0, 2400.0, 7200.0)
 _REFUSED_BACK_OFF_S = (6 * 3600.0, 12 * 3600.0, 24 * 3600.0)
@@ -87,7 +93,7 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     clock = idle_clock.advanced(
         state.clock, findings, moment.now_s, limits.blind_limit_s, _aside(state, findings, limits)
     )
-    standing = ceilings.standing(moment, limits)
+    standing = [one for one in ceilings.standing(moment, limits) if one.name != state.refused]
     blind, troubles = _troubled(state, clock, findings, moment, limits)
     state = replace(
         state,
@@ -97,6 +103,10 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
         troubles=troubles,
         observed=tuple(one.name for one in standing if one.name in state.observed),
     )
+    if any(finding.pauses for finding in findings):
+        state = replace(state, busy_s=moment.now_s)
+    if state.barred_s is not None and any(finding.bars and not finding.pauses for finding in findings):
+        state = replace(state, barred_s=moment.now_s)
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
     state, decision = _STEPS[state.phase](state, _Tick(findings, moment, limits, standing, state.observed))
@@ -118,7 +128,7 @@ def after_outcome(state: State, outcome: Outcome, now_s: float, limits: Limits) 
         case Action.SAVE if state.phase is Phase.SAVING:
             state = _after_save(state, outcome, now_s, limits)
         case Action.STOP if state.phase is Phase.STOPPING:
-            state = _after_stop(state, outcome, now_s)
+            state = _after_stop(state, outcome, now_s, limits)
     return state, trouble.news(before.troubles, state.troubles)
 
 
@@ -163,7 +173,6 @@ class _Tick:
 
 
 def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
-    now_s, limits = tick.moment.now_s, tick.limits
     obstacle = _obstacle(state, tick)
     if tick.moment.refusal:
         state = with_trouble(state, CANNOT_STOP, tick.moment.refusal)
@@ -173,28 +182,36 @@ def _watch(state: State, tick: _Tick) -> tuple[State, Decision]:
         state = without_trouble(state, CANNOT_STOP)
     if obstacle is not None:
         return state, _wait(obstacle)
-    cause, name, why = tick.forced or Forced(Cause.IDLE, "", f"nothing used this Pod for {_idle(state)}")
-    warn_for_s = tick.moment.request.warn_for_s if tick.moment.request else limits.warn_for_s
+    return _warn(state, tick, tick.forced or Forced(Cause.IDLE, "", f"nothing used this Pod for {_idle(state)}"))
+
+
+def _warn(state: State, tick: _Tick, for_: Forced) -> tuple[State, Decision]:
+    """The warning with which every end sequence begins; whatever an earlier one had is dropped."""
+    now_s, request = tick.moment.now_s, tick.moment.request
+    warn_for_s = request.warn_for_s if request and for_.cause is Cause.REQUEST else tick.limits.warn_for_s
     state = replace(
-        state,
+        watching(state, now_s),
         phase=Phase.WARNED,
-        cause=cause,
-        why=why,
-        forced=name,
+        cause=for_.cause,
+        why=for_.why,
+        forced=for_.name,
         warned_s=now_s,
         warn_for_s=warn_for_s,
         idle_at_warning_s=idle_clock.idle_for_s(state.clock),
         void_s=now_s + warn_for_s + WARNING_VALID_S,
     )
-    return state, Decision(action=Action.WARN, reason=why, cause=cause, acts_at_s=save_begins_s(state, now_s))
+    begins_s = save_begins_s(state, now_s)
+    return state, Decision(action=Action.WARN, reason=for_.why, cause=for_.cause, acts_at_s=begins_s)
 
 
 def _obstacle(state: State, tick: _Tick) -> str | None:
     """The strongest reason not to warn now; None where there is none."""
     limits = tick.limits
     if tick.forced:
-        told = tick.forced.name in state.observed
-        return _observed(tick.forced.why) if told else _retry_obstacle(state, tick)
+        if tick.forced.name in state.observed:
+            return _observed(tick.forced.why)
+        later = _retry_obstacle(state, tick)
+        return later and f"{tick.forced.why}, which stands; {later}"
     use = _in_use(tick) or _unseen(state, tick)
     if use:
         return use
@@ -207,7 +224,19 @@ def _obstacle(state: State, tick: _Tick) -> str | None:
         return f"up for {format_duration(tick.moment.uptime_s)}; idle or not, nothing happens in {grace}"
     if state.observed_zero_s == state.clock.zero_s:
         return _observed(f"nothing used this Pod for {_idle(state)}")
-    return _retry_obstacle(state, tick)
+    return _just_barred(state, tick) or _retry_obstacle(state, tick)
+
+
+def _just_barred(state: State, tick: _Tick) -> str | None:
+    """Why not to warn again yet: what called the last warning off by its presence comes and goes."""
+    if state.barred_s is None:
+        return None
+    left_s = state.barred_s + tick.limits.warn_for_s - tick.moment.now_s
+    return (
+        f"a warning was called off; the next one in {format_duration(left_s)}, if nothing bars it"
+        if left_s > 0
+        else None
+    )
 
 
 def _too_early(tick: _Tick, idle_s: float) -> str | None:
@@ -266,39 +295,45 @@ def _unknowns(unknown: Sequence[Finding]) -> str:
 
 def _warned(state: State, tick: _Tick) -> tuple[State, Decision]:
     now_s = tick.moment.now_s
-    state = _maybe_forced(state, tick)
+    anew = _arisen(state, tick)
+    if anew:
+        return _warn(state, tick, anew)
     off = _called_off(state, tick)
     if off:
-        return watching(state, now_s), _cancel(off, state.cause)
+        return _cancelled(state, tick, off)
     begins_s = save_begins_s(state, now_s)
     unseen = _unseen(state, tick) if state.cause is Cause.IDLE else None
     if now_s < begins_s or unseen:
         saves = f"{tick.words('saves', 'would save')} in {format_duration(max(0.0, begins_s - now_s))}"
         return state, replace(_wait(f"{saves}, but waits: {unseen}" if unseen else saves), acts_at_s=begins_s)
-    state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
-    return state, Decision(action=Action.SAVE, reason=state.why, cause=state.cause)
+    return _save(state, now_s, state.why)
+
+
+def _save(state: State, now_s: float, reason: str) -> tuple[State, Decision]:
+    state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saves=state.saves + 1, saved=False, snapshot=None)
+    return state, Decision(action=Action.SAVE, reason=reason, cause=state.cause)
 
 
 def _saving(state: State, tick: _Tick) -> tuple[State, Decision]:
-    state = _maybe_forced(state, tick)
-    off = _called_off(state, tick)
+    off = None if _arisen(state, tick) else _called_off(state, tick)
     if off:
-        return watching(state, tick.moment.now_s), _cancel(off, state.cause)
+        return _cancelled(state, tick, off)
     return state, _wait(tick.words("saving what a stop would wipe", "would now save what a stop would wipe"))
 
 
 def _last_look(state: State, tick: _Tick) -> tuple[State, Decision]:
     now_s = tick.moment.now_s
-    state = _maybe_forced(state, tick)
+    anew = _arisen(state, tick)
+    if anew:
+        return _warn(state, tick, anew)
     off = _called_off(state, tick)
     if off:
-        return watching(state, now_s), _cancel(off, state.cause)
+        return _cancelled(state, tick, off)
     later = _retry_obstacle(state, tick)
     if later:
         return state, _wait(later)
     if _save_is_old(state, now_s):
-        state = replace(state, phase=Phase.SAVING, save_began_s=now_s, saved=False, snapshot=None)
-        return state, Decision(action=Action.SAVE, reason=f"the save is too old to stop on; {state.why}")
+        return _save(state, now_s, f"the save is too old to stop on; {state.why}")
     unsure = None if state.cause is not Cause.IDLE else _unsure(state, tick)
     if unsure:
         return state, _wait(f"last look: {unsure}")
@@ -311,7 +346,8 @@ def _save_is_old(state: State, now_s: float) -> bool:
     if not state.saved:
         return False
     if state.cause is Cause.IDLE:
-        return state.save_began_s < max(state.clock.zero_s, state.asked_s)
+        busy_s = state.busy_s if state.saves < _SAVES_MOST else 0.0
+        return state.save_began_s < max(state.clock.zero_s, state.asked_s, busy_s)
     return now_s - state.saved_s > FORCED_SAVE_VALID_S
 
 
@@ -328,9 +364,11 @@ def _unsure(state: State, tick: _Tick) -> str | None:
             continue
         if finding.seen_to_s <= look_from_s:
             return f"waiting for a fresh reading of {finding.signal}"
+        if finding.pauses:
+            return f"{finding.signal} is busy at this moment"
         if finding.refines:
             continue
-        if finding.pauses or idle_clock.seen_through_s(state.clock, finding.signal) < least_s:
+        if idle_clock.seen_through_s(state.clock, finding.signal) < least_s:
             return f"{finding.signal} not seen quiet for the last {format_duration(least_s)}"
     return None
 
@@ -346,7 +384,7 @@ def _stopping(state: State, tick: _Tick) -> tuple[State, Decision]:
     limit = format_duration(tick.limits.confirm_within_s)
     text = f"the provider accepted the stop, but this machine lives on more than {limit} later"
     state = with_trouble(state, NOT_CONFIRMED, text)
-    return _look_again(state, now_s, None), _wait(state.troubles[NOT_CONFIRMED])
+    return _look_again(state, now_s, None, tick.limits), _wait(state.troubles[NOT_CONFIRMED])
 
 
 _STEPS: Mapping[Phase, Callable[[State, _Tick], tuple[State, Decision]]] = {
@@ -361,12 +399,17 @@ _STEPS: Mapping[Phase, Callable[[State, _Tick], tuple[State, Decision]]] = {
 # ---------------------------------------------------------------- what calls it off
 
 
-def _in_use(tick: _Tick) -> str | None:
-    """What keeps this Pod from being stopped for idleness, the strongest first."""
+def _in_use(tick: _Tick, *, warned: bool = False) -> str | None:
+    """
+    What keeps this Pod from being stopped for idleness, the strongest first.
+
+    Once people are `warned`, what only pauses calls nothing off: work turns ACTIVE within a minute, and what comes
+    for seconds again and again would bring a warning each time and keep the Pod for ever.
+    """
     if tick.moment.holds:
         hold = tick.moment.holds[0]
         return f"held by {hold.who}: {hold.reason or 'no reason given'}"
-    barring = [f for f in tick.findings if f.bars]
+    barring = [f for f in tick.findings if f.bars and not (warned and f.pauses)]
     active = _active(tick.findings)
     strongest = active or barring
     return "; ".join(f"{f.signal}: {f.reason}" for f in strongest) or None
@@ -382,7 +425,7 @@ def _called_off(state: State, tick: _Tick) -> str | None:
     if state.cause is not Cause.IDLE:
         taken_back = state.cause is Cause.REQUEST
         return "the request to stop was taken back" if taken_back else f"no longer so: {state.why}"
-    use = _in_use(tick)
+    use = _in_use(tick, warned=True)
     if use:
         return use
     early = _too_early(tick, max(state.idle_at_warning_s, idle_clock.idle_for_s(state.clock)))
@@ -396,12 +439,19 @@ def _called_off(state: State, tick: _Tick) -> str | None:
     return None
 
 
-def _maybe_forced(state: State, tick: _Tick) -> State:
-    """A ceiling or a request that arises takes over an end sequence of idleness, or of a request taken back."""
+def _arisen(state: State, tick: _Tick) -> Forced | None:
+    """A ceiling or request for which people have not been warned: it comes in place of what they were warned of."""
     forced = tick.forced
     if forced is None or forced.name in tick.observed or tick.stands(state.forced):
-        return state
-    return replace(state, cause=forced.cause, why=forced.why, forced=forced.name)
+        return None
+    return forced
+
+
+def _cancelled(state: State, tick: _Tick, why: str) -> tuple[State, Decision]:
+    now_s = tick.moment.now_s
+    is_barred = state.cause is Cause.IDLE and any(finding.bars for finding in tick.findings)
+    calm = replace(watching(state, now_s), barred_s=now_s if is_barred else None)
+    return calm, Decision(action=Action.CANCEL, reason=why, cause=state.cause)
 
 
 # ---------------------------------------------------------------- what outcomes do
@@ -420,7 +470,7 @@ def _after_save(state: State, outcome: Outcome, now_s: float, limits: Limits) ->
     return backed_off(watching(state, now_s), now_s, _SAVE_BACK_OFF_S, None)
 
 
-def _after_stop(state: State, outcome: Outcome, now_s: float) -> State:
+def _after_stop(state: State, outcome: Outcome, now_s: float, limits: Limits) -> State:
     if outcome.observed and state.forced:
         return replace(watching(state, now_s), observed=(*state.observed, state.forced))
     if outcome.observed:
@@ -429,16 +479,24 @@ def _after_stop(state: State, outcome: Outcome, now_s: float) -> State:
         calm = without_trouble(without_trouble(state, STOP_REFUSED), STOP_FAILED)
         return replace(calm, accepted_s=now_s)
     if outcome.permanent:
-        state = with_trouble(state, STOP_REFUSED, outcome.reason)
-        return backed_off(watching(state, now_s), now_s, _REFUSED_BACK_OFF_S, None)
+        answered = (
+            state.forced if state.cause is Cause.REQUEST else ""
+        )  # whoever asked may ask again, once it is mended
+        state = replace(with_trouble(state, STOP_REFUSED, outcome.reason), refused=answered)
+        return backed_off(watching(state, now_s), now_s, _spread(_REFUSED_BACK_OFF_S, limits), None)
     state = with_trouble(state, STOP_FAILED, outcome.reason)
-    return _look_again(state, now_s, outcome.retry_after_s)
+    return _look_again(state, now_s, outcome.retry_after_s, limits)
 
 
-def _look_again(state: State, now_s: float, retry_after_s: float | None) -> State:
+def _look_again(state: State, now_s: float, retry_after_s: float | None, limits: Limits) -> State:
     """Back to the last look, which must see everything quiet anew before the next call."""
     state = replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s)
-    return backed_off(state, now_s, _TRANSIENT_BACK_OFF_S, retry_after_s)
+    return backed_off(state, now_s, _spread(_TRANSIENT_BACK_OFF_S, limits), retry_after_s)
+
+
+def _spread(back_off_s: Sequence[float], limits: Limits) -> list[float]:
+    """An account's Pods share its rate limit: those that failed together must not ask together again."""
+    return [wait_s * (1.0 + _SPREAD_SHARE * limits.spread) for wait_s in back_off_s]
 
 
 def _looking(state: State, now_s: float) -> State:
@@ -474,7 +532,3 @@ def _idle(state: State) -> str:
 
 def _wait(reason: str) -> Decision:
     return Decision(action=Action.WAIT, reason=reason)
-
-
-def _cancel(reason: str, cause: Cause | None) -> Decision:
-    return Decision(action=Action.CANCEL, reason=reason, cause=cause)

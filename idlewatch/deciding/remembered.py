@@ -28,6 +28,8 @@ class State:
     idle_at_warning_s: float = 0.0
     void_s: float = 0.0
     """When the warning has grown too old to stop on."""
+    saves: int = 0
+    """How many saves this end sequence has begun."""
     saved: bool = False
     """Whether the end sequence has a save, or there was nothing to save."""
     snapshot: str | None = None
@@ -36,6 +38,12 @@ class State:
     """When that save ended."""
     asked_s: float = 0.0
     """When an asked program was last seen to do something; older saves may lack it."""
+    busy_s: float = 0.0
+    """When a finding last paused the idle clock; older saves may lack what was done then."""
+    barred_s: float | None = None
+    """When something last barred a warning, since a bar called one off; None: none did."""
+    refused: str = ""
+    """Name of the request whose stop the provider refused for good: it stands no longer."""
     look_from_s: float = 0.0
     accepted_s: float | None = None
     """When the provider accepted the stop."""
@@ -73,6 +81,9 @@ def watching(state: State, now_s: float) -> State:
         failures=state.failures,
         failed_s=state.failed_s,
         retry_s=state.retry_s,
+        busy_s=state.busy_s,
+        barred_s=state.barred_s,
+        refused=state.refused,
         observed_zero_s=state.observed_zero_s,
         observed=state.observed,
         blind=state.blind,

@@ -11,8 +11,10 @@ the Pod's folder on the volume: that is recording, and without it nothing of wha
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -136,7 +138,8 @@ def _daemon(
     systemd: NotifySocket,
 ) -> Daemon:
     """The daemon, with what an earlier one of this start left in the history."""
-    state, limits = history.remembered(here.pod.boot_key, record.settings_key), here.loaded.settings.limits()
+    state = history.remembered(here.pod.boot_key, record.settings_key)
+    limits = replace(here.loaded.settings.limits(), spread=_place_among_pods(here.pod.boot_key))
     daemon = Daemon(
         clock=clock,
         signals=signals,
@@ -153,6 +156,11 @@ def _daemon(
     if state:
         daemon.look_back(history.readings_since(clock.now_s() - _LOOK_BACK_S))
     return daemon
+
+
+def _place_among_pods(boot_key: str) -> float:
+    """From 0 to 1, evenly spread over an account's Pods, and the same for all of one start."""
+    return int.from_bytes(hashlib.sha256(boot_key.encode()).digest()[:4]) / 2**32
 
 
 class _KeptAndHeard:
