@@ -16,10 +16,10 @@ import structlog
 
 from idlewatch.errors import SettingsError
 from idlewatch.model import Action, Decision
-from idlewatch.replay import BadFile, Lived, Look, Story, gpu_log, read_story
+from idlewatch.replay import BadFile, Lived, Look, Story, gpu_csv, gpu_log, read_story
 from idlewatch.replay.comparison import Outcome, outcome
 from idlewatch.signals import SIGNALS
-from idlewatch.verbs.replaying import replay
+from idlewatch.verbs.replaying import replay, variables_in
 
 BEGAN = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 HOUR = 3600
@@ -183,6 +183,11 @@ def test_a_log_that_was_begun_again_repeats_its_names(tmp_path: Path) -> None:
         ),
         ([HEAD], "it has no sample"),
         (["a,b", "1,2"], ":1: a table of GPU samples begins with a line of names"),
+        ([""], ":1: it is empty"),
+        (
+            [HEAD, *["2026/11/02 08:00:00, 0, 5 %, 1 MiB, 1 W"] * 3, "junk", "2026/11/02 08:00:00, 0, 5 %, 1 MiB, 1 W"],
+            ":5: 'junk' is no time",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told_with_its_line(tmp_path: Path, lines: list[str], words: str) -> None:
@@ -191,9 +196,67 @@ def test_what_is_wrong_with_a_table_is_told_with_its_line(tmp_path: Path, lines:
     assert words in str(found.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_log_from_windows_is_read(tmp_path: Path, encoding: str) -> None:
+    text = smi(tmp_path, IDLE_AFTER_WORK).read_text().replace("\n", "\r\n")
+    for name, packed in (("win.csv", False), ("win.csv.gz", True)):
+        path, whole = tmp_path / name, text.encode(encoding)
+        path.write_bytes(gzip.compress(whole) if packed else whole)
+        assert stops(path)[0] in STOPPED
+
+
+def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
+    lines = [f"1762070400,5;{percent}" for percent in ("80,5", "0,0")]
+    assert list(gpu_csv.read_table(written(tmp_path / "x.csv", ["t_s;util", *lines])).packer.gpus["0"].highest) == [
+        80.5
+    ]
+
+
+def test_a_torn_last_line_is_left_out_and_told_and_no_other_is(tmp_path: Path) -> None:
+    lines = smi(tmp_path, IDLE_AFTER_WORK).read_text().splitlines()
+    torn = told(written(tmp_path / "torn.csv", [*lines, lines[-1][:21]]))
+    assert torn.notes[-1] == "the last line is torn, and was left out"
+    assert "torn" not in "".join(told(written(tmp_path / "whole.csv", lines)).notes)
+
+
+def test_shares_that_were_read_as_percent_are_told(tmp_path: Path) -> None:
+    def notes(*values: str) -> str:
+        rows = [f"{1762070400 + 20 * at},{value}" for at, value in enumerate(values)]
+        return " ".join(told(written(tmp_path / "x.csv", ["t_s,util", *rows])).notes)
+
+    assert "multiply them by 100" in notes("0.8", "0", "1")
+    assert "multiply" not in notes("0", "1", "0")
+    assert "multiply" not in notes("0.8", "35")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"status":"error","errorType":"bad_data","error":"no such thing"}', "refused the query: no such thing"),
+        ('{"data":{"resultType":"matrix","result":[', ":2: its JSON is cut off"),
+        ('{"data":{"resultType":"scalar","result":[1,"3"]}}', "no series with their values"),
+        ('a{gpu="0"} 1 1762070400\na{gpu="0"} x y', ":2: no value or no time of a sample"),
+        ("words", ":1: it is no recording, no table"),
+        ("{}", "a recording begins with"),
+    ],
+)
+def test_what_is_wrong_with_another_file_is_told(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(BadFile) as found:
+        told(written(tmp_path / "x.json", [text]))
+    assert words in str(found.value)
+    assert "codec" not in str(found.value)
+
+
+def test_what_is_no_text_is_told(tmp_path: Path) -> None:
+    for name in ("x.csv", "x.json"):
+        (tmp_path / name).write_bytes(bytes(range(256)))
+        with pytest.raises(BadFile, match=":1: it is no text in UTF-8"):
+            told(tmp_path / name)
+
+
 def test_an_export_without_gpus_is_told(tmp_path: Path) -> None:
     path = written(tmp_path / "up.txt", ['up{job="x"} 1 1762070400', 'up{job="x"} 1 1762070415'])
-    with pytest.raises(BadFile, match="none of the metrics DCGM_FI_DEV_GPU_UTIL"):
+    with pytest.raises(BadFile, match="no series named DCGM_FI_DEV_GPU_UTIL"):
         told(path)
 
 
@@ -250,6 +313,14 @@ def test_two_settings_are_compared_in_money_and_in_people(tmp_path: Path, capsys
     assert by_name[str(calm)]["saved_usd"] == pytest.approx(by_name[str(calm)]["saved_s"] / 3600 * 20)
 
 
+def test_settings_written_on_windows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.env").write_bytes(b"\xef\xbb\xbfIDLEWATCH_IDLE_AFTER = 20m\r\n\r\n# one more\r\n")
+    assert variables_in(str(tmp_path / "a.env")) == {"IDLEWATCH_IDLE_AFTER": "20m"}
+    (tmp_path / "b.env").write_bytes(b"\xff\xfeI\x00")
+    with pytest.raises(SettingsError, match=r"b\.env: it is no text in UTF-8"):
+        variables_in(str(tmp_path / "b.env"))
+
+
 def test_the_same_settings_do_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = written(tmp_path / "a.env", ["IDLEWATCH_IDLE_AFTER=20m"])
     text = compare(capsys, [smi(tmp_path, IDLE_AFTER_WORK)], env, env)
@@ -259,7 +330,11 @@ def test_the_same_settings_do_the_same(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("IDLEWATCH_NONSENSE", "b.env: IDLEWATCH_NONSENSE: write NAME=VALUE"), ("PATH=/bin", "b.env: PATH: there is no")],
+    [
+        ("IDLEWATCH_NONSENSE", "b.env: IDLEWATCH_NONSENSE: write NAME=VALUE"),
+        ("PATH=/bin", "b.env: PATH: there is no"),
+        ("IDLEWATCH_IDLE_AFTER=soon", "b.env: IDLEWATCH_IDLE_AFTER: 'soon' is not a duration"),
+    ],
 )
 def test_a_wrong_file_of_settings_is_named(tmp_path: Path, line: str, words: str) -> None:
     bad, path = written(tmp_path / "b.env", [line]), smi(tmp_path, [(1, 0)])

@@ -63,20 +63,34 @@ def read_table(path: Path) -> Samples:
     """Read a table. Raises BadFile naming file and line."""
     with TextFile(path) as file:
         first = next(iter(file), "")
+        if not first.strip():
+            raise file.wrong("it is empty")
         columns = columns_of(next(csv.reader([first], delimiter=delimiter_of(first))))
         if columns is None:
-            raise file.wrong(
-                "a table of GPU samples begins with a line of names, a time and utilization.gpu among them"
-            )
+            raise file.wrong(_NO_NAMES)
         rows = csv.reader(file, delimiter=delimiter_of(first))
         try:
             return _packed(path, rows, columns, first, file.size / max(1, len(first)))
-        except (ValueError, IndexError, csv.Error) as error:
-            raise file.wrong(_words(error)) from None
+        except _BadRow as error:
+            raise file.wrong(str(error), error.line) from None
+        except csv.Error as error:
+            raise file.wrong(str(error)) from None
 
 
-def _words(error: Exception) -> str:
-    return "it has fewer columns than its line of names" if isinstance(error, IndexError) else str(error)
+_NO_NAMES = (
+    "a table of GPU samples begins with a line of names, a time and utilization.gpu (or util_pct) among them; "
+    "nvidia-smi writes it unless `noheader` is said"
+)
+_A_SHARE = "no utilization above 1, and some below: they were read as percent; if they are shares, multiply them by 100"
+_TORN = "the last line is torn, and was left out"
+
+
+class _BadRow(Exception):
+    """A row that is none, and its line."""
+
+    def __init__(self, line: int, said: str) -> None:
+        super().__init__(said)
+        self.line = line
 
 
 def _packed(path: Path, rows: Iterator[list[str]], columns: _Columns, header: str, about_rows: float) -> Samples:
@@ -86,48 +100,64 @@ def _packed(path: Path, rows: Iterator[list[str]], columns: _Columns, header: st
     period_s = period(instants)
     gpus = len({_cell(row, columns.gpu) for row in ahead}) or 1
     packer = Packer(tick_for(period_s, period_s * about_rows / gpus))
-    _pack(packer, chain(ahead, rows), columns, clock)
+    notes = [_TORN] if _pack(packer, chain(ahead, rows), columns, clock) else []
+    highest = [value for rows_of_one in packer.gpus.values() for value in rows_of_one.highest]
+    if max(highest, default=0.0) <= 1 and any(0 < value < 1 for value in highest):
+        notes.append(_A_SHARE)
     return Samples(
         path=path,
         kind="log of nvidia-smi" if "utilization.gpu" in header else "table",
         packer=packer,
         period_s=period_s,
         zero_at=datetime.fromtimestamp(0, UTC) if clock.absolute else None,
+        notes=tuple(notes),
     )
 
 
 def _of_one_gpu(rows: Iterable[list[str]], columns: _Columns, clock: Times) -> list[float]:
+    """The instants of the first GPU, up to a row that is none: that is told where it is packed."""
     found: list[float] = []
     one: str | None = None
     for row in rows:
         if len(row) > columns.time and columns_of(row) is None:
             one = _cell(row, columns.gpu) if one is None else one
             if _cell(row, columns.gpu) == one:
-                found.append(clock.seconds(row[columns.time]))
+                try:
+                    found.append(clock.seconds(row[columns.time]))
+                except ValueError:
+                    break
     return found
 
 
-def _pack(packer: Packer, rows: Iterable[list[str]], columns: _Columns, clock: Times) -> None:
-    """Raises ValueError or IndexError where a row is none."""
+def _pack(packer: Packer, rows: Iterator[list[str]], columns: _Columns, clock: Times) -> bool:
+    """Pack all rows; returns whether the last one was torn. Raises _BadRow where another is none."""
     time, gpu, percent, watts, mib = columns.time, columns.gpu, columns.percent, columns.watts, columns.mib
-    seconds, take, number = clock.seconds, packer.take, Numbers()
-    for row in rows:
-        if not row:
-            continue
-        try:
-            at_s = seconds(row[time])
-        except ValueError:
-            if columns_of(row):  # it was started again, and wrote its names again
+    seconds, take, number, torn, line = clock.seconds, packer.take, Numbers(), False, 1
+    try:
+        for line, row in enumerate(rows, 2):
+            if not row:
                 continue
-            raise
-        take(
-            row[gpu] if gpu >= 0 else "0",
-            at_s,
-            number[row[percent]],
-            number[row[watts]] if watts >= 0 else nan,
-            number[row[mib]] if mib >= 0 else nan,
-        )
+            try:
+                at_s = seconds(row[time])
+                told = (
+                    number[row[percent]],
+                    number[row[watts]] if watts >= 0 else nan,
+                    number[row[mib]] if mib >= 0 else nan,
+                )
+            except (ValueError, IndexError):
+                if columns_of(row):  # it was started again, and wrote its names again
+                    continue
+                torn = line > 2 and next(rows, None) is None
+                if torn:
+                    break
+                raise
+            take(row[gpu] if gpu >= 0 else "0", at_s, *told)
+    except IndexError:
+        raise _BadRow(line, "it has fewer columns than the line of names") from None
+    except ValueError as error:
+        raise _BadRow(line, str(error)) from None
     packer.done()
+    return torn
 
 
 def _cell(row: Sequence[str], place: int) -> str:
@@ -135,14 +165,14 @@ def _cell(row: Sequence[str], place: int) -> str:
 
 
 class Numbers(dict[str, float]):
-    """Texts as numbers, each understood once: `45 %` is 45, what is none is NaN."""
+    """Texts as numbers, each understood once: `45 %` and `45,0` are 45, what is none is NaN."""
 
     _MOST = 100_000
 
     def __missing__(self, text: str) -> float:
         """Understand a text that is new."""
         try:
-            value = float(text.strip().partition(" ")[0].rstrip("%"))
+            value = float(text.strip().partition(" ")[0].rstrip("%").replace(",", "."))
         except ValueError:
             value = nan
         if len(self) < self._MOST:
@@ -162,10 +192,10 @@ class Times:
     def seconds(self, text: str) -> float:
         """Raises ValueError where it is no time."""
         text = text.strip()
-        if text[:16] == self._minute:
-            return self._minute_s + float(text[17:])
         try:
-            value = float(text)
+            if text[:16] == self._minute:
+                return self._minute_s + float(text[17:])
+            value = float(text.replace(",", "."))
         except ValueError:
             return self._date(text)
         self.absolute = self.absolute or value > _MILLISECONDS_FROM / 1000

@@ -87,7 +87,7 @@ class Packer:
         if now is None or at_s >= now.ends_s:
             now = self._opened(gpu, at_s)
         elif at_s < now.at_s:
-            raise ValueError("its time goes back")
+            raise ValueError("its time goes back; sort it, or give each log a file of its own")
         now.at_s = at_s
         if percent == percent:  # noqa: PLR0124  (NaN is not itself; a call for each of millions of samples is dear)
             now.total += percent

@@ -49,7 +49,7 @@ _PLACES = {"percent": 0, "watts": 1, "mib": 2}
 def is_told(beginning: str) -> bool:
     """Whether a file that begins so is one of these."""
     text = beginning.lstrip()
-    if text.startswith("{") and '"resultType"' in text:
+    if text.startswith("{") and ('"resultType"' in text or '"errorType"' in text):
         return True
     return any(_LINE.match(line) for line in text.splitlines() if not line.startswith("#"))
 
@@ -61,11 +61,21 @@ def read_prometheus(path: Path) -> Samples:
         try:
             for labels, at_s, value in _told(file):
                 _keep(series, labels, at_s, value)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise file.wrong(f"no export of Prometheus: {error}") from None
+        except json.JSONDecodeError as error:
+            raise file.wrong(f"its JSON is cut off or torn: {error}", error.lineno) from None
+        except _Refused as error:
+            raise file.wrong(str(error)) from None
+        except ValueError as error:
+            raise file.wrong(f"no value or no time of a sample: {error}") from None
+        except (KeyError, TypeError, AttributeError):
+            raise file.wrong("no series with their values, as /api/v1/query_range answers them") from None
     if not series:
-        raise BadFile([f"{path}: it has none of the metrics {', '.join(_METRICS)}"])
+        raise BadFile([f"{path}: it has no series named {', '.join(_METRICS)}; a query with a function has no name"])
     return _samples(path, series)
+
+
+class _Refused(Exception):
+    """An answer that says why there is none."""
 
 
 def _told(file: TextFile) -> Iterator[tuple[Mapping[str, str], float, float]]:
@@ -78,6 +88,8 @@ def _told(file: TextFile) -> Iterator[tuple[Mapping[str, str], float, float]]:
 
 
 def _of_json(answer: Any) -> Iterator[tuple[Mapping[str, str], float, float]]:
+    if answer.get("status") == "error":
+        raise _Refused(f"Prometheus refused the query: {answer.get('error')}")
     for one in answer.get("data", answer)["result"]:
         for at_s, value in one.get("values", [one.get("value")]):
             yield one["metric"], float(at_s), float(value)

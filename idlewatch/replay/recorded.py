@@ -152,6 +152,9 @@ def _words(error: Exception) -> str:
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
+_FOREIGN = "it is no recording, no table of GPU samples and no export of Prometheus; a scenario's name ends in .toml"
+
+
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any], bool]]:
     """Number, object, and whether the line is whole. Raises BadFile."""
     number = 0
@@ -163,6 +166,8 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any], bool]]:
                     if not isinstance(said, dict):
                         raise TypeError("it is no object")
                 except (ValueError, TypeError) as error:
+                    if number == 1:
+                        raise BadFile([f"{path}:1: {_FOREIGN}"]) from None
                     if not line.endswith("\n"):
                         yield number, {}, False
                         return
@@ -173,7 +178,8 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any], bool]]:
             raise BadFile([f"{path}:1: can't be read: {error}"]) from None
         yield number + 1, {}, False  # what wrote it died while it did
     except (OSError, UnicodeDecodeError) as error:
-        raise BadFile([f"{path}:{number + 1}: can't be read: {getattr(error, 'strerror', None) or error}"]) from None
+        why = _FOREIGN if isinstance(error, UnicodeDecodeError) and not number else getattr(error, "strerror", None)
+        raise BadFile([f"{path}:{number + 1}: {why or f'can not be read: {error}'}"]) from None
 
 
 def _opened(path: Path) -> IO[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, BinaryIO, Self, cast
 
 from idlewatch.replay.lines import BadFile
 
@@ -22,8 +24,9 @@ class TextFile:
         try:
             self.size = path.stat().st_size * (_PACKS_TO if path.suffix == ".gz" else 1)
             self._file: IO[str] = _opened(path)
-        except OSError as error:
-            raise BadFile([f"{path}: {error.strerror or error}"]) from None
+        except (OSError, EOFError) as error:
+            why = getattr(error, "strerror", None)  # what the packing is about has none
+            raise (BadFile([f"{path}: {why}"]) if why else self._unreadable(error)) from None
 
     def __enter__(self) -> Self:
         """The file."""
@@ -40,21 +43,31 @@ class TextFile:
                 self.line += 1
                 yield line
         except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise self.wrong(f"can't be read: {getattr(error, 'strerror', None) or error}") from None
+            raise self._unreadable(error) from None
 
     def beginning(self, characters: int) -> str:
         """The first characters of a file that was just opened."""
         try:
             return self._file.read(characters)
         except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise self.wrong(f"can't be read: {getattr(error, 'strerror', None) or error}") from None
+            raise self._unreadable(error) from None
 
-    def wrong(self, said: str) -> BadFile:
-        """An error at the line that was read last."""
-        return BadFile([f"{self.path}:{max(1, self.line)}: {said}"])
+    def wrong(self, said: str, line: int | None = None) -> BadFile:
+        """An error at a line, from 1 on; without one at that which was read last."""
+        return BadFile([f"{self.path}:{max(1, line or self.line)}: {said}"])
+
+    def _unreadable(self, error: Exception) -> BadFile:
+        if isinstance(error, UnicodeDecodeError):
+            return self.wrong("it is no text in UTF-8, nor in UTF-16 with its mark", self.line + 1)
+        return self.wrong(f"can't be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+    """Opened in the encoding that its first bytes tell: on Windows `>` writes UTF-16, and editors mark UTF-8."""
+    file = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115  (TextFile closes it)
+    try:
+        is_wide = file.peek(2)[:2] in (BOM_UTF16_LE, BOM_UTF16_BE)
+    except BaseException:
+        file.close()
+        raise
+    return TextIOWrapper(cast(BinaryIO, file), encoding="utf-16" if is_wide else "utf-8-sig")

@@ -66,10 +66,14 @@ def compared(
 ) -> Compared:
     """Every story under the settings of two files. Raises SettingsError where a file or a setting makes no sense."""
     price, outcomes = usd_per_hour or 0.0, []
-    for variables in map(variables_in, files):
-        replayed = [
-            replayed_story(replace(story, recorded=True), {**variables, **overrides}, SIGNALS) for story in stories
-        ]
+    for name in files:
+        variables = variables_in(name)
+        try:
+            replayed = [
+                replayed_story(replace(story, recorded=True), {**variables, **overrides}, SIGNALS) for story in stories
+            ]
+        except SettingsError as error:
+            raise SettingsError([f"with {name}: {problem}" for problem in error.problems]) from None
         outcomes.append(total([outcome(each.lived, each.story.life.ends_s) for each in replayed]))
         price = price or stories[0].loaded({**variables, **overrides}).settings.usd_per_hour
     lasted_s = sum(story.life.ends_s - story.life.started_s for story in stories)
@@ -79,9 +83,11 @@ def compared(
 def variables_in(name: str) -> dict[str, str]:
     """The settings in a file of NAME=VALUE lines; `#` begins a comment. Raises SettingsError."""
     try:
-        lines = Path(name).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"{name}: {getattr(error, 'strerror', None) or error}"]) from None
+        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise SettingsError([f"{name}: it is no text in UTF-8"]) from None
+    except OSError as error:
+        raise SettingsError([f"{name}: {error.strerror or error}"]) from None
     told = [line.strip().removeprefix("export ") for line in lines]
     try:
         variables = variables_of([line for line in told if line and not line.startswith("#")])
@@ -96,7 +102,7 @@ def variables_of(words: Sequence[str]) -> dict[str, str]:
     wrong = [word for word, (_, equals, _) in zip(words, pairs, strict=True) if not equals]
     if wrong:
         raise SettingsError([f"--set {wrong[0]}: write NAME=VALUE, such as IDLEWATCH_IDLE_AFTER=20m"])
-    variables = {name: value for name, _, value in pairs}
+    variables = {name.strip(): value.strip() for name, _, value in pairs}
     for name in foreign_variables(variables):
         raise SettingsError([f"--set {name}: there is no such setting; `idlewatch settings` lists them all"])
     return variables
