@@ -56,12 +56,14 @@ def test_it_says_how_it_ended_and_when_it_is_started_again(status: int) -> None:
     assert said.endswith("started again in 1 s")
 
 
-def test_wrong_settings_are_said_once_and_never_tried_again() -> None:
+def test_wrong_settings_are_said_once_and_tried_again_rarely() -> None:
     life = DaemonLife()
     said = lived(life, exited(2), from_s=1.0, for_s=1.0)
     assert said is not None
     assert "NOTHING GUARDS" in said
-    assert not life.wanted(1e12)
+    assert life.due_s == pytest.approx(302.0)
+    assert lived(life, exited(2), from_s=302.0, for_s=1.0) is None
+    assert life.due_s == pytest.approx(603.0)
 
 
 def test_a_refusal_is_tried_again_rarely_and_said_once() -> None:

@@ -1,9 +1,9 @@
 """
 When a daemon that ended is started again: pure, instants come in.
 
-Wrong settings (exit code 2) stay wrong until a person changes them, and a container's variables change only with its
-next start: said once, never tried again. A refusal (3) is mostly another daemon that watches already; should that one
-end, somebody must watch, so it is tried again, rarely.
+Wrong settings (exit code 2) mostly stay wrong until the container's next start, but a secret's file may come later,
+written by the Pod's own start. A refusal (3) is mostly another daemon that watches already; should that one end,
+somebody must watch. So both are said once, and tried again, rarely.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BAD_SETTINGS, REFUSED = 2, 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 _WELL_AFTER_S = 600.0
 """A daemon that lived for so long ended for a new reason: waiting begins anew."""
-_NEVER = float("inf")
+_WRONG = "the daemon's settings are wrong, as said above: NOTHING GUARDS this Pod until they are mended"
 _AFTER_REQUEST_S = 60.0
 """A command that lives on for so long after a shutdown request was not ended by it, and needs a daemon again."""
 
@@ -53,13 +53,12 @@ class DaemonLife:
         if now_s < self.due_s:
             return None
         code = os.waitstatus_to_exitcode(status)
-        if code == BAD_SETTINGS:
-            self.due_s = _NEVER
-            return "the daemon's settings are wrong, as said above: NOTHING GUARDS this Pod until they are mended"
         if lived_s >= _WELL_AFTER_S:
             self._wait_s, self._said = _FIRST_WAIT_S, ""
-        if code == REFUSED:
+        if code in (BAD_SETTINGS, REFUSED):
             self._wait_s = _LONGEST_WAIT_S
+        if code == BAD_SETTINGS:
+            return self._again(_WRONG, now_s)
         how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
         return self._again(f"the daemon {how}", now_s)
 
