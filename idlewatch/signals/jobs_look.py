@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from idlewatch.model import Json
+from idlewatch.signals.adopted import real_descendants
 from idlewatch.signals.jobs_gains import cpu_s, gains, read_chars, write_chars
 from idlewatch.signals.jobs_places import Places
 from idlewatch.signals.jobs_programs import STARTING_S, Programs, Role
@@ -52,7 +53,7 @@ class JobsLook:
         self._assign(now, places)
         facts: dict[str, Json] = {"trees": [], "tools": [], "unseen": None}
         if before is not None:
-            left_out = frozenset({pid for pid, _ in asked} | {pid for key in asked for pid in now.descendants(key[0])})
+            left_out = _with_those_below(asked, now)
             followed = [each for each in now if _is_followed(each, before, places) and each.pid not in left_out]
             facts["trees"] = list[Json](self._trees(before, now, places, left_out))
             facts["tools"] = list[Json](_tools(followed, before, now, places))
@@ -129,6 +130,11 @@ def _tool(
         "children": started,
     }
     return _named(process, places) | facts, bool(started) or read + written >= _LEAST_CHARS
+
+
+def _with_those_below(keys: frozenset[Key], now: ProcessTable) -> frozenset[int]:
+    tops = [process for pid, _ in keys if (process := now.get(pid)) is not None]
+    return frozenset(pid for pid, _ in keys).union(*(real_descendants(top, now) for top in tops))
 
 
 def _was_there(process: Process, before: ProcessTable) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idlewatch.signals.adopted import real_ancestors
 from idlewatch.signals.jobs_programs import Program, Programs, Role
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Places:
         """Return the process and those above it, the nearest first."""
         if process.pid not in self._lines:
             parent = self._processes.get(process.parent)
-            above = () if parent is None or parent.pid == process.pid else self._processes.ancestors(process.pid)
+            above = () if parent is None or parent.pid == process.pid else real_ancestors(process, self._processes)
             self._lines[process.pid] = (process, *above)
         return self._lines[process.pid]
 

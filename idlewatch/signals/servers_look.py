@@ -16,6 +16,7 @@ from idlewatch.servers.asking import Question
 from idlewatch.servers.known import KNOWN
 from idlewatch.servers.named import NamedServer
 from idlewatch.servers.recognise import known_server, own_port, with_tls
+from idlewatch.signals.adopted import real_ancestors, real_descendants
 from idlewatch.signals.servers_clients import clients_of
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _families(table: ProcessTable) -> list[tuple[str, list[Process]]]:
             keys[process.pid] = key
     families: dict[int, list[Process]] = {}
     for pid in sorted(keys):
-        above = [each.pid for each in table.ancestors(pid) if keys.get(each.pid) == keys[pid]]
+        above = [each.pid for each in real_ancestors(table.by_pid[pid], table) if keys.get(each.pid) == keys[pid]]
         families.setdefault(above[-1] if above else pid, []).append(table.by_pid[pid])
     return [(keys[top], members) for top, members in families.items()]
 
@@ -156,7 +157,7 @@ def _question(sockets: Iterable[Socket], *, tls: bool) -> Question:
 
 
 def _tree(top: Process, table: ProcessTable) -> tuple[Process, ...]:
-    return top, *(table.by_pid[pid] for pid in sorted(table.descendants(top.pid)))
+    return top, *(table.by_pid[pid] for pid in sorted(real_descendants(top, table)))
 
 
 def _with_clients(server: FoundServer, tables: Tables) -> FoundServer:
