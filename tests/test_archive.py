@@ -223,6 +223,7 @@ from pathlib import Path
 from tests.test_archive import kept
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+sys.dont_write_bytecode = True
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 kept(Path(sys.argv[1]))
 """

@@ -26,7 +26,9 @@ from idlewatch.watching.unwritten import fault_of
 from tests.whole_path import POD_ID, Place, proven, simulated
 
 QUIET_DAEMON = Path(__file__).parent / "quiet_daemon.py"
-NEVER = {"IDLEWATCH_IDLE_AFTER": "1h"}
+NO_BYTE_CODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""Half of a file of it, cut off by the limit, would break every program that is run from here later."""
+NEVER = {**NO_BYTE_CODE, "IDLEWATCH_IDLE_AFTER": "1h"}
 SMALL = 16 * 1024
 """Bytes: room for a status and a small save, and not for a history."""
 
@@ -34,6 +36,7 @@ SMALL = 16 * 1024
 @pytest.fixture
 def pod(tmp_path: Path) -> Iterator[Place]:
     with simulated(tmp_path, LoopbackPod(pod_id=POD_ID)) as place:
+        place.settings = NO_BYTE_CODE
         yield place
 
 

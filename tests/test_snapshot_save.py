@@ -379,6 +379,7 @@ def test_too_little_space_is_seen_before_writing(tmp_path: Path) -> None:
 
 FULL_DISK = """
 import resource, sys
+sys.dont_write_bytecode = True
 from pathlib import Path
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import SaveRequest, save
