@@ -260,11 +260,31 @@ def test_json_csv_and_html_have_the_same_sums() -> None:
     assert page.count("<rect") == sum(1 for day in told.bill.days for seconds in day.seconds.values() if seconds)
 
 
+def test_the_page_begins_with_what_was_paid_what_of_it_was_idle_and_what_stopping_saved() -> None:
+    figures = (
+        "<b>$22.00</b>for 11h in 2 starts",
+        "<b>$9.00</b>of it idle, 4h 30m",
+        "<b>$48.00</b>not billed after 1 stop, 1d",
+    )
+    page = report_html(shown())
+    assert "".join(f"<div>{one}</div>" for one in figures) in page
+    unknown = report_html(shown(bill=billed([DAY], from_=T0, to=at(10), usd_per_hour=None), comparison=None))
+    assert "<div><b>10h</b>for 10h in 2 starts</div>" in unknown, "without a price in hours"
+
+
+def test_what_is_not_compared_is_named_with_its_catch() -> None:
+    for text in ("\n".join(report_lines(shown())), report_html(shown())):
+        words = " ".join(text.split()).lower()
+        assert "a savings plan (months paid beforehand; a stop then saves nothing on the gpu)" in words
+        assert "spot (ended with seconds of notice)" in words
+        assert "one active worker all the time" in words
+
+
 def test_without_a_price_no_dollar_is_made_up() -> None:
     bill = billed([DAY], from_=T0, to=at(10), usd_per_hour=None)
     told = shown(bill=bill, card=None, comparison=None)
     assert "$" not in "".join(line for line in report_lines(told) if "While stopped" not in line)
-    assert report_json(told)["usd"] is None
+    assert (report_json(told)["usd"], report_json(told)["storage"]) == (None, "$0.20 a GB")
 
 
 def test_a_kind_of_no_percent_draws_nothing_and_is_not_told_as_none() -> None:

@@ -20,11 +20,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from idlewatch.demo.loopback_api import LoopbackPod
 from idlewatch.machine_clock import MachineClock
+from idlewatch.state_folder import only_daemon
 from idlewatch.web import keep_link
 from idlewatch.web.keys import keys_of
 from tests.web_prefix_proxy import below_a_prefix
 from tests.web_process import Served, served
-from tests.web_state import SetClock, fill_history
+from tests.web_state import SetClock, fill_history, show_status
 from tests.whole_path import POD_ID, Place, simulated
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -218,6 +219,44 @@ def test_many_gpus_are_rows_and_each_is_read_by_pointing_at_it(tmp_path: Path, b
         expect(chart.locator(".legend.heat")).to_contain_text("gpu0 ")
         rows.hover(position={"x": box["width"] - 5, "y": box["height"] * 15 / 16})
         expect(chart.locator(".legend.heat")).to_contain_text("gpu7 ")
+
+
+def test_a_stop_that_is_not_confirmed_a_hung_daemon_and_a_dead_one_are_said_in_large(
+    tmp_path: Path, browser: Browser
+) -> None:
+    clock = MachineClock()
+    trouble = "RunPod accepted it 12m ago, and this is still the same start"
+    with served(tmp_path) as page_:
+        page = browser.new_page()
+        heading, reason = page.locator("#state"), page.locator("#reason")
+        with only_daemon(tmp_path):
+            show_status(tmp_path, clock.now_s() + 4.0, phase="stopping", troubles={"STOP NOT CONFIRMED": trouble})
+            page.goto(f"{page_.url}/?token={keys_of(tmp_path).token}")
+            expect(heading).to_have_text("Stop not confirmed: it still runs")
+            expect(reason).to_have_text(trouble)
+            expect(page.locator("#troubles")).to_be_hidden()
+            expect(page.locator("#stop-link")).to_be_hidden()
+            show_status(tmp_path, clock.now_s() - 300.0)
+            expect(heading).to_contain_text("The daemon hangs")
+            expect(page.locator("#h-signals")).to_have_text("Signals, as they were seen last")
+        show_status(tmp_path, clock.now_s())
+        expect(heading).to_have_text("Nothing guards this Pod")
+        expect(reason).to_contain_text("ended without a word")
+        expect(page.locator("#heard")).to_have_text("nothing new comes from the daemon")
+
+
+def test_lanes_are_read_with_the_arrow_keys(watched: Watched) -> None:
+    page = watched.opened()
+    page.locator("#lanes .uplot").wait_for()
+    page.focus("#lanes")
+    for key, lane in (("ArrowDown", "gpu"), ("ArrowDown", "host"), ("ArrowUp", "gpu")):  # holds come first
+        page.keyboard.press(key)
+        expect(page.locator("#lane-says b")).to_contain_text(lane)
+    before = page.inner_text("#lane-says")
+    for _ in range(60):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator("#lane-says")).not_to_have_text(before)
+    assert watched.problems == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

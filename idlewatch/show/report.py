@@ -1,13 +1,14 @@
 """
 The bill for people: as text in 80 columns, as JSON, CSV, and one HTML file that needs nothing beside it.
 
-JSON, format 1: `from`, `to` (ISO 8601, UTC), `usd_per_hour`, `up_s`, `usd`; `kinds`: kind -> `seconds`, `usd`; `gpu_s`,
-`runs`; `stops`, `stopped_s`, `saved_usd`; `days`: list of `date` and `seconds` by kind; `advice`: list of `name`,
-`text`, `remedy`, `span_s`, `usd_per_hour`, `usd_per_day`; `other_settings`: `days`, `enough`, `starts`,
-`starts_left_out`, `proposed` (list of `kind`, `setting`, `text`), `tried` (list of `setting`, `starts`, `outcome`,
-`now`, both with `stops`, `saved_s`, `stops_while_working`, `stops_within_the_hour`, and `more_saved_s`,
-`more_saved_usd`); `card` and `serverless` (`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null
-where the card or the price is not known. Dollars are null where the price is not known.
+JSON, format 1: `from`, `to` (ISO 8601, UTC), `usd_per_hour`, `up_s`, `usd`; `kinds`: kind -> `seconds`, `usd`;
+`gpu_s`, `runs`; `stops`, `stopped_s`, `saved_usd`; `storage` (what the Pod costs while it is stopped, in words, or
+null); `days`: list of `date` and `seconds` by kind; `advice`: list of `name`, `text`, `remedy`, `span_s`,
+`usd_per_hour`, `usd_per_day`; `other_settings`: `days`, `enough`, `starts`, `starts_left_out`, `proposed` (list of
+`kind`, `setting`, `text`), `tried` (list of `setting`, `starts`, `outcome`, `now`, both with `stops`, `saved_s`,
+`stops_while_working`, `stops_within_the_hour`, and `more_saved_s`, `more_saved_usd`); `card` and `serverless`
+(`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null where the card or the price is not known.
+Dollars are null where the price is not known.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ _BAR_MOST, _BAR_LEAST = 24, 6
 _BAR_AT = 38
 """The column at which bars begin."""
 _PERCENT_LEAST = 0.005
+_NOT_COMPARED = (
+    "not compared, each with its catch: a savings plan (months paid beforehand; a stop then saves nothing on the GPU), "
+    "spot (ended with seconds of notice)"
+)
 _MEANS = {
     Kind.ACTIVE: "somebody or something used it",
     Kind.HELD: "somebody held it, unused",
@@ -69,8 +74,7 @@ def report_lines(told: Report, columns: int = COLUMNS) -> Iterator[str]:
 
 def _lines(told: Report, bar_most: int = _BAR_MOST) -> Iterator[str]:
     bill = told.bill
-    price = "price not known (IDLEWATCH_USD_PER_HOUR)" if bill.usd_per_hour is None else f"${bill.usd_per_hour:.2f}/h"
-    yield f"{told.pod} from {bill.from_:%Y-%m-%d %H:%M} to {bill.to:%Y-%m-%d %H:%M} UTC, {price}"
+    yield f"{told.pod} {_period(bill)}"
     yield f"up for {format_duration(bill.up_s)}{_paid(bill, bill.up_s)} in {_count(told.starts, 'start')}"
     yield ""
     for kind in Kind:
@@ -87,6 +91,11 @@ def _lines(told: Report, bar_most: int = _BAR_MOST) -> Iterator[str]:
     yield from _advised(told)
     yield from shadow_lines(told.shadow) if told.shadow else ()
     yield from _serverless(told)
+
+
+def _period(bill: Bill) -> str:
+    price = "price not known (IDLEWATCH_USD_PER_HOUR)" if bill.usd_per_hour is None else f"${bill.usd_per_hour:.2f}/h"
+    return f"from {bill.from_:%Y-%m-%d %H:%M} to {bill.to:%Y-%m-%d %H:%M} UTC, {price}"
 
 
 def _advised(told: Report) -> Iterator[str]:
@@ -114,7 +123,10 @@ def _serverless(told: Report) -> Iterator[str]:
         )
         return
     yield f"Pod or Serverless ({told.card.label}): {told.comparison.advice}."
+    if told.comparison.active_usd is not None:
+        yield f"  one active worker all the time, with none beside it, would cost ${told.comparison.active_usd:.2f}"
     yield f"  list prices of {PRICES_OF}, {COLD_START_S:.0f} s of cold start billed for each run; see docs/report.md"
+    yield f"  {_NOT_COMPARED}"
 
 
 def _percent(share: float) -> str:
@@ -167,6 +179,7 @@ def report_json(told: Report) -> dict[str, Json]:
         "stops": bill.stops,
         "stopped_s": bill.stopped_s,
         "saved_usd": bill.usd(bill.stopped_s),
+        "storage": told.storage,
         "days": days,
         "advice": [one.as_json() for one in told.advice],
         "other_settings": shadow_json(told.shadow) if told.shadow else None,
@@ -201,14 +214,18 @@ _STYLE = """
   --unwatched: #57403d; } }
 body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink);
   background: var(--paper); }
-h1 { font-size: 1.3rem; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; } p { margin: .3rem 0; max-width: 44rem; overflow-wrap: anywhere; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.2rem 0; }
+.figures b { display: block; font-size: 2rem; line-height: 1.2; letter-spacing: -.02em; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 td, th { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
-td:first-child, th:first-child { text-align: left; } pre { white-space: pre-wrap; font: inherit; }
+td:first-child, th:first-child { text-align: left; }
 .advice { border-left: 3px solid var(--blind); padding: .4rem .9rem; margin: .8rem 0; }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 td + td { white-space: nowrap; } .chart { overflow-x: auto; }
-@media (max-width: 40rem) { .means { display: none; } .chart svg { width: 46rem; } td, th { padding: .3rem .3rem; } }
+@media (max-width: 40rem) { .means { display: none; } svg text { font-size: 16px; }
+  .figures { gap: .6rem 2rem; } .figures b { font-size: 1.6rem; } td, th { padding: .3rem .3rem; } }
 svg line { stroke: var(--line); } h2 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 """
 
@@ -223,17 +240,38 @@ def report_html(told: Report) -> str:
         f"<td>{_dollars(bill, bill.seconds[kind])}</td></tr>"
         for kind in Kind
     )
-    words = "\n".join([*_saved(told), *_serverless(told)])
     advice = "".join(_advice_html(one) for one in told.advice)
-    others = shadow_html(told.shadow) if told.shadow else ""
-    title = html.escape(f"{told.pod}: what it cost")
-    head = "\n".join(list(_lines(told))[:2])
+    others = f"<h2>Other settings</h2>{shadow_html(told.shadow)}" if told.shadow else ""
+    title = html.escape(f"What {told.pod} cost")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><pre>{html.escape(head)}</pre>{advice}<h2>Hours a day</h2>{_chart(bill)}"
-        f"<table><tr><th>state<th>share<th>time<th>dollars</tr>{rows}</table><pre>{html.escape(words)}</pre>{others}</html>\n"
+        f"<h1>{title}</h1><p>{html.escape(_period(bill))}</p>{_figures(told)}{advice}"
+        f"<h2>Hours a day</h2>{_chart(bill)}<table><tr><th>state<th>share<th>time<th>dollars</tr>{rows}</table>"
+        f"<h2>Stops</h2>{_paragraphs(_saved(told))}<h2>Pod or Serverless</h2>{_paragraphs(_serverless(told))}"
+        f"{others}</html>\n"
     )
+
+
+def _figures(told: Report) -> str:
+    """The three that matter, in large: what was paid, for what of it nothing was had, and what stopping saved."""
+    bill = told.bill
+    idle_s, stops = bill.seconds[Kind.IDLE], _count(bill.stops, "stop")
+    figures = (
+        (bill.up_s, f"for {format_duration(bill.up_s)} in {_count(told.starts, 'start')}"),
+        (idle_s, f"of it idle, {format_duration(idle_s)}"),
+        (bill.stopped_s, f"not billed after {stops}, {format_duration(bill.stopped_s)}"),
+    )
+    cells = (
+        f"<div><b>{_dollars(bill, seconds) or format_duration(seconds)}</b>{html.escape(words)}</div>"
+        for seconds, words in figures
+    )
+    return f'<div class="figures">{"".join(cells)}</div>'
+
+
+def _paragraphs(lines: Iterable[str]) -> str:
+    told = (line.strip() for line in lines)
+    return "".join(f"<p>{html.escape(f'{line[0].upper()}{line[1:]}'.rstrip('.'))}.</p>" for line in told)
 
 
 def _advice_html(one: Advice) -> str:
@@ -242,8 +280,10 @@ def _advice_html(one: Advice) -> str:
     return f'<p class="advice">{html.escape(one.text)}.{dollars}<br>{remedy}.</p>'
 
 
-_WIDTH, _HEIGHT, _FOOT, _LEFT = 900, 230, 22, 34
-_WIDEST_BAR = 36.0
+_WIDTH, _HEIGHT, _FOOT, _LEFT = 900, 230, 22, 42
+_WIDEST_BAR = 48.0
+_NARROWED = 0.6
+"""A chart is drawn so much smaller on a phone, and beyond that scrolled."""
 
 
 def _chart(bill: Bill) -> str:
@@ -258,12 +298,16 @@ def _chart(bill: Bill) -> str:
     )
     often = max(1, round(45 / step))
     labels = "".join(
-        f'<text x="{_LEFT + at * step:.1f}" y="{_HEIGHT - 5}">{day.date[5:]}</text>'
+        f'<text x="{_LEFT + at * step + wide / 2:.1f}" y="{_HEIGHT - 5}" text-anchor="middle">{day.date[5:]}</text>'
         for at, day in enumerate(bill.days)
-        if at % often == 0 and _LEFT + at * step < _WIDTH - 32
+        if at % often == 0
     )
-    drawn = f"{_hours()}{bars}{labels}"
-    chart = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="hours a day by state">{drawn}</svg>'
+    whole = round(_LEFT + len(bill.days) * step)
+    drawn = f"{_hours(whole)}{bars}{labels}"
+    chart = (
+        f'<svg viewBox="0 0 {whole} {_HEIGHT}" style="max-width:{whole}px;min-width:{whole * _NARROWED:.0f}px"'
+        f' role="img" aria-label="hours a day by state">{drawn}</svg>'
+    )
     return f'<div class="chart" tabindex="0" role="region" aria-label="Hours a day">{chart}</div>'
 
 
@@ -271,11 +315,11 @@ def _height(seconds: float) -> float:
     return seconds / 86400.0 * (_HEIGHT - _FOOT - 10)
 
 
-def _hours() -> str:
+def _hours(width: int) -> str:
     """A line and its name at each six hours."""
     rows = ((hours, _HEIGHT - _FOOT - _height(hours * 3600.0)) for hours in (0, 6, 12, 18, 24))
     return "".join(
-        f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/><text x="0" y="{y + 4:.1f}">{hours} h</text>'
+        f'<line x1="{_LEFT}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/><text x="0" y="{y + 4:.1f}">{hours} h</text>'
         for hours, y in rows
     )
 

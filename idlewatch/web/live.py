@@ -84,6 +84,7 @@ class Live:
             "now": w.clock.wall().timestamp(),
             "now_s": now_s,
             "running": running,
+            "lives": lives,
             "not_running": None if running else _not_running(w.state_dir, said, now_s, lives=lives),
             "status": {name: said.get(name) for name in _SHOWN},
             "problems": said.get("problems") if isinstance(said.get("problems"), list) else [],

@@ -2,13 +2,16 @@
 // What is true now: polled as often as the daemon looks, not at all while nobody sees the page.
 (() => {
   const { el, show, span, clock } = page;
+  const NOT_CONFIRMED = "STOP NOT CONFIRMED";
   let last = null, heardAt = 0, timer = 0, whyAt = 0;
 
   const nowS = () => last.now_s + (performance.now() - heardAt) / 1000;
 
   function stateWords(live) {
     const status = live.status, holds = live.holds.length;
-    if (!live.running) return ["Nothing guards this Pod", "alarm", live.not_running];
+    if (!live.running) return [live.lives ? "The daemon hangs, or is only starting" : "Nothing guards this Pod", "alarm", live.not_running];
+    const unproven = (status.troubles || {})[NOT_CONFIRMED];
+    if (unproven) return ["Stop not confirmed: it still runs", "alarm", unproven];
     const left = status.acts_at_s === null ? null : status.acts_at_s - nowS();
     if (status.phase === "warned") return ["Saves and stops in " + clock(left === null ? 0 : left), "ending", status.reason];
     if (status.phase === "saving") return ["Saving, then it stops", "ending", status.reason];
@@ -25,20 +28,21 @@
     const hero = document.querySelector(".hero"), heading = document.getElementById("state");
     hero.className = "hero " + kind;
     if (heading.textContent !== words) heading.textContent = words;
-    show("reason", reason || "");
+    const why = kind === "ending" && last.status.why && !reason.includes(last.status.why) ? ": " + last.status.why : "";
+    show("reason", (reason || "") + why);
     document.title = words + " · idlewatch";
     drawRoad(last);
-    document.getElementById("stop-link").hidden = !last.running || last.stop_asked !== null;
+    document.getElementById("stop-link").hidden = !last.running || last.stop_asked !== null || last.status.phase === "stopping";
     document.getElementById("cancel").hidden = last.stop_asked === null;
     const age = (performance.now() - heardAt) / 1000;
-    show("heard", age < 15 ? "live" : "last heard " + span(age) + " ago");
+    show("heard", age < 15 ? (last.running ? "live" : "nothing new comes from the daemon") : "last heard " + span(age) + " ago");
   }
 
   function drawRoad(live) {
     const status = live.status, road = document.getElementById("road");
-    const quiet = live.limits.idle_after_s, warn = live.limits.warn_for_s;
+    const quiet = status.idle_after_s ?? live.limits.idle_after_s, warn = live.limits.warn_for_s;
     const ending = status.phase !== "watching";
-    road.hidden = !live.running || !quiet || (ending && status.cause !== "idle");
+    road.hidden = !live.running || !quiet || status.phase === "stopping" || (ending && status.cause !== "idle");
     if (road.hidden) return;
     document.querySelector(".road-quiet").style.flex = quiet + " 0 0";
     document.querySelector(".road-warn").style.flex = Math.max(warn, quiet / 8) + " 0 0";
@@ -49,7 +53,8 @@
     const bar = document.getElementById("road-bar");
     bar.setAttribute("aria-valuemax", quiet);
     bar.setAttribute("aria-valuenow", Math.round(Math.min(quiet, status.idle_for_s)));
-    show("marks", "warning after " + span(quiet) + ", save and stop " + span(warn) + " later");
+    const learned = status.learned_why ? " (" + status.learned_why + ")" : "";
+    show("marks", "warning after " + span(quiet) + learned + ", save and stop " + span(warn) + " later");
   }
 
   function drawTop(live) {
@@ -65,13 +70,16 @@
   }
 
   function drawTroubles(live) {
-    const told = Object.entries(live.status.troubles || {}).map(([name, text]) => el("li", {}, el("b", {}, name), " " + text));
+    const heading = live.running ? NOT_CONFIRMED : null; // told above, in large
+    const others = Object.entries(live.status.troubles || {}).filter(([name]) => name !== heading);
+    const told = others.map(([name, text]) => el("li", {}, el("b", {}, name), " " + text));
     for (const problem of live.problems) told.push(el("li", {}, el("b", {}, "settings"), " " + problem));
     document.getElementById("troubles").hidden = !told.length;
     show("troubles", ...told);
   }
 
   function drawSignals(live) {
+    show("h-signals", live.running ? "Signals" : "Signals, as they were seen last");
     const rows = Object.entries(live.status.signals || {}).map(([name, said]) => {
       const bars = said.bars && said.activity !== "active";
       const tag = bars ? "keeps the warning away" : said.pauses ? "the clock stands still" : null;
@@ -145,7 +153,7 @@
       const tag = without ? "without it stopped at " + page.at(Date.parse(without) / 1000, true) : null;
       return el("li", {}, el("b", {}, keeper.name), " " + keeper.reason, tag && el("span", { class: "tag" }, tag));
     });
-    const none = why ? "Nothing but the time that is still to pass." : "No daemon watches here.";
+    const none = why ? "Nothing but the time that is still to pass." : "Not known: no daemon says it now.";
     show("keepers", ...(rows.length ? rows : [el("li", { class: "faint" }, none)]));
   }
 

@@ -101,10 +101,10 @@
     const legend = el("span", { class: "legend" }, ...chart.lines.map((line, i) =>
       el("span", { class: "line-" + (i % LINES + 1) }, many ? line.name + " " : "", values[i])));
     const place = el("div", { role: "img", "aria-label": chart.title + " in " + chart.unit + " over the span that is shown" });
-    const box = el("div", { class: "chart" }, el("h3", {}, chart.title, el("span", { class: "unit" }, chart.unit), legend), place);
+    const box = el("div", { class: "chart" }, el("h3", {}, chart.title, legend), place);
     const told = (index) => chart.lines.forEach((line, i) => {
       const value = line.values[index];
-      values[i].textContent = value === null || value === undefined ? "–" : page.figure(value) + (chart.unit === "%" ? " %" : "");
+      values[i].textContent = (value === null || value === undefined ? "–" : page.figure(value)) + " " + chart.unit;
     });
     const newest = () => { const at = chart.lines[0].values.findLastIndex((value) => value !== null); told(at); };
     const highest = Math.max(...chart.lines.flatMap((line) => line.values.map((value) => value || 0)));
@@ -126,9 +126,9 @@
 
   // More lines than can be told apart are rows, each point as dark as it is high: one busy GPU of eight is seen at once.
   function drawHeat(chart, series, timeline) {
-    const rows = chart.lines.length, shown = chart.unit === "%" ? " %" : "", says = el("b", {}, "");
+    const rows = chart.lines.length, shown = " " + chart.unit, says = el("b", {}, "");
     const place = el("div", { role: "img", "aria-label": chart.title + " in " + chart.unit + ", a row a GPU, over the span that is shown" });
-    const box = el("div", { class: "chart" }, el("h3", {}, chart.title, el("span", { class: "unit" }, chart.unit), el("span", { class: "legend heat" }, says)), place);
+    const box = el("div", { class: "chart" }, el("h3", {}, chart.title, el("span", { class: "legend heat" }, says)), place);
     const top = chart.top || Math.max(...chart.lines.flatMap((line) => line.values.map((value) => value || 0))) || 1;
     const newest = () => {
       const at = Math.max(...chart.lines.map((line) => line.values.findLastIndex((value) => value !== null)));
@@ -207,9 +207,25 @@
       const span = spansAt(row).find((one) => at >= one[0] - slack && at <= one[1] + slack);
       laneSays(lanes[row].name, span, at);
     };
+    let at = [timeline.to, 0];
+    const step = (timeline.to - timeline.from) / 60;
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const read = (chart) => {
+      const [when, row] = at, slack = step / 2;
+      laneSays(lanes[row].name, spansAt(row).find((one) => when >= one[0] - slack && when <= one[1] + slack), when);
+      chart.setCursor({ left: chart.valToPos(when, "x"), top: (row + 0.5) * chart.over.clientHeight / rows });
+    };
+    place.tabIndex = 0;
+    place.onkeydown = (event) => {
+      const move = moves[event.key];
+      if (!move) return;
+      event.preventDefault();
+      at = [Math.min(timeline.to, Math.max(timeline.from, at[0] + move[0])), Math.min(rows - 1, Math.max(0, at[1] + move[1]))];
+      read(lanesChart);
+    };
     place.setAttribute("role", "img");
-    place.setAttribute("aria-label", "Verdicts of " + lanes.map((lane) => lane.name).join(", ") + " over the span that is shown; the events below tell what came of them");
-    drawn.push(new uPlot(options(place.clientWidth, rows * LANE + 36, timeline.from, timeline.to, {
+    place.setAttribute("aria-label", "Verdicts of " + lanes.map((lane) => lane.name).join(", ") + " over the span that is shown, read with the arrow keys; the events below tell what came of them");
+    const lanesChart = new uPlot(options(place.clientWidth, rows * LANE + 36, timeline.from, timeline.to, {
       y: { range: [0, rows] },
       axis: {
         splits: () => lanes.map((_, i) => rows - i - 0.5),
@@ -218,7 +234,8 @@
       },
       series: [{ show: true, points: { show: false } }],
       hooks: { draw: [paint], setCursor: [hover] },
-    }), [[timeline.from, timeline.to], [null, null]], place));
+    }), [[timeline.from, timeline.to], [null, null]], place);
+    drawn.push(lanesChart);
   }
 
   function laneSays(name, span, at) {
