@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from idlewatch.errors import SignalError
 from idlewatch.kernel import Tables
-from idlewatch.model import Activity, Finding, Reading
+from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.signals.jobs_gains import cpu_s, gains
 from idlewatch.signals.jobs_programs import Role, program
@@ -421,6 +421,88 @@ def test_commands_that_an_agent_starts_are_progress() -> None:
     found = watched(machine, 900, work)
     assert found[-1].reason == "agent: claude (pid 90) started 4 commands in 10 min"
     assert {each.activity for each in watched(machine, 900)} == {Activity.QUIET}
+
+
+# ---------------------------------------------------------------- reading, where no disk shows it
+
+
+def reads_of(machine: Machine, pid: int, bytes_per_s: float) -> list[Finding]:
+    def work(seconds: float) -> None:
+        machine.uses(pid, 0.012 * seconds, reads=round(bytes_per_s * seconds))
+
+    return watched(machine, 900, work)
+
+
+def test_what_reads_from_a_network_volume_is_a_job_although_it_hardly_uses_cpu() -> None:
+    machine = Machine()
+    machine.start(300, tmux(machine), "md5sum -b /workspace/images.tar", session=710, since_s=300.0)
+    found = reads_of(machine, 300, 20e6)
+    assert found[-1].reason == "tmux: md5sum (pid 300) read 20.0 MB a second for 10 min"
+    assert found[-1].evidence_s == machine.now_s
+
+
+def test_what_reads_without_any_cpu_that_counts_is_named() -> None:
+    machine = Machine()
+    machine.start(300, 1, "sha256sum x", since_s=300.0)
+    found = watched(machine, 900, lambda seconds: machine.uses(300, reads=round(2e6 * seconds)))
+    assert found[-1].reason.startswith("background: sha256sum (pid 300) read 2.0 MB a second")
+
+
+def test_what_monitors_read_of_proc_is_nothing() -> None:
+    machine = Machine()
+    machine.start(300, 1, "python monitor.py", since_s=300.0)
+    assert {each.activity for each in reads_of(machine, 300, 0.9e6)} == {Activity.QUIET}
+
+
+def test_what_servers_viewers_and_editors_read_is_nothing() -> None:
+    machine = Machine()
+    machine.start(300, 1, "/usr/bin/python3 /usr/local/bin/vllm serve x", since_s=300.0)
+    machine.start(301, 300, ["VLLM::EngineCore"], since_s=300.0)
+    machine.start(302, 1, "htop", since_s=300.0)
+    machine.start(303, vscode(machine), "rg --files", session=600, since_s=300.0)
+    for pid in (300, 301, 302, 303, 600):
+        assert {each.activity for each in reads_of(machine, pid, 20e6)} == {Activity.QUIET}
+
+
+def test_a_loop_of_programs_that_read_themselves_is_nothing() -> None:
+    """`aws` reads 30 MB of Python at each start, and its shell's total holds that as soon as it has waited."""
+    machine = Machine()
+    machine.start(300, 1, "bash poll.sh", since_s=300.0)
+
+    def poll(_: float) -> None:
+        pid = 3000 + round(machine.now_s)
+        if machine.now_s % 30 < 15:
+            machine.start(pid, 300, "aws s3 ls", session=300)
+            machine.uses(pid, 0.3, reads=30 << 20)
+        else:
+            machine.ends(pid - 15)
+            machine.uses(300, reads=30 << 20)
+
+    assert {each.activity for each in watched(machine, 1800, poll)} == {Activity.QUIET}
+
+
+def test_what_a_young_program_reads_is_itself() -> None:
+    machine = Machine()
+    machine.start(300, 1, "bash poll.sh", since_s=300.0)
+
+    def poll(seconds: float) -> None:
+        pid = 3000 + round(machine.now_s) // 30
+        if pid not in machine.processes:
+            machine.processes.pop(pid - 1, None)
+            machine.start(pid, 300, "aws s3 ls", session=300, since_s=machine.now_s + 8)
+        else:
+            machine.uses(pid, 0.3, reads=round(5e6 * seconds))
+
+    assert {each.activity for each in watched(machine, 1800, poll)} == {Activity.QUIET}
+
+
+def test_a_reading_of_an_older_version_tells_nothing_of_reads() -> None:
+    signal = JobsSignal(kernel=Machine())
+    tree: dict[str, Json] = {"id": "7-1", "where": "tmux", "name": "a.py", "pid": 7, "cpu_s": 14.0, "agent": False}
+    facts: dict[str, Json] = {"trees": [tree], "tools": [], "unseen": None}
+    for at_s in range(15, 615, 15):
+        found = signal.judge(Reading(signal="jobs", at_s=at_s, covers_s=15.0, facts=facts))
+    assert found.reason == "tmux: a.py (pid 7) 93 % of a core for 10 min"
 
 
 # ---------------------------------------------------------------- busy now, rights, words

@@ -107,6 +107,10 @@ class Window:
         """The time over which means are taken."""
         return max(self._seen_s, self._limits.least_s)
 
+    def is_empty(self) -> bool:
+        """Whether nothing in it used CPU or disk."""
+        return not any(tick.cpu_cores > 0 or tick.disk_bytes_per_s for tick in self._ticks)
+
     def figures(self) -> Figures:
         """Return everything that this window shows."""
         return Figures(

@@ -3,14 +3,16 @@ The jobs signal: whose work it is that this Pod's CPU does, by process tree.
 
 The host signal sees the container's CPU; this one tells work from hum: each tree (a tmux pane, a terminal that was
 closed, an agent, a notebook's kernel, what cron started) against its own median, idle servers, editors, language
-servers and viewers left out; and it sees tools that wait on a network and use no CPU. A process that merely exists is
+servers and viewers left out; and it sees what waits on a network and uses no CPU: tools by their progress, anything
+else by what it reads, for a network volume shows in no counter of disks. A process that merely exists is
 nothing. What rights deny is no reason not to know: then it says so, and the host signal decides.
 
 Facts of a reading:
 
     trees   list, those that used most: id, where (tmux, ssh, closed terminal, an agent's name …), name and pid of the
             process that used most of it, agent (whether that is an AI coding agent or below one), cpu_s (CPU seconds
-            in `covers_s`)
+            in `covers_s`), read_bytes (through any read call, where that is neither a program's start nor a loop of
+            short ones)
     tools   list: id, where, name, pid, agent (an AI coding agent, not a batch tool), read_bytes and write_bytes
             (through any read or write call), children (processes that it started)
     unseen  what /proc does not show here, in words; None where it shows all

@@ -49,6 +49,23 @@ def gains(before: ProcessTable, now: ProcessTable, total: Total) -> Mapping[int,
     return gained
 
 
+def own_reads(before: ProcessTable, now: ProcessTable, *, least_age_s: float) -> Mapping[int, float]:
+    """
+    Return by PID how many bytes each process has read itself between the two looks, through any read call.
+
+    Only of those that were that old at the look before, and that have waited for no child in between: what a process
+    reads while it starts is itself, and a loop of short ones would hand it on to who waits for them.
+    """
+    gained: dict[int, float] = {}
+    for process in now:
+        old = before.get(process.pid)
+        if old is None or old.key != process.key or old.io is None or process.io is None:
+            continue
+        if process.waited_cpu_s == old.waited_cpu_s and before.at_s - process.started_s >= least_age_s:
+            gained[process.pid] = process.io.read_chars - old.io.read_chars
+    return gained
+
+
 def _base(before: ProcessTable, process: Process, used: float, total: Total) -> float:
     """What it had used by the last look; a process that was there and was not shown has gained nothing."""
     old = before.get(process.pid)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from idlewatch.model import Json
 from idlewatch.signals.adopted import real_descendants
-from idlewatch.signals.jobs_gains import cpu_s, gains, read_chars, write_chars
+from idlewatch.signals.jobs_gains import cpu_s, gains, own_reads, read_chars, write_chars
 from idlewatch.signals.jobs_places import Places
 from idlewatch.signals.jobs_programs import STARTING_S, Programs, Role
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from idlewatch.kernel import Key, Process, ProcessTable, Tables
 
 _LEAST_CORES = 0.005
-"""A tree that used less is left out of a reading, which counts as none: there may be hundreds."""
+_LEAST_READ_BYTES_PER_S = 50e3
+"""A tree that used and read less is left out of a reading, which counts as none: there may be hundreds."""
 _LEAST_CHARS = 1024
 _TREES_MAX, _TOOLS_MAX = 32, 32
 """In one reading, those that used most."""
@@ -28,14 +29,16 @@ class _Tree:
     """What one tree of processes has used since the last look."""
 
     cpu_s: float = 0.0
-    most_s: float = 0.0
+    read_bytes: float = 0.0
+    most: tuple[float, float] = (0.0, 0.0)
     by: Process | None = None
-    """The process that used most of it."""
+    """The process that used most of it, or read most."""
 
-    def add(self, process: Process, used_s: float) -> None:
+    def add(self, process: Process, used_s: float, read_bytes: float) -> None:
         self.cpu_s += used_s
-        if self.by is None or used_s > self.most_s:
-            self.by, self.most_s = process, used_s
+        self.read_bytes += read_bytes
+        if self.by is None or (used_s, read_bytes) > self.most:
+            self.by, self.most = process, (used_s, read_bytes)
 
 
 @dataclass(slots=True)
@@ -77,18 +80,30 @@ class JobsLook:
         self, before: ProcessTable, now: ProcessTable, places: Places, left_out: frozenset[int]
     ) -> list[dict[str, Json]]:
         trees: dict[Key, _Tree] = {}
+        reads = own_reads(before, now, least_age_s=STARTING_S)
         for pid, used_s in gains(before, now, cpu_s).items():
-            process = now.by_pid[pid]
-            if used_s > 0 and pid not in left_out and places.of(process).counts:
-                trees.setdefault(self._tree_of[process.key], _Tree()).add(process, used_s)
-        least_s = _LEAST_CORES * (now.at_s - before.at_s)
-        most = sorted(trees.items(), key=lambda item: -item[1].cpu_s)[:_TREES_MAX]
-        return [
-            _named(tree.by, places)
-            | {"id": _id(key), "cpu_s": round(tree.cpu_s, 3), "agent": places.of(tree.by).is_agents}
-            for key, tree in most
-            if tree.by is not None and tree.cpu_s >= least_s
-        ]
+            process, read = now.by_pid[pid], reads.get(pid, 0.0)
+            if (used_s > 0 or read > 0) and pid not in left_out and (place := places.of(process)).counts:
+                tree = trees.setdefault(self._tree_of[process.key], _Tree())
+                tree.add(process, used_s, 0.0 if place.under_editor else read)
+        span_s = now.at_s - before.at_s
+        most = sorted(trees.items(), key=lambda item: (-item[1].cpu_s, -item[1].read_bytes))
+        told = [(key, tree) for key, tree in most if _is_worth_telling(tree, span_s)][:_TREES_MAX]
+        return [_entry(key, tree, places) for key, tree in told]
+
+
+def _is_worth_telling(tree: _Tree, span_s: float) -> bool:
+    return tree.cpu_s >= _LEAST_CORES * span_s or tree.read_bytes >= _LEAST_READ_BYTES_PER_S * span_s
+
+
+def _entry(key: Key, tree: _Tree, places: Places) -> dict[str, Json]:
+    used: dict[str, Json] = {
+        "id": _id(key),
+        "cpu_s": round(tree.cpu_s, 3),
+        "read_bytes": int(tree.read_bytes),
+        "agent": tree.by is not None and places.of(tree.by).is_agents,
+    }
+    return _named(tree.by, places) | used
 
 
 def _tools(tools: Sequence[Process], before: ProcessTable, now: ProcessTable, places: Places) -> list[dict[str, Json]]:
