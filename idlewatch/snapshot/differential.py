@@ -17,13 +17,16 @@ from idlewatch.snapshot.given import json_of
 from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.locked import unlocked
 from idlewatch.snapshot.packed import opened
+from idlewatch.snapshot.reader import DamagedArchive, require_digest
 from idlewatch.snapshot.source import index_lines
+from idlewatch.snapshot.steps import SaveCancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from idlewatch.snapshot.age import Key
     from idlewatch.snapshot.manifest import Snapshot
+    from idlewatch.snapshot.packed import Archive
     from idlewatch.snapshot.scan import Entry
 
 ENTRY_WEIGHT: Final = 8 * 1024
@@ -62,19 +65,51 @@ def fitting_base(
     return None
 
 
-def read_base(snapshot: Snapshot, key: Key | None) -> Base:
-    """Read the index of a snapshot, which alone is little. Raises SnapshotError for damage."""
+def base_upon(
+    snapshot: Snapshot, found: list[Entry], key: Key | None, each_chunk: Callable[[int], None] | None
+) -> Base | None:
+    """
+    Return what to build upon; None: that is not worth it for what was `found`, or another key opens it.
+
+    All of its archive is read again and compared with its digest, unless `each_chunk` is None: only its index then.
+    Raises DamagedArchive where it is not what was saved, or can't be read.
+    """
+    try:
+        with opened(snapshot, key) as file:
+            if file.stored.size_bytes != snapshot.archive_bytes:
+                raise DamagedArchive(f"the archive is damaged: {snapshot.archive} has another size than was written")
+            base = _read(file, unlocked(snapshot, key))
+            if not is_worth_it(base.changed(found), found):
+                return None
+            if each_chunk is not None:
+                file.stored.forget()
+                require_digest(file.stored, snapshot, each_chunk)
+            return base
+    except (DamagedArchive, SaveCancelled):
+        raise
+    except SnapshotError:
+        _require_right(snapshot, (lambda _: None) if each_chunk is None else each_chunk)
+        return None
+
+
+def _require_right(snapshot: Snapshot, each_chunk: Callable[[int], None]) -> None:
+    """Its digest tells damage from another key, and needs none."""
+    try:
+        with snapshot.kept_on.opened(snapshot.archive) as stored:
+            require_digest(stored, snapshot, each_chunk)
+    except OSError as error:
+        raise DamagedArchive(f"the archive {snapshot.archive} can't be read: {error.strerror}") from error
+
+
+def _read(file: Archive, snapshot: Snapshot) -> Base:
+    """Read the index, which alone is little. Raises SnapshotError for damage."""
     states: dict[str, int] = {}
     ways: set[str] = set()
-    snapshot = unlocked(snapshot, key)
-    with opened(snapshot, key) as file:
-        if file.stored.size_bytes != snapshot.archive_bytes:
-            raise SnapshotError(f"the archive is damaged: {snapshot.archive} has another size than was written")
-        for line in index_lines(file, index_at=snapshot.index_at):
-            path, kind, ctime_ns = _state(line)
-            states[path] = ctime_ns
-            if kind == FOLDER and snapshot.since_ns is not None and ctime_ns < snapshot.since_ns:
-                ways.add(path)
+    for line in index_lines(file, index_at=snapshot.index_at):
+        path, kind, ctime_ns = _state(line)
+        states[path] = ctime_ns
+        if kind == FOLDER and snapshot.since_ns is not None and ctime_ns < snapshot.since_ns:
+            ways.add(path)
     for path in (*snapshot.gone, *snapshot.changing):
         states.pop(path, None)
     return Base(snapshot=snapshot, states=states, ways=frozenset(ways & states.keys()))

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from idlewatch.amounts import amount
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.given import is_instant, is_path, json_of
 from idlewatch.snapshot.shelf import FolderShelf, Shelf
@@ -90,6 +91,19 @@ class Snapshot:
     complete: bool = True
     shelf: Shelf | None = field(default=None, compare=False, repr=False)
     """How to get at `folder`, where the store that found it knows; no value, and never written anywhere."""
+    distrusted: str | None = field(default=None, compare=False)
+    """The snapshot that it would have built upon, where that is damaged; for who has it made, and not written."""
+
+    @property
+    def words(self) -> str:
+        """What was saved, for people."""
+        files = "1 file" if self.files == 1 else f"{self.files} files"
+        return f"{files} as {self.id}, {amount(self.archive_bytes)}{self.caveat}"
+
+    @property
+    def caveat(self) -> str:
+        """What more is to be said of it: that another one turned out to be damaged."""
+        return f"; everything anew, because {self.distrusted} is damaged" if self.distrusted else ""
 
     @property
     def archive_path(self) -> Path:
@@ -140,7 +154,9 @@ _ANNOTATED: Final = {
     "tuple[str, ...]": (list, tuple),
     "tuple[dict[str, Json], ...]": (list, tuple),
 }
-_TYPES: Final = {name: _ANNOTATED[kind] for name, kind in Snapshot.__annotations__.items() if name != "shelf"}
+_TYPES: Final = {
+    name: _ANNOTATED[kind] for name, kind in Snapshot.__annotations__.items() if name not in {"shelf", "distrusted"}
+}
 
 
 def to_manifest(snapshot: Snapshot) -> bytes:

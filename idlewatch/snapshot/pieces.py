@@ -63,7 +63,7 @@ class Thing:
 
     def item(self, now_s: float) -> Item:
         """How it is listed."""
-        return Item(sum(size for _, size in self.parts or ()), now_s - self.written_s)
+        return Item(sum(size for _, size in self.parts or ()), now_s - self.written_s, self.written_s)
 
 
 def things(listed: Iterable[tuple[str, int, float]]) -> dict[str, Thing]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.age import Key
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.packed import Archive
+    from idlewatch.snapshot.shelf import Stored
 
 _MOST_SEGMENTS = 10_000_000
 _NO_NAMES = frozenset({"", ".", ".."})
@@ -148,8 +149,18 @@ def _refuse_wrong_count(count: int, snapshot: Snapshot, lines: Iterator[bytes]) 
         raise SnapshotError("the archive is damaged: it has not the number of members that its manifest says")
 
 
+class DamagedArchive(SnapshotError):
+    """The bytes of an archive are not those that were saved."""
+
+
 def _wrong_digest(snapshot: Snapshot) -> SnapshotError:
-    return SnapshotError(f"the archive is damaged: {snapshot.archive} has not the digest of its manifest")
+    return DamagedArchive(f"the archive is damaged: {snapshot.archive} has not the digest of its manifest")
+
+
+def require_digest(stored: Stored, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> None:
+    """Read a whole archive once. Raises DamagedArchive unless it is, byte by byte, the one that was saved."""
+    if file_digest(stored, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
+        raise _wrong_digest(snapshot)
 
 
 def inspect(
@@ -174,8 +185,7 @@ def listed(
     if snapshot.format < _LINKS_IN_INDEX_FROM:
         yield from inspect(file, snapshot, each_chunk, hash_content=False)
         return
-    if file_digest(file.stored, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
-        raise _wrong_digest(snapshot)
+    require_digest(file.stored, snapshot, each_chunk)
     lines = index_lines(file, index_at=snapshot.index_at)
     count = 0
     for line in lines:

@@ -42,6 +42,8 @@ class SaveRequest:
     """Where the names of the image were noted; None: deletions are not known."""
     incremental: bool = True
     """Whether it may build upon an earlier snapshot and write only what has changed since."""
+    trust_untouched: bool = False
+    """Whether an archive that nobody has touched since it was proven is built upon without being read again."""
     began_s: float | None = None
     """CLOCK_BOOTTIME instant at which the caller began; only recorded."""
     excludes: Excludes = field(default_factory=Excludes)
@@ -82,6 +84,7 @@ class SaveRequest:
             "keep_bytes": self.keep_bytes,
             "state_dir": None if self.state_dir is None else str(self.state_dir),
             "incremental": self.incremental,
+            "trust_untouched": self.trust_untouched,
             "began_s": self.began_s,
             "excludes": {"trees": trees, "caches": caches, "patterns": [*self.excludes.patterns]},
         }

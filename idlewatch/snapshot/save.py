@@ -21,7 +21,7 @@ import idlewatch
 from idlewatch.amounts import amount
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.codec import usable_workers
-from idlewatch.snapshot.differential import Base, fitting_base, is_worth_it, read_base
+from idlewatch.snapshot.differential import Base, base_upon, fitting_base
 from idlewatch.snapshot.image import known_image
 from idlewatch.snapshot.locked import locked
 from idlewatch.snapshot.loss import Loss, summarize
@@ -29,7 +29,7 @@ from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
 from idlewatch.snapshot.notes import write_up
 from idlewatch.snapshot.passes import Passes, refuse_unreadable
-from idlewatch.snapshot.reader import prove, shown
+from idlewatch.snapshot.reader import DamagedArchive, prove, shown
 from idlewatch.snapshot.scan import Scan, new_scan
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.steps import Steps
@@ -75,18 +75,18 @@ def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
     store = Store(request.place, request.pod_id)
     new = store.make()
     with store.locked() as locked:
-        listing = Listing({}, [], {}) if new else store.listing()
+        listing = Listing({}, [], {}, {}) if new else store.listing()
         if not new:
             store.sweep(listing, locked=locked)
-        base = _base_for(origin, listing, loss, found)
+        distrusted, base = _base_for(origin, store, listing, loss, found, steps)
         if base is not None:
             found = base.changed(found)
         store.require_space(sum(entry.disk_bytes for entry in found))
         snapshot = _Saving(origin, store, listing, scan, loss, base, steps).run(found)
-        if not locked:  # another one may have been saved beside this one
+        if not locked or distrusted:  # another one may have been saved beside this one; or one counts no more
             listing = store.listing()
         store.prune(snapshot, listing, request.keep, request.keep_bytes)
-    return snapshot
+    return replace(snapshot, distrusted=distrusted)
 
 
 def _origin(request: SaveRequest) -> _Origin:
@@ -102,21 +102,31 @@ def _noted_image(request: SaveRequest, since_ns: int | None) -> Image | None:
     return known_image(request.state_dir, since_ns)
 
 
-def _base_for(origin: _Origin, listing: Listing, loss: Loss, found: list[Entry]) -> Base | None:
-    """Return what to build upon; None: it is better to write everything, or what is there can't be trusted."""
+def _base_for(
+    origin: _Origin, store: Store, listing: Listing, loss: Loss, found: list[Entry], steps: Steps
+) -> tuple[str | None, Base | None]:
+    """Return the id of one that turned out to be damaged, and what to build upon: None where all is to be written."""
     if not origin.request.incremental:
-        return None
+        return None, None
     key = origin.request.key
     snapshot = fitting_base(
-        listing.snapshots, root=loss.root, since_ns=origin.since_ns, now_ns=origin.began_ns, encrypted=key is not None
+        [one for one in listing.snapshots if one.id not in listing.damaged],
+        root=loss.root,
+        since_ns=origin.since_ns,
+        now_ns=origin.began_ns,
+        encrypted=key is not None,
     )
     if snapshot is None:
-        return None
+        return None, None
+    trusted = origin.request.trust_untouched and listing.is_untouched(snapshot)
+    if not trusted:
+        steps.stage("verify", snapshot.archive_bytes)
     try:
-        base = read_base(snapshot, key)
-    except SnapshotError:
-        return None
-    return base if is_worth_it(base.changed(found), found) else None
+        return None, base_upon(snapshot, found, key, None if trusted else steps.add)
+    except DamagedArchive as error:
+        with suppress(OSError, SnapshotError):  # what is saved now matters more
+            store.mark_damaged(snapshot.id, str(error))
+        return snapshot.id, None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,10 @@ class Item(NamedTuple):
     size_bytes: int
     age_s: float
     """Since it was written, by the clocks of both sides."""
+    touched_s: float = 0.0
+    """When anything of it was changed last, by the clock of where it is kept; seconds since 1970."""
+    regular: bool = True
+    """Whether it is a thing that can be read, and no pipe, link or folder under its name."""
 
 
 class Contents(NamedTuple):
@@ -305,7 +309,12 @@ class _Files(Mapping[str, Item]):
                 status = (self._folder / name).lstat()
             except FileNotFoundError as error:
                 raise KeyError(name) from error
-            item = self._seen[name] = Item(status.st_size, time.time() - status.st_mtime)
+            item = self._seen[name] = Item(
+                size_bytes=status.st_size,
+                age_s=time.time() - status.st_mtime,
+                touched_s=max(status.st_mtime_ns, status.st_ctime_ns) / 1e9,
+                regular=stat.S_ISREG(status.st_mode),
+            )
         return item
 
     def __contains__(self, name: object) -> bool:

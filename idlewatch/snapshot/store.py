@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ARCHIVE: Final = ".tar.zst"
 MANIFEST: Final = ".json"
 NOTES: Final = ".txt"
+DAMAGED: Final = ".damaged"
 SEALED: Final = ".age"
 """What an encrypted file is called: the end that the `age` tool gives it."""
 _IMAGE: Final = ("image-", ".names")
@@ -52,6 +53,8 @@ class Listing(NamedTuple):
     """Those with a manifest that is right and an archive, the newest first; how long it is was not looked at."""
     leftovers: Mapping[str, Item]
     """What was begun and not committed."""
+    damaged: Mapping[str, str]
+    """Ids of those whose archive was read again and was not right, and why."""
 
     def whole(self) -> list[Snapshot]:
         """Return those whose archive is as long as it must be, and that of their base, too."""
@@ -60,11 +63,16 @@ class Listing(NamedTuple):
     def is_whole(self, snapshot: Snapshot) -> bool:
         """Look at the archives."""
         base = [one for one in self.snapshots if one.id == snapshot.base and one.base is None]
-        if snapshot.base is not None and not base:
+        if (snapshot.base is not None and not base) or not self.damaged.keys().isdisjoint({snapshot.id, snapshot.base}):
             return False
         items = {one.archive: self.items.get(one.archive) for one in (snapshot, *base)}
         sizes = {one.archive: one.archive_bytes for one in (snapshot, *base)}
         return all(item is not None and item.size_bytes == sizes[name] for name, item in items.items())
+
+    def is_untouched(self, snapshot: Snapshot) -> bool:
+        """Tell whether nobody has touched the archive since it was proven, when its manifest was written."""
+        archive, manifest = self.items.get(snapshot.archive), self.items.get(f"{snapshot.id}{MANIFEST}")
+        return archive is not None and manifest is not None and archive.touched_s <= manifest.touched_s
 
 
 class Store:
@@ -103,7 +111,15 @@ class Store:
         items, leftovers = self.shelf.contents()
         found = [self._read(name) for name in items if name.endswith(MANIFEST)]
         known = [snapshot for snapshot in found if snapshot is not None and snapshot.archive in items]
-        return Listing(items, sorted(known, key=lambda one: (one.created_at, one.id), reverse=True), leftovers)
+        damaged = {name.removesuffix(DAMAGED): self._why(name) for name in items if name.endswith(DAMAGED)}
+        newest_first = sorted(known, key=lambda one: (one.created_at, one.id), reverse=True)
+        return Listing(items, newest_first, leftovers, damaged)
+
+    def _why(self, name: str) -> str:
+        try:
+            return self.shelf.read(name).decode("utf-8", "replace").strip()
+        except (OSError, SnapshotError):
+            return "it was found damaged"
 
     def sweep(self, listing: Listing, *, locked: bool) -> None:
         """
@@ -128,6 +144,10 @@ class Store:
         """Write the manifest: from here on the snapshot counts."""
         self.shelf.put(f"{snapshot.id}{MANIFEST}", to_manifest(snapshot))
         self.shelf.sync()
+
+    def mark_damaged(self, snapshot_id: str, why: str) -> None:
+        """Have one not counted any more, nor what builds upon it; without that file it counts again."""
+        self.shelf.put(f"{snapshot_id}{DAMAGED}", why.encode("utf-8", "backslashreplace"), direct=True)
 
     def add_notes(self, snapshot_id: str, text: str, key: Key | None = None) -> None:
         """Write the text for people; before the commit."""
@@ -235,7 +255,7 @@ def _is_image(name: str) -> bool:
 
 
 def _is_orphan(name: str, items: Mapping[str, Item]) -> bool:
-    end = next((end for end in (ARCHIVE, NOTES) if _plain(name).endswith(end)), None)
+    end = next((end for end in (ARCHIVE, NOTES, DAMAGED) if _plain(name).endswith(end)), None)
     return end is not None and _plain(name).removesuffix(end) + MANIFEST not in items
 
 

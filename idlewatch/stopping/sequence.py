@@ -279,7 +279,7 @@ def saved(request: SaveRequest, progress: Progress) -> Made:
         if made is None:
             return Made(began_s=began_s, ended_ns=ended_ns, text="nothing that a stop would wipe")
         if made.changed_after_bytes < _ENOUGH_BYTES:
-            text = f"saved {made.files} files as {made.id}, {amount(made.archive_bytes)}"
+            text = f"saved {made.words}"
             return Made(began_s=began_s, ended_ns=ended_ns, text=text, snapshot=made.id)
         changed_bytes = made.changed_after_bytes
     raise SnapshotError(f"{amount(changed_bytes)} changed again while each of {_SAVE_ATTEMPTS} saves was proven")

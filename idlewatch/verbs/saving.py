@@ -88,7 +88,11 @@ def save(options: argparse.Namespace) -> bool:
     with _progress_shown(), _helped(kept), registered(here.loaded.settings.state_dir):
         request = with_key(here, save_request(here, here.save_root))
         made = save_now(request, progress=_show_progress)
-    told = f"Saved as {made.id}: {amount(made.archive_bytes)}, {made.files} files." if made else "Nothing to save."
+    told = (
+        f"Saved as {made.id}: {amount(made.archive_bytes)}, {made.files} files{made.caveat}."
+        if made
+        else "Nothing to save."
+    )
     _leave(here, timeline.SAVED_BY_HAND, told, {"snapshot": made.id if made else None})
     if options.json:
         say_json({"saved": made is not None, "place": str(kept), "snapshot": _row(made) if made else None})

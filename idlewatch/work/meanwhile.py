@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from idlewatch import assembly
-from idlewatch.amounts import amount
 from idlewatch.children.tasks import Progress
 from idlewatch.errors import TaskError
 from idlewatch.history.store import status_of
@@ -26,12 +27,11 @@ def save_again(_request: Json, progress: Progress) -> Json:
     if here.save_root is None or here.place is None:
         raise TaskError(here.no_volume_because)
     be_gentle()
-    request = with_key(here, save_request(here, here.save_root))
+    request = replace(with_key(here, save_request(here, here.save_root)), trust_untouched=True)
     made = save_now(request, progress=lambda p: progress(p.as_json()))
     if made is None:
         return {"snapshot": None, "text": "nothing that a stop would wipe"}
-    files = "1 file" if made.files == 1 else f"{made.files} files"
-    return {"snapshot": made.id, "text": f"saved {files} as {made.id}, {amount(made.archive_bytes)}"}
+    return {"snapshot": made.id, "text": f"saved {made.words}"}
 
 
 def archive(_request: Json, _progress: Progress) -> Json:
