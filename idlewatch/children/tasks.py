@@ -272,6 +272,11 @@ def serve(work: Callable[[Json, Progress], Json]) -> int:
     except IdlewatchError as error:
         _say({"error": error_to_json(error)})
         return 1
+    except OSError as error:
+        what = (error.strerror or type(error).__name__).lower()
+        told = TaskError(f"{error.filename}: {what}" if error.filename else what)
+        _say({"error": error_to_json(told)})
+        return 1
     return 0
 
 

@@ -251,6 +251,8 @@ def read_events(state_dir: Path) -> list[dict[str, Json]]:
     except OSError as error:
         raise StateFolderError(f"{path} can't be read: {error.strerror}", error.errno) from error
     except (sqlite3.Error, ValueError) as error:
+        if "no such table" in str(error):  # a daemon whose folder was full from the start
+            return []
         raise StateFolderError(f"{path} can't be read: {error}") from error
 
 

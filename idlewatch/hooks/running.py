@@ -18,12 +18,14 @@ from idlewatch.children import trees
 from idlewatch.children.tasks import seldom
 from idlewatch.durations import format_duration
 from idlewatch.hooks.found import Hook, Stage
+from idlewatch.hooks.words import on_one_line
 from idlewatch.model import Json
 
 OUTPUT_BYTES = 4000
 """What is kept of a hook's output: its end."""
 _GENTLY_S = 2.0
 _LOOK_EVERY_S = 0.2
+_LAST_LINE_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,11 @@ class HookEnd:
 
     @property
     def text(self) -> str:
-        """One line for people."""
-        return f"{self.hook.name}: {self.how}"
+        """One line for people; of one that failed with the last line that it printed."""
+        last = self.output.strip().rpartition("\n")[2]
+        return (
+            f"{self.hook.name}: {self.how}{f' ({on_one_line(last)[:_LAST_LINE_MAX]})' if last and not self.ok else ''}"
+        )
 
     def as_event(self) -> dict[str, Json]:
         """As an event of the timeline."""

@@ -144,8 +144,8 @@ def _signals(signals: Mapping[str, Json]) -> list[Paragraph]:
 def _holds(holds: Json, now_s: float) -> list[Paragraph]:
     told = []
     for hold in [mapping(one) for one in holds] if isinstance(holds, list) else []:
-        left, reason = format_duration(number(hold.get("until_s")) - now_s), hold.get("reason")
-        text = f"held by {hold.get('who')} for {left}{f': {reason}' if reason else ''}"
+        left, reason = format_duration(max(0.0, number(hold.get("until_s")) - now_s)), hold.get("reason")
+        text = f"held by {hold.get('who')}, {left} left{f': {reason}' if reason else ''}"
         told.append(Paragraph(text, "  ", "    ", 2))
     return told
 

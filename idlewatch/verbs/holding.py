@@ -113,15 +113,18 @@ def holds(options: argparse.Namespace) -> bool:
 def release(options: argparse.Namespace) -> bool:
     """`idlewatch release`."""
     settings = loaded_to_ask().settings
-    present = [h.id for h in _holds(settings, MachineClock().now_s()).active]
+    present = {h.id: h for h in _holds(settings, MachineClock().now_s()).active}
     unknown = [one for one in options.id if one not in present]
     if unknown:
         raise Refused(f"there is no hold {unknown[0]}; `idlewatch holds` lists them")
-    ended = options.id or present
+    ended = options.id or [*present]
     stayed = reading.remove(settings.state_dir, ended)
     for name, error in stayed.items():
         raise Refused(f"can't release {name}: {meaning(error, settings.state_dir / 'holds')}") from error
-    say([f"Released {len(ended)} hold{'' if len(ended) == 1 else 's'}." if ended else "There is no hold to release."])
+    told = [
+        f"Released {one}, of {present[one].who}: {masked(present[one].reason) or 'no reason given'}" for one in ended
+    ]
+    say(told or ["There is no hold to release."])
     return True
 
 

@@ -36,15 +36,15 @@ def status(options: argparse.Namespace) -> bool:
     if not options.watch:
         return _status(settings.state_dir, as_json=options.json)
     with contextlib.suppress(KeyboardInterrupt), registered(settings.state_dir):
-        _watch(settings)
+        _watch(settings, as_json=options.json)
     return True
 
 
-def _watch(settings: Settings) -> None:
+def _watch(settings: Settings, *, as_json: bool) -> None:
     while True:
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not as_json:
             say(["\x1b[H\x1b[J" + f"{MachineClock().wall():%H:%M:%S} UTC, Ctrl-C ends this"])
-        _status(settings.state_dir, as_json=False)
+        _status(settings.state_dir, as_json=as_json)
         sys.stdout.flush()
         time.sleep(settings.interval.total_seconds())
 

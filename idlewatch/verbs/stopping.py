@@ -14,9 +14,14 @@ from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Cause, Json, Phase
 from idlewatch.requests.stop_requests import WARN_FOR_MOST_S, request_file
 from idlewatch.state_folder import daemon_watches
-from idlewatch.verbs.daemon import HANGS, only_observes, watching
+from idlewatch.verbs.daemon import not_looking, only_observes, watching
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.words import loaded_to_ask, say, who
+
+_ONLY_NOTED = (
+    "the daemon only observes: it notes that it would save and stop this Pod, and does neither; one that acts runs "
+    "without --observe and with IDLEWATCH_MODE=stop"
+)
 
 
 def stop(options: argparse.Namespace) -> bool:
@@ -32,7 +37,11 @@ def stop(options: argparse.Namespace) -> bool:
 
 
 def ask_for_stop(state_dir: Path, warn_for_s: float) -> None:
-    """Place the request. Raises Refused where nobody would carry it out, or where it can't be placed."""
+    """
+    Place the request. Raises Refused where nobody would carry it out, or where it can't be placed.
+
+    A daemon that only observes gets it, too, and notes what it would do; for whoever asked it is refused.
+    """
     said = require_daemon(state_dir)
     request: Json = {
         "who": who(),
@@ -46,7 +55,9 @@ def ask_for_stop(state_dir: Path, warn_for_s: float) -> None:
         write_atomically(path, json.dumps(request))
     except OSError as error:
         raise Refused(f"can't ask for a stop: {meaning(error, path.parent)}") from error
-    say(_asked(warn_for_s, observing=only_observes(said)))
+    if only_observes(said):
+        raise Refused(_ONLY_NOTED)
+    say(_asked(warn_for_s))
 
 
 def require_daemon(state_dir: Path) -> dict[str, Json]:
@@ -55,16 +66,11 @@ def require_daemon(state_dir: Path) -> dict[str, Json]:
     if said is not None:
         return dict(said)
     if daemon_watches(state_dir):
-        raise Refused(HANGS)
+        raise Refused(not_looking(state_dir))
     raise Refused("no daemon is running here to carry out a stop; start it with `idlewatch run`")
 
 
-def _asked(warn_for_s: float, *, observing: bool) -> list[str]:
-    if observing:
-        return [
-            "Asked, but the daemon only observes: it notes that it would save and stop this Pod, and does neither.",
-            "One that acts runs without --observe and with IDLEWATCH_MODE=stop.",
-        ]
+def _asked(warn_for_s: float) -> list[str]:
     return [
         f"Asked: people are warned for {format_duration(warn_for_s)}, then what a stop would wipe is saved.",
         "Follow it with `idlewatch status`; take it back with `idlewatch stop --cancel`.",
