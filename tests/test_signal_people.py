@@ -729,7 +729,9 @@ def test_a_terminal_of_a_program_whose_descriptors_are_hidden_is_hidden(containe
 @pytest.mark.parametrize("server_is_pid_1", [False, True])
 def test_a_terminal_of_a_server_with_an_open_tab_is_served(container: Container, *, server_is_pid_1: bool) -> None:
     server = 1 if server_is_pid_1 else 60
-    container.process(server, 0 if server_is_pid_1 else 1, "jupyter-lab")
+    container.process(
+        server, 0 if server_is_pid_1 else 1, "jupyter-lab", title="/usr/bin/python3\0/usr/bin/jupyter-lab"
+    )
     container.process(61, server, "bash", terminal=PTS[5])
     container.socket(120, server, local=8888)
     container.terminal(5, 61)

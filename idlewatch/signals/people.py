@@ -7,6 +7,10 @@ connection and of an editor's page in a browser: for editors that use no termina
 something within `connected_for_s` bars the warning; a reconnect does not make it younger, and a peer that acknowledges
 nothing any more is gone. Output proves nobody: `watch` in an open terminal, or a notice of ours, moves no access time.
 
+What other machines send to any other port above its hum is not called use, but bars for as long, connected or not: it
+is a person in a page, or a request of somebody who can't start this Pod again. What stands out evenly for hours is a
+page that reloads itself.
+
 Facts of a reading (instants `*_at_s` are CLOCK_BOOTTIME seconds; None: not known, never 0):
 
     counted_at_s  when processes and sockets were looked at; terminals are looked at at every tick
@@ -14,8 +18,9 @@ Facts of a reading (instants `*_at_s` are CLOCK_BOOTTIME seconds; None: not know
     terminals     list: name, user, leader (its first program), opened_at_s, input_at_s (None: nothing typed yet),
                   kind, peers (ids of connections), person (whose connection it is, of kind `ssh`)
     connections   list: id, kind (`ssh`; `editor`: from a browser to an editor's server; `served`: to another program
-                  that serves a terminal), person (not of `served`), started_at_s, terminal (whether it has one; these
-                  two of `ssh`), received_bytes, acked_bytes, queued_bytes, retransmits
+                  that serves a terminal; `page`: all from other machines to one port of another program), person (not
+                  of `served`; of a page what listens), started_at_s, terminal (whether it has one; these two of
+                  `ssh`), open (how many; of `page`), received_bytes, acked_bytes, queued_bytes, retransmits
 
 Kinds of terminals: `ssh` below a logged-in SSH session; `outside` put in from outside the container (web terminal,
 proxied SSH, docker exec); `served` by a program with a connection from somebody (VS Code, Jupyter, ttyd);
@@ -31,6 +36,7 @@ from typing import TYPE_CHECKING, Protocol
 from idlewatch.model import Activity, Finding, Reading, Surroundings
 from idlewatch.signals.people_judge import PeopleJudge
 from idlewatch.signals.people_look import Users, facts_of
+from idlewatch.signals.people_pages import Pages
 from idlewatch.signals.unread import unread
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ class PeopleSignal:
 
     def __init__(self, pod: Surroundings, *, kernel: Kernel, passwd: Path = Path("/etc/passwd")) -> None:
         self._kernel = kernel
-        self._users = Users(passwd)
+        self._users, self._pages = Users(passwd), Pages()
         self._judge = PeopleJudge(started_s=pod.started_s, connected_for_s=pod.connected_for_s)
         self._newest: Reading | None = None
         self._found: tuple[float, Finding] | None = None
@@ -72,7 +78,7 @@ class PeopleSignal:
         if before is not None and now_s <= before.at_s:
             return before
         terminals = self._kernel.terminals(now_s)  # first: a new one has processes and sockets looked at anew
-        facts = facts_of(self._kernel.at(now_s), terminals, self._users)
+        facts = facts_of(self._kernel.at(now_s), terminals, self._users, self._pages)
         if before is not None and facts == before.facts:
             return before
         covers_s = 0.0 if before is None else now_s - before.at_s

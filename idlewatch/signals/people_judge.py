@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 
 from idlewatch.durations import format_duration
 from idlewatch.model import Activity, Finding, Json
-from idlewatch.signals.people_flow import Facts, Flow, number, number_or_none
+from idlewatch.signals.people_flow import (
+    PAGE_BURST_BYTES,
+    Facts,
+    Flow,
+    number,
+    number_or_none,
+)
 
 RECENT_S = 60.0
 """How long after a sign the signal is still called active; the idle clock counts from the sign itself."""
@@ -54,6 +60,8 @@ class PeopleJudge:
         self._started_s, self._connected_for_s = started_s, connected_for_s
         self._flows: dict[str, Flow] = {}
         self._people: dict[str, _Person] = {}
+        self._pages: dict[str, float] = {}
+        """When each port was last sent something by a person, as it seems."""
         self._recent: dict[str, _Sign] = {}
         """Newest payload of each connection and arrival of each person, as long as it is recent or new."""
         self._counted_s: float | None = None
@@ -81,17 +89,30 @@ class PeopleJudge:
             flow = self._flows.get(id_)
             received = number_or_none(one["received_bytes"])
             if flow is None or (received is not None and flow.received is not None and received < flow.received):
-                flows[id_] = Flow(counted_s, received, number_or_none(one["acked_bytes"]))
-                continue
+                flow = self._begun(one, received, counted_s)
             flows[id_] = flow
             rate = flow.add(counted_s, one)
-            if rate is not None and one["kind"] in {"ssh", "editor"}:
+            if rate is not None and one["kind"] != "served" and not flow.is_even:
                 self._sent(id_, one, rate, counted_s)
         self._flows = flows
+
+    def _begun(self, one: Facts, received: float | None, counted_s: float) -> Flow:
+        """A port that nobody had reached until now begins with nothing; of a connection the past is not known."""
+        if one["kind"] != "page":
+            return Flow(counted_s, received, number_or_none(one["acked_bytes"]))
+        flow = Flow(counted_s, received, None, of_port=True)
+        if self._counted_s is not None:
+            flow.at_s, flow.received = self._counted_s, None if received is None else 0.0
+        elif received is not None and received >= PAGE_BURST_BYTES:
+            self._pages[str(one["person"])] = counted_s  # what came before the first look may have been anything
+        return flow
 
     def _sent(self, id_: str, one: Facts, rate: float, counted_s: float) -> None:
         """Somebody's payload. A browser's connection makes nobody known before it: robots open pages, too."""
         person, by = str(one["person"]), ""
+        if one["kind"] == "page":
+            self._pages[person] = counted_s
+            return
         if one["kind"] == "ssh":
             by = "ssh "
         else:
@@ -137,6 +158,7 @@ class PeopleJudge:
         gone = [p for p, known in self._people.items() if at_s - known.connected_s >= self._connected_for_s]
         for person in gone:
             del self._people[person]
+        self._pages = {page: sign_s for page, sign_s in self._pages.items() if at_s - sign_s < self._connected_for_s}
 
     # ---------------------------------------------------------------- bars
 
@@ -145,6 +167,7 @@ class PeopleJudge:
             if one["kind"] == "ssh":
                 live = self._is_live(str(one["id"]))
                 self._connected(_named(one), self._people.get(str(one["person"])), at_s, verdict, live=live)
+        self._bar_by_editors(connections, at_s, verdict)
         self._bar_by_pages(connections, at_s, verdict)
         for one in terminals:
             if one["kind"] == "outside":
@@ -155,6 +178,16 @@ class PeopleJudge:
                 self._connected(_named(one), _Person(self._clamped(typed_s, at_s), at_s), at_s, verdict, live=live)
 
     def _bar_by_pages(self, connections: list[Facts], at_s: float, verdict: _Verdict) -> None:
+        """Whoever was in a page, or asked a server: connected or not, they can't start a stopped Pod."""
+        for person in [str(one["person"]) for one in connections if one["kind"] == "page"]:
+            if person in self._pages:
+                quiet_s = max(0.0, at_s - self._pages[person])
+                left = format_duration(self._connected_for_s - quiet_s)
+                verdict.barring.append(
+                    f"{person} was used from outside {_ago(quiet_s)}; bars the warning for {left} more"
+                )
+
+    def _bar_by_editors(self, connections: list[Facts], at_s: float, verdict: _Verdict) -> None:
         """An editor's page has several connections, and is one."""
         pages = [(str(one["person"]), str(one["id"])) for one in connections if one["kind"] == "editor"]
         for person in dict.fromkeys(person for person, _ in pages if person in self._people):

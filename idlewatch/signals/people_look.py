@@ -10,6 +10,7 @@ whose process has started another program.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idlewatch.kernel import Endpoint, Process, Socket, Tables, Terminal
+    from idlewatch.signals.people_pages import Pages
 
 _LOGGED_IN = re.compile(r"sshd(?:-session)?: (?P<user>[^\s\[\]]+)")
 _TERMINALS = re.compile(r"@(?P<terminals>notty|(?:pts/\d+|tty\w+)(?:,(?:pts/\d+|tty\w+))*)\Z")
@@ -211,7 +213,7 @@ class _Look:
         return ("hidden" if None in held else "detached"), (), None
 
 
-def facts_of(tables: Tables, terminals: Sequence[Terminal], users: Users) -> dict[str, Json]:
+def facts_of(tables: Tables, terminals: Sequence[Terminal], users: Users, pages: Pages) -> dict[str, Json]:
     """Return the facts of a reading, as `people` documents them."""
     look = _Look(tables, users)
     own = tables.processes.own
@@ -222,6 +224,8 @@ def facts_of(tables: Tables, terminals: Sequence[Terminal], users: Users) -> dic
     ]
     served = {id_: socket for id_, socket in look.served.items() if id_ not in look.editors}
     connections += [_of_socket(id_, socket) | {"kind": "served"} for id_, socket in served.items()]
+    with suppress(SignalError):  # `unseen` tells it
+        connections += pages.facts(tables)
     return {
         "counted_at_s": tables.at_s,
         "unseen": _unseen(tables),
