@@ -76,8 +76,9 @@ def _facts(live: Mapping[str, Json], status: Mapping[str, Json]) -> list[str]:
     if not live["running"]:
         return [f"{live['not_running']}"]
     told = [f"It is {status.get('phase')}: {status.get('reason')}"]
-    if idle_s := number(status.get("idle_for_s")):
-        told.append(f"It has been quiet for {format_duration(idle_s)}")
+    quiet = f"quiet for {format_duration(number(status.get('idle_for_s')))}"
+    if number(status.get("idle_for_s")) and quiet not in told[0]:
+        told.append(f"It has been {quiet}")
     busy = [name for name, said in mapping(status.get("signals")).items() if mapping(said).get("activity") == "active"]
     if busy:
         told.append(f"In use, says: {', '.join(busy)}")
