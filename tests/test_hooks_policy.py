@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idlewatch.deciding import policy, remembered
+from idlewatch.deciding import policy, remembered, sight
 from idlewatch.deciding.asked_work import ASKED_SIGNALS, ASKED_TAIL_S
 from idlewatch.deciding.clock import idle_for_s
 from idlewatch.deciding.moment import Moment
@@ -157,7 +157,7 @@ def test_a_window_that_still_shows_the_asked_work_long_after_puts_nothing_off() 
     asked_s = pod.until(Action.SAVE)
     for _ in range(400):
         if pod.tick(active(pod.now_s + TICK_S, "host", asked_s + 30)) is Action.STOP:
-            assert pod.now_s <= asked_s + 60 + ASKED_TAIL_S + policy.LAST_LOOK_S + 4 * TICK_S
+            assert pod.now_s <= asked_s + 60 + ASKED_TAIL_S + sight.LAST_LOOK_S + 4 * TICK_S
             return
     pytest.fail(f"not stopped: {pod.decision}")
 

@@ -18,7 +18,7 @@ from benchmarks.judgement.observed import Gpu, Seen, observed
 from benchmarks.judgement.product import Product
 from benchmarks.judgement.rules import RULES, Rule
 from benchmarks.judgement.table import Row, Table, kind_lines, lines, measured
-from idlewatch.deciding import policy
+from idlewatch.deciding import sight
 from idlewatch.model import Signal, Surroundings
 from idlewatch.signals import SIGNALS
 
@@ -101,7 +101,7 @@ def test_what_a_look_lacks_is_lacking_in_its_reading() -> None:
 
 
 def test_a_limit_that_is_moved_is_put_back() -> None:
-    before = policy.LEAST_COVERAGE
+    before = sight.LEAST_COVERAGE
     [moved] = [
         one
         for _, name, _, told in sensitive._limits()
@@ -110,7 +110,7 @@ def test_a_limit_that_is_moved_is_put_back() -> None:
         if one.value == "30"
     ]
     cost_of = sensitive._cost([FAINT], [6], moved)
-    assert (cost_of.days, policy.LEAST_COVERAGE) == (1.0, before)
+    assert (cost_of.days, sight.LEAST_COVERAGE) == (1.0, before)
 
 
 def test_what_lies_between_two_limits_is_counted_and_whether_it_decides() -> None:

@@ -19,7 +19,7 @@ from benchmarks.judgement.measures import Cost, cost
 from benchmarks.judgement.observed import observed
 from benchmarks.judgement.product import Factories, Product
 from benchmarks.judgement.table import STEP_S
-from idlewatch.deciding import policy
+from idlewatch.deciding import sight
 from idlewatch.gpu import floor, judge
 from idlewatch.settings import Settings
 from idlewatch.signals import SIGNALS, transfers_judge
@@ -157,8 +157,8 @@ def _limits() -> Sequence[tuple[str, str, str, Sequence[Variant]]]:
         (
             "unread GPU",
             "coverage, %",
-            f"{policy.LEAST_COVERAGE * 100:g}",
-            [_constant(f"{one:g}", (policy, "LEAST_COVERAGE", one / 100)) for one in (30.0, 50.0, 80.0, 90.0, 97.0)],
+            f"{sight.LEAST_COVERAGE * 100:g}",
+            [_constant(f"{one:g}", (sight, "LEAST_COVERAGE", one / 100)) for one in (30.0, 50.0, 80.0, 90.0, 97.0)],
         ),
     )
 

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from idlewatch.deciding import clock as idle_clock
 from idlewatch.deciding import troubles as trouble
+from idlewatch.deciding.ceilings import Forced
 from idlewatch.deciding.clock import IdleClock
 from idlewatch.deciding.troubles import Blindness
 from idlewatch.model import Cause, Phase
+
+WARNING_VALID_S = 15 * 60.0
+"""How long past its deadline a warning still covers a stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +70,6 @@ def started(now_s: float) -> State:
     return State(clock=idle_clock.started(now_s))
 
 
-def backed_off(state: State, now_s: float, steps_s: Sequence[float], retry_after_s: float | None) -> State:
-    """Return the state that tries again no sooner than this failure's step says, or than `retry_after_s`."""
-    wait_s = max(steps_s[min(state.failures, len(steps_s) - 1)], retry_after_s or 0.0)
-    return replace(state, failures=state.failures + 1, failed_s=now_s, retry_s=now_s + wait_s)
-
-
 def watching(state: State, now_s: float) -> State:
     """Back to watching; what the end sequence had is dropped, troubles and back-off stand."""
     fresh = started(now_s)
@@ -89,6 +87,50 @@ def watching(state: State, now_s: float) -> State:
         blind=state.blind,
         troubles=state.troubles,
     )
+
+
+def warned(state: State, forced: Forced, now_s: float, warn_for_s: float) -> State:
+    """People are told, for `warn_for_s`; whatever an earlier end sequence had is dropped.
+
+    `forced`: what it runs for, without a name where that is idleness.
+    """
+    return replace(
+        watching(state, now_s),
+        phase=Phase.WARNED,
+        cause=forced.cause,
+        why=forced.why,
+        forced=forced.name,
+        warned_s=now_s,
+        warn_for_s=warn_for_s,
+        idle_at_warning_s=idle_clock.idle_for_s(state.clock),
+        void_s=now_s + warn_for_s + WARNING_VALID_S,
+    )
+
+
+def saving(state: State, now_s: float) -> State:
+    """A save is made; an earlier one counts no more."""
+    return replace(state, phase=Phase.SAVING, save_began_s=now_s, saves=state.saves + 1, saved=False, snapshot=None)
+
+
+def looking(state: State, now_s: float) -> State:
+    """The last look begins, after a save or without one; the warning covers a stop for a while longer."""
+    return replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s, void_s=max(state.void_s, now_s + WARNING_VALID_S))
+
+
+def looking_again(state: State, now_s: float) -> State:
+    """Back to the last look, which must see everything quiet anew before the next call."""
+    return replace(state, phase=Phase.LAST_LOOK, look_from_s=now_s)
+
+
+def stopping(state: State) -> State:
+    """The provider is asked for the stop."""
+    return replace(state, phase=Phase.STOPPING, accepted_s=None)
+
+
+def backed_off(state: State, now_s: float, steps_s: Sequence[float], retry_after_s: float | None) -> State:
+    """Return the state that tries again no sooner than this failure's step says, or than `retry_after_s`."""
+    wait_s = max(steps_s[min(state.failures, len(steps_s) - 1)], retry_after_s or 0.0)
+    return replace(state, failures=state.failures + 1, failed_s=now_s, retry_s=now_s + wait_s)
 
 
 def with_trouble(state: State, name: str, text: str) -> State:

@@ -7,11 +7,13 @@ text changes; so texts change only at steps, not with every tick.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from idlewatch.deciding import ceilings
 from idlewatch.deciding import clock as idle_clock
 from idlewatch.deciding.clock import IdleClock
+from idlewatch.deciding.moment import Moment
 from idlewatch.durations import format_duration
 from idlewatch.model import Activity, Alarm, Finding, Limits
 
@@ -47,6 +49,27 @@ class Blindness:
     """Signal -> the blind time at which the next alarm is due."""
     used_s: Mapping[str, float] = field(default_factory=dict)
     """Signal -> when it last saw use."""
+
+
+def after_tick(
+    blind: Blindness,
+    before: Troubles,
+    clock: IdleClock,
+    findings: Sequence[Finding],
+    moment: Moment,
+    limits: Limits,
+) -> tuple[Blindness, Troubles]:
+    """What is blind after this tick, whose clock is given, and the troubles that stand."""
+    blind = looked(blind, findings, moment.now_s)
+    now, blind = of_blindness(before, blind, findings, clock, limits)
+    now = of_notices(now, findings)
+    now = of_others(now, moment.troubles)
+    now = of_ground(now, findings)
+    now = of_price(now, limits.budget_usd, moment.spent_usd, moment.uptime_s)
+    now = of_ceiling(now, *ceilings.nearest(moment, limits))
+    if moment.observing:
+        now = {name: text.replace("is then saved", "would then be saved") for name, text in now.items()}
+    return blind, now
 
 
 def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blindness:
