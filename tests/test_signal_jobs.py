@@ -588,6 +588,15 @@ def test_two_jobs_are_not_one_alone() -> None:
     assert not any(each.notice for each in watched(machine, 4 * 3600, both))
 
 
+@pytest.mark.parametrize(("cores", "activity"), [(0.095, Activity.QUIET), (0.105, Activity.ACTIVE)])
+def test_one_job_that_takes_more_than_a_tenth_of_a_core_all_the_time_is_work(cores: float, activity: Activity) -> None:
+    machine = Machine()
+    machine.start(300, 1, "python simulate.py", since_s=300.0)
+    found = watched(machine, 1800, busy(machine, 300, cores))
+    assert found[-1].activity is activity
+    assert activity is Activity.QUIET or found[-1].evidence_s == machine.now_s
+
+
 def test_a_long_look_counts_for_no_more_than_its_mean() -> None:
     machine = Machine()
     machine.start(300, 1, "python a.py", since_s=300.0)

@@ -12,6 +12,7 @@ an agent with 5 s a minute makes 8.3 %. A limit of 4 % would let the eight-core 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -24,7 +25,9 @@ class HostLimits:
     cpu_cores: float = 0.055
     """Mean CPU above the median, each tick cut at one core: 33 busy seconds in 10 min."""
     cpu_median_max_cores: float = 0.10
-    """As much of the median may pass for a hum; steady use above it is work."""
+    """As much of the median may pass for a hum: a steady load counts from 15.5 % of a core on."""
+    cpu_steady_cores: float = math.inf
+    """A median above this is no hum at all, but work. Only where one thing is judged alone: hums of many add up."""
     cpu_now_cores: float = 0.50
     """One tick above this is `busy now`: it pauses and bars, and never clears the clock."""
     network_bytes_per_s: float = 50e3
@@ -174,7 +177,8 @@ class Window:
         A tick longer than a quarter of the window (the daemon was stopped or starved) hides what happened in it, so
         it says nothing about what is steady.
         """
-        whole_s = self._limits.window_s / 4
+        limits = self._limits
+        whole_s = limits.window_s / 4
         parts = sorted(
             (tick.cut_cores, span)
             for tick, span in zip(self._ticks, self._spans_s, strict=True)
@@ -184,5 +188,5 @@ class Window:
         for cores, span in parts:
             passed_s += span
             if passed_s >= half_s:
-                return min(cores, self._limits.cpu_median_max_cores)
+                return 0.0 if cores > limits.cpu_steady_cores else min(cores, limits.cpu_median_max_cores)
         return 0.0

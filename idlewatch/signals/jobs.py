@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from idlewatch.model import Finding
     from idlewatch.signals.proofs import Facts
 
-_DEFAULTS = HostLimits()
+_DEFAULTS = replace(HostLimits(), cpu_steady_cores=0.10)
+"""The host's, but for a steady load: what is no program that is known to hum works, if it takes that much for hours."""
 
 
 class JobsSignal(TablesSignal):
