@@ -12,7 +12,7 @@ from idlewatch.model import Action, Activity, Decision, Finding, Reading, Surrou
 from idlewatch.signals.servers import ServersSignal
 from idlewatch.watching.daemon import Daemon, judge
 from tests.fakes import FastClock, Rehearsed, quiet
-from tests.test_policy import LIMITS
+from tests.policy_life import LIMITS
 from tests.test_signal_servers import server
 
 

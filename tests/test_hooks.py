@@ -315,7 +315,9 @@ def test_a_hook_does_not_outlive_the_end_sequence_that_is_called_off(tmp_path: P
     assert all(comes(has_ended(pid), 20) for pid in pids)
     if number == signal.SIGTERM:
         events = [line["progress"] for line in said if "progress" in line]
-        assert {"event": {"kind": "hook failed", "text": "before-save/10-a: called off (begun)", "facts": Whatever()}} in events
+        assert {
+            "event": {"kind": "hook failed", "text": "before-save/10-a: called off (begun)", "facts": Whatever()}
+        } in events
         assert "error" in said[-1]
 
 

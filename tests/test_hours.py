@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from idlewatch.deciding.hours import parse_working_hours
 from idlewatch.model import Action
-from tests.test_policy import LIMITS, Life
+from tests.policy_life import LIMITS, Life
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 

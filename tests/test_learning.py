@@ -19,7 +19,7 @@ from idlewatch.settings import Loaded, Source, load
 from idlewatch.watching import gaps
 from idlewatch.watching.gaps import GAPS_FILE
 from idlewatch.watching.learning import Learner
-from tests.test_policy import LIMITS, finding
+from tests.policy_life import LIMITS, finding
 from tests.test_work import Pod, answer
 
 T0 = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

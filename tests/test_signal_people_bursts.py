@@ -15,7 +15,7 @@ from idlewatch.deciding.moment import Moment
 from idlewatch.model import Action, Activity, Finding, Reading, Surroundings
 from idlewatch.signals.people import PeopleSignal
 from idlewatch.signals.people_flow import BURST_BYTES, FLOOR_BYTES_PER_S
-from tests.test_policy import LIMITS, finding
+from tests.policy_life import LIMITS, finding
 from tests.test_signal_people import NoKernel
 
 BEGAN = 5_000.0

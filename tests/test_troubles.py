@@ -15,7 +15,7 @@ from idlewatch.deciding.troubles import ALONE_S, Blindness
 from idlewatch.model import Activity, Finding, Reading
 from idlewatch.watching.daemon import Daemon
 from tests.fakes import FastClock, Rehearsed
-from tests.test_policy import LIMITS
+from tests.policy_life import LIMITS
 
 INTERVAL_S = 60.0
 NOTICE = "train.py: the only job for more than 3h; if that is no work: IDLEWATCH_IGNORE=jobs,host"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from idlewatch.history.verdicts import HELD, HOLD, Span, extended, would_have_stopped_s
 from idlewatch.model import FIRST_READING, Activity, Finding, Hold, Json
 from idlewatch.show.why import explained
-from tests.test_policy import LIMITS, finding
+from tests.policy_life import LIMITS, finding
 
 WALL = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 HOUR_S = 3600.0

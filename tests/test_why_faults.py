@@ -31,8 +31,8 @@ from idlewatch.watching.daemon import Daemon
 from tests.fakes import FastClock, Rehearsed, quiet
 from tests.gpu_faults import FAULTS
 from tests.gpu_polls import failed, gpu, poll
+from tests.policy_life import LIMITS
 from tests.test_gpu_proof import Proc
-from tests.test_policy import LIMITS
 
 WALL = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 INTERVAL_S = 15.0
