@@ -705,6 +705,18 @@ def test_hundreds_of_processes_make_a_short_reading() -> None:
         ("ruff", "ruff server", "ruff", Role.NOISE),
         ("java", "/x/JetBrains/RemoteDev/jbr/bin/java", "java", Role.EDITOR),
         ("x\x1b[31my", "", "x?[31my", Role.WORK),
+        # Somebody's own script is their work whatever its name, and an installed program's is its own.
+        ("python", "python top.py --train", "top.py", Role.WORK),
+        ("watch.py", "/usr/bin/python3 ./watch.py", "watch.py", Role.WORK),
+        ("watch", "/bin/bash /workspace/watch", "watch", Role.WORK),
+        ("python3", "python3 /workspace/bin/notebook.py", "notebook.py", Role.WORK),
+        ("python3", "python3 /usr/local/src/vector.py", "vector.py", Role.WORK),
+        ("python3", "python3 vllm.py serve", "vllm.py", Role.WORK),
+        ("node", "node my-language-server.js", "my-language-server.js", Role.WORK),
+        ("glances", "/venv/bin/python /venv/bin/glances", "glances", Role.VIEWER),
+        ("python3", "python3 /venv/lib/python3.11/site-packages/notebook.py", "notebook.py", Role.EDITOR),
+        ("supervisord", "/usr/bin/python3 /usr/bin/supervisord -n", "supervisord", Role.HOUSE),
+        ("python3", "python3 git.py", "git.py", Role.TOOL),
     ],
 )
 def test_names(comm: str, command: str, name: str, role: Role) -> None:

@@ -2,7 +2,8 @@
 What a process is, by its name: work, or one of those that use CPU and bytes without anybody working.
 
 Names alone, from the process's own name and the first words of its command line; nothing is opened or asked. What is
-not known by name is work.
+not known by name is work. A name that takes a program out of what counts is one of an installed program: somebody's own
+`top.py` is their work.
 """
 
 from __future__ import annotations
@@ -118,11 +119,17 @@ _BY_PATH = (
 _LANGUAGE_SERVER = re.compile(r"[\w.-]*(language[-_]?server|langserver|[-_]lsp)[\w.-]*", re.IGNORECASE)
 _INTERPRETER = re.compile(r"(python|pypy|node|nodejs|bun|deno|bash|sh|dash|zsh|fish|perl|ruby|Rscript)[\d.]*")
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish"})
+_INSTALLED = re.compile(r"(^|/)(site-packages|dist-packages|node_modules)/|^/usr/(?!(local/)?src/)|(^|/)s?bin/[^/]+$")
+"""Where an interpreter's script is a program that somebody installed; in a folder `bin` only without an ending."""
+_COUNTS_MORE = frozenset({Role.TOOL, Role.AGENT, Role.KERNEL})
+"""Roles that anybody's script may have by its name: what is taken for one is not overlooked."""
 _TAKES_A_VALUE = frozenset({"-W", "-X", "-r", "--require", "--import", "--loader", "-o", "-O"})
 _PACKAGE = re.compile(r"/node_modules/((?:@[\w.-]+/)?[\w.-]+)/")
 _ENDINGS = re.compile(r"\.(py|pyc|js|mjs|cjs)$")
 STARTING_S = 10.0
 """A program so young reads itself, its libraries and its settings: that is no progress."""
+_COMM_MAX = 15
+"""The kernel keeps so much of a process's name."""
 _WORDS_READ = 12
 """Of a command line; what comes after decides nothing."""
 
@@ -131,13 +138,16 @@ def program(comm: str, command: Sequence[str]) -> Program:
     """Return what goes by this process name and command line."""
     command = tuple(command[:_WORDS_READ])
     executable = _executable(command[0]) if command and command[0] else comm
-    name, words = executable, {comm, executable}
+    name, words, own = executable, {comm, executable}, set[str]()
     if _INTERPRETER.fullmatch(executable):
         script, is_module = _script(command, takes_module=executable.startswith(("python", "pypy")))
         if script and not script.startswith(("/dev/", "/proc/")):
             name = script if is_module else script.rpartition("/")[2]
-            words |= set(_script_words(script, is_module=is_module))
-    return Program(plain(name), _role(words, command), frozenset(words), command)
+            script_words = set(_script_words(script, is_module=is_module))
+            # A script that is started by its own path gives the process its name, too.
+            own = set() if is_module or _is_installed(script) else script_words | {name[:_COMM_MAX]}
+            words |= script_words
+    return Program(plain(name), _role(words, own, command), frozenset(words), command)
 
 
 def plain(text: str, longest: int = 48) -> str:
@@ -178,8 +188,17 @@ def _script_words(script: str, *, is_module: bool) -> Iterator[str]:
     yield from _PACKAGE.findall(script)[-1:]
 
 
-def _role(words: set[str], command: Sequence[str]) -> Role:
-    found = {_BY_NAME[word] for word in words if word in _BY_NAME}
+def _is_installed(script: str) -> bool:
+    found = _INSTALLED.search(script)
+    return found is not None and not (found[0].endswith(script.rpartition("/")[2]) and _ENDINGS.search(script))
+
+
+def _role(words: set[str], own: set[str], command: Sequence[str]) -> Role:
+    """Return what goes by these words; those that are only `own`, a script's of somebody, overlook nothing."""
+    found = {
+        _BY_NAME[word] for word in words if word in _BY_NAME and (word not in own or _BY_NAME[word] in _COUNTS_MORE)
+    }
+    words = words - own
     verb = next((word for word in command[_verb_from(words, command) :] if not word.startswith("-")), "")
     found |= {_BY_VERB[word, verb] for word in words if (word, verb) in _BY_VERB}
     if any(_LANGUAGE_SERVER.fullmatch(word) for word in words):
