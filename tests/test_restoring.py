@@ -24,7 +24,7 @@ from idlewatch.host.restoring import Became
 from idlewatch.model import Json
 from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import Loaded, Source, load
-from idlewatch.snapshot import SaveRequest, Snapshot, save
+from idlewatch.snapshot import SaveRequest, Snapshot, kept, save
 from idlewatch.snapshot.manifest import to_manifest
 from idlewatch.watching.background import Background
 from idlewatch.watching.errands import errands
@@ -143,7 +143,7 @@ def test_where_there_is_no_snapshot_nothing_is_wrong(folder: Path) -> None:
 def test_what_this_very_start_saved_is_not_brought_back_and_not_offered(folder: Path) -> None:
     here = here_of(folder)
     wiped(folder, boot_key=here.pod.boot_key)
-    assert restoring.newest(here) is None
+    assert restoring.newest_of(kept(folder / "volume", "p1"), here) is None
     assert restoring.offer(here) is None
     restoring.bring_back(here, nothing)
     assert not (folder / "disk/home/a").exists()
@@ -387,9 +387,9 @@ def test_a_snapshot_of_another_start_is_one(folder: Path) -> None:
     made = wiped(folder)
     manifest = made.archive_path.parent / f"{made.id}.json"
     here = here_of(folder)
-    assert restoring.newest(here) is not None
+    assert restoring.newest_of(kept(folder / "volume", "p1"), here) is not None
     manifest.write_bytes(to_manifest(dataclasses.replace(made, boot_key=here.pod.boot_key)))
-    assert restoring.newest(here) is None
+    assert restoring.newest_of(kept(folder / "volume", "p1"), here) is None
 
 
 # ---- what the daemon knows and says of it

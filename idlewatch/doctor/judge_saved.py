@@ -165,6 +165,10 @@ def _snapshots(said: Mapping[str, Json]) -> Line:
     if said.get("snapshots_error"):
         return _SAY.warning("snapshots", f"earlier saves can't be listed: {said['snapshots_error']}", "run it as root")
     count = int(number(said.get("snapshots")))
+    if unusable := said.get("unusable"):
+        remedy = "`idlewatch save` makes a whole one; remove the files of the others when nothing of them is needed"
+        others = f"{count} can, the newest {said.get('newest')}" if count else "no other is there"
+        return _SAY.warning("snapshots", f"{unusable}; {others}", remedy)
     if not count:
         return _SAY.ok("snapshots", "nothing was saved of this Pod yet")
     return _SAY.ok("snapshots", f"{count} saved, the newest {said.get('newest')} at {str(said.get('newest_at'))[:16]}")

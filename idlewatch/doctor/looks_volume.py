@@ -22,7 +22,7 @@ from idlewatch.model import Json
 from idlewatch.pod import losses
 from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import load, pod_sources
-from idlewatch.snapshot import Place, be_gentle, read_mounts, snapshots
+from idlewatch.snapshot import Place, be_gentle, kept, read_mounts, unusable_text
 from idlewatch.snapshot.mounts import Mount
 from idlewatch.snapshot.places import VOLUME_MOUNTS, survives
 from idlewatch.stopping import notes
@@ -41,9 +41,9 @@ def volume(_request: Json, progress: Callable[[Json], None]) -> Json:
     `needless`: this machine keeps its disk · `objects`: the address in object storage, where one is set · `volume` or
     `why_none` · `folders`: what looks like a volume and is only a folder · `mounted`: where something is mounted that
     a stop does not wipe · `point`, `fs_type`, `read_only`, `writable` (by the access bits; a drill writes),
-    `free_bytes`, `total_bytes` · `snapshots`, `newest`, `newest_at` · `note` of the last stop, `drill` of the last
-    drill · `hooks` that run at the end, `hooks_refused` that lie there and would not, `hooks_missing`: of those the
-    required.
+    `free_bytes`, `total_bytes` · `snapshots`, `newest`, `newest_at`, `unusable`: what to tell of those that bring
+    nothing back · `note` of the last stop, `drill` of the last drill · `hooks` that run at the end, `hooks_refused`
+    that lie there and would not, `hooks_missing`: of those the required.
     """
     mounts = read_mounts()
     progress({"at": "looking at what is mounted"})
@@ -94,10 +94,12 @@ def _room(folder: Path, mounts: Sequence[Mount]) -> dict[str, Json]:
 
 def _kept(here: Assembly, place: Place) -> dict[str, Json]:
     try:
-        listed = snapshots(place, here.pod_name)
+        found = kept(place, here.pod_name)
     except IdlewatchError as error:
         return {"snapshots_error": str(error), "snapshots": 0}
+    listed = found.whole
     return {
+        "unusable": unusable_text(found.unusable),
         "snapshots": len(listed),
         "newest": listed[0].id if listed else None,
         "newest_at": listed[0].created_at if listed else None,

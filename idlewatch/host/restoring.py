@@ -27,7 +27,16 @@ from idlewatch.pod import elsewhere
 from idlewatch.pod.assembled import Assembly
 from idlewatch.pod.losses import noted_image
 from idlewatch.settings import Restore
-from idlewatch.snapshot import RestoreReport, Snapshot, read_mounts, restore, snapshots
+from idlewatch.snapshot import (
+    DamagedArchive,
+    Kept,
+    RestoreReport,
+    Snapshot,
+    kept,
+    read_mounts,
+    restore,
+    unusable_text,
+)
 from idlewatch.snapshot.mounts import since_for
 
 MARK_FILE = "restored.json"
@@ -110,34 +119,36 @@ def why_not(here: Assembly, now_s: float, wall: datetime, *, in_front: bool) -> 
     return None
 
 
-def newest(here: Assembly) -> Snapshot | None:
-    """The newest snapshot of this Pod, where another container left it; None: there is none. Touches where it lies."""
-    if here.place is None:
-        return None
-    found = snapshots(here.place, here.pod_name)
-    return found[0] if found and not _is_own(found[0], here) else None
+def newest_of(found: Kept, here: Assembly) -> Snapshot | None:
+    """The newest snapshot of this Pod, where another container left it; None: there is none."""
+    return found.whole[0] if found.whole and not _is_own(found.whole[0], here) else None
 
 
 def offer(here: Assembly, told: Json = None) -> str | None:
     """
     What can be brought back and how, for people; None: nothing, or it was not wanted. Touches where it lies.
 
-    `told`: the snapshot that the note of the last stop names already. A Pod that has never saved is told of others.
+    `told`: the snapshot that the note of the last stop names already. A Pod that has never saved is told of others;
+    newer snapshots that bring nothing back are told of in any case.
     """
-    if here.loaded.settings.restore is Restore.OFF:
+    if here.loaded.settings.restore is Restore.OFF or here.place is None:
         return None
     with contextlib.suppress(SnapshotError):
-        found = newest(here)
-        if found and found.id != told:
+        there = kept(here.place, here.pod_name)
+        broken, found, copy = unusable_text(there.newer_unusable), newest_of(there, here), None
+        if found and (broken or found.id != told):
             held = f"{_files(found.files)}, {amount(found.archive_bytes)}"
-            return f"a saved copy of {found.created_at:.16} lies {_where(here)} ({held}): {BY_HAND}"
-        return None if found else offer_of_others(here)
+            by_hand = f"`idlewatch restore {found.id}` brings it back" if broken else BY_HAND
+            copy = f"a saved copy of {found.created_at:.16} lies {_where(here)} ({held}): {by_hand}"
+        elif not found:
+            copy = offer_of_others(here)
+        return "; ".join(text for text in (broken, copy) if text) or None
     return None
 
 
 def offer_of_others(here: Assembly) -> str | None:
     """The same of other Pods' saved copies, where this one has none: a new Pod on an old network volume."""
-    if here.place is None or snapshots(here.place, here.pod_name):
+    if here.place is None or any(kept(here.place, here.pod_name)):
         return None
     return elsewhere.offer(elsewhere.others(here.place, here.pod_name), _where(here))
 
@@ -151,13 +162,12 @@ def bring_back(here: Assembly, progress: Callable[[Json], None]) -> Mark:
     ends_s, often = time.monotonic() + within_s, seldom(progress)
     keep_mark(here, Became.BEGUN, f"a saved copy was being brought back, and that did not end: {BY_HAND}")
     try:
-        found = newest(here)
-        report = None if found is None else _restored(here, found, often, ends_s)
+        report, passed = _newest_restored(here, often, ends_s)
     except IdlewatchError as error:
         late = f" within {within_s:.0f} s" if time.monotonic() >= ends_s else ""
         failed(here, f"{error}{late}")
         raise
-    text = _nothing(here) if report is None else _told(report)
+    text = _nothing(here) if report is None else "; ".join([_told(report), *passed])
     keep_mark(here, Became.DONE, text, report.snapshot if report else None)
     progress({"event": {"kind": RESTORED, "text": text}})
     return mark_of(here) or Mark(container="", became=Became.DONE, text=text)
@@ -173,6 +183,32 @@ def failed(here: Assembly, why: str) -> None:
     """Keep that it failed; best effort: it is said elsewhere, too."""
     with contextlib.suppress(OSError, SnapshotError):
         keep_mark(here, Became.FAILED, f"NOT brought back: {why}; {BY_HAND}")
+
+
+def _newest_restored(
+    here: Assembly, progress: Callable[[Json], None], ends_s: float
+) -> tuple[RestoreReport | None, list[str]]:
+    """
+    Bring back the newest that can be used; returns also what to tell of newer ones that can't. None: there was none.
+
+    Raises SnapshotError where there are some and none can be used.
+    """
+    there = None if here.place is None else kept(here.place, here.pod_name)
+    if there is None or not any(there):
+        return None, []
+    broken = dict(there.newer_unusable)
+    for one in there.whole:
+        if _is_own(one, here):
+            return None, []
+        if not broken.keys().isdisjoint({one.id, one.base}):
+            continue
+        try:
+            report = _restored(here, one, progress, ends_s)
+        except DamagedArchive as error:
+            broken[error.snapshot_id] = str(error)
+        else:
+            return report, [text for text in [unusable_text(broken)] if text]
+    raise SnapshotError(unusable_text(broken) or "no snapshot can be used")
 
 
 def _restored(here: Assembly, found: Snapshot, progress: Callable[[Json], None], ends_s: float) -> RestoreReport:

@@ -18,20 +18,22 @@ from idlewatch.snapshot.loss import Loss, measure_loss
 from idlewatch.snapshot.manifest import Snapshot
 from idlewatch.snapshot.mounts import container_birth_ns, read_mounts
 from idlewatch.snapshot.objects import Objects
-from idlewatch.snapshot.reader import prove
+from idlewatch.snapshot.reader import DamagedArchive, prove
 from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.request import SaveRequest
 from idlewatch.snapshot.restore import restore
 from idlewatch.snapshot.save import save
 from idlewatch.snapshot.shelf import SaveUnderWay
 from idlewatch.snapshot.steps import Progress, SaveCancelled, Steps
-from idlewatch.snapshot.store import Place, Store, chain
+from idlewatch.snapshot.store import Kept, Place, Store, chain, unusable_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "DamagedArchive",
     "Excludes",
+    "Kept",
     "Key",
     "Loss",
     "Objects",
@@ -47,6 +49,7 @@ __all__ = [
     "excludes_of",
     "find",
     "is_busy",
+    "kept",
     "known_image",
     "measure_loss",
     "new_key",
@@ -56,6 +59,7 @@ __all__ = [
     "restore",
     "save",
     "snapshots",
+    "unusable_text",
     "verify",
 ]
 
@@ -63,6 +67,11 @@ __all__ = [
 def snapshots(place: Place, pod_id: str) -> list[Snapshot]:
     """Return the whole snapshots of a Pod, the newest first. Raises SnapshotError where the place can't be read."""
     return Store(place, pod_id).snapshots()
+
+
+def kept(place: Place, pod_id: str) -> Kept:
+    """Return the same, and beside them those that bring nothing back, and why. Raises SnapshotError."""
+    return Store(place, pod_id).kept()
 
 
 def is_busy(place: Place, pod_id: str) -> bool:

@@ -77,7 +77,7 @@ def base_upon(
     try:
         with opened(snapshot, key) as file:
             if file.stored.size_bytes != snapshot.archive_bytes:
-                raise DamagedArchive(f"the archive is damaged: {snapshot.archive} has another size than was written")
+                raise DamagedArchive(snapshot.id, f"{snapshot.archive} has another size than was written")
             base = _read(file, unlocked(snapshot, key))
             if not is_worth_it(base.changed(found), found):
                 return None
@@ -98,7 +98,7 @@ def _require_right(snapshot: Snapshot, each_chunk: Callable[[int], None]) -> Non
         with snapshot.kept_on.opened(snapshot.archive) as stored:
             require_digest(stored, snapshot, each_chunk)
     except OSError as error:
-        raise DamagedArchive(f"the archive {snapshot.archive} can't be read: {error.strerror}") from error
+        raise DamagedArchive(snapshot.id, f"{snapshot.archive} can't be read: {error.strerror}") from error
 
 
 def _read(file: Archive, snapshot: Snapshot) -> Base:

@@ -152,9 +152,14 @@ def _refuse_wrong_count(count: int, snapshot: Snapshot, lines: Iterator[bytes]) 
 class DamagedArchive(SnapshotError):
     """The bytes of an archive are not those that were saved."""
 
+    def __init__(self, snapshot_id: str, text: str) -> None:
+        super().__init__(text)
+        self.snapshot_id = snapshot_id
+
 
 def _wrong_digest(snapshot: Snapshot) -> SnapshotError:
-    return DamagedArchive(f"the archive is damaged: {snapshot.archive} has not the digest of its manifest")
+    text = f"the archive is damaged: {snapshot.archive} has not the digest of its manifest"
+    return DamagedArchive(snapshot.id, text)
 
 
 def require_digest(stored: Stored, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> None:

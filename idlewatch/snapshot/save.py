@@ -75,7 +75,7 @@ def _save(request: SaveRequest, steps: Steps) -> Snapshot | None:
     store = Store(request.place, request.pod_id)
     new = store.make()
     with store.locked() as locked:
-        listing = Listing({}, [], {}, {}) if new else store.listing()
+        listing = Listing({}, [], {}, {}, {}) if new else store.listing()
         if not new:
             store.sweep(listing, locked=locked)
         distrusted, base = _base_for(origin, store, listing, loss, found, steps)

@@ -23,6 +23,7 @@ from idlewatch.snapshot.image import image_bytes, image_of
 from idlewatch.snapshot.manifest import Snapshot, from_manifest, to_manifest
 from idlewatch.snapshot.object_shelf import object_shelf
 from idlewatch.snapshot.objects import Objects
+from idlewatch.snapshot.reader import shown
 from idlewatch.snapshot.shelf import FolderShelf, SaveUnderWay, Shelf
 
 if TYPE_CHECKING:
@@ -39,10 +40,41 @@ DAMAGED: Final = ".damaged"
 SEALED: Final = ".age"
 """What an encrypted file is called: the end that the `age` tool gives it."""
 _IMAGE: Final = ("image-", ".names")
+_ABSENT: Final = "not there"
+_ODD: Final = "no regular file"
+_NAMED: Final = 3
+_ID: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+"""What a save calls a snapshot: only of files with such a name can it be said that they are what is left of one."""
+_SECOND: Final = len("20261124T000000Z")
 _POD_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _UNLOCKED_LEFTOVER_S: Final = 24 * 3600.0
 Place: TypeAlias = Path | Objects
 """Where all Pods' snapshots go: a volume, or an address in object storage."""
+
+
+class Kept(NamedTuple):
+    """What a Pod has kept in a place, for who wants it back."""
+
+    whole: list[Snapshot]
+    """The newest first."""
+    unusable: Mapping[str, str]
+    """Ids of those that are there and bring nothing back, the newest first, and why."""
+
+    @property
+    def newer_unusable(self) -> Mapping[str, str]:
+        """Those that may be newer than the newest whole one; an id begins with its second."""
+        newest = self.whole[0].id[:_SECOND] if self.whole else ""
+        return {one: why for one, why in self.unusable.items() if one[:_SECOND] >= newest}
+
+
+def unusable_text(unusable: Mapping[str, str]) -> str | None:
+    """What to tell people of those that bring nothing back; None: there are none."""
+    if not unusable:
+        return None
+    many = "1 snapshot here can't be used" if len(unusable) == 1 else f"{len(unusable)} snapshots here can't be used"
+    named = [f"{shown(one)}: {shown(why)}" for one, why in unusable.items()]
+    more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return f"{many}: {'; '.join(named[:_NAMED])}{more}"
 
 
 class Listing(NamedTuple):
@@ -55,19 +87,34 @@ class Listing(NamedTuple):
     """What was begun and not committed."""
     damaged: Mapping[str, str]
     """Ids of those whose archive was read again and was not right, and why."""
-
-    def whole(self) -> list[Snapshot]:
-        """Return those whose archive is as long as it must be, and that of their base, too."""
-        return [snapshot for snapshot in self.snapshots if self.is_whole(snapshot)]
+    broken: Mapping[str, str]
+    """Ids of those whose manifest or archive is not there or no such thing, and why."""
 
     def is_whole(self, snapshot: Snapshot) -> bool:
         """Look at the archives."""
-        base = [one for one in self.snapshots if one.id == snapshot.base and one.base is None]
-        if (snapshot.base is not None and not base) or not self.damaged.keys().isdisjoint({snapshot.id, snapshot.base}):
-            return False
-        items = {one.archive: self.items.get(one.archive) for one in (snapshot, *base)}
-        sizes = {one.archive: one.archive_bytes for one in (snapshot, *base)}
-        return all(item is not None and item.size_bytes == sizes[name] for name, item in items.items())
+        return self.why_not(snapshot) is None
+
+    def why_not(self, snapshot: Snapshot) -> str | None:
+        """Return why one brings nothing back, as far as a look at the archives tells; None: it does."""
+        if snapshot.id in self.damaged:
+            return self.damaged[snapshot.id]
+        item = self.items.get(snapshot.archive)
+        if item is None or not item.regular:
+            return f"{snapshot.archive} is {_ABSENT if item is None else _ODD}"
+        if item.size_bytes != snapshot.archive_bytes:
+            return f"{snapshot.archive} has {item.size_bytes} bytes, and {snapshot.archive_bytes} were written"
+        if snapshot.base is None:
+            return None
+        base = next((one for one in self.snapshots if one.id == snapshot.base and one.base is None), None)
+        why = self.broken.get(snapshot.base, f"that is {_ABSENT}") if base is None else self.why_not(base)
+        return why and f"it builds upon {snapshot.base}: {why}"
+
+    def kept(self) -> Kept:
+        """Return what is whole, and what is there and is not."""
+        unusable = {one.id: why for one in self.snapshots if (why := self.why_not(one))}
+        found = {**self.broken, **unusable}
+        whole = [one for one in self.snapshots if one.id not in unusable]
+        return Kept(whole, {one: found[one] for one in sorted(found, reverse=True)})
 
     def is_untouched(self, snapshot: Snapshot) -> bool:
         """Tell whether nobody has touched the archive since it was proven, when its manifest was written."""
@@ -109,11 +156,25 @@ class Store:
     def listing(self) -> Listing:
         """Return what lies there. Raises SnapshotError."""
         items, leftovers = self.shelf.contents()
-        found = [self._read(name) for name in items if name.endswith(MANIFEST)]
-        known = [snapshot for snapshot in found if snapshot is not None and snapshot.archive in items]
+        broken = dict.fromkeys(_without_manifest(items), _NO_MANIFEST)
+        known: list[Snapshot] = []
+        for name in [name for name in items if name.endswith(MANIFEST)]:
+            snapshot_id = name.removesuffix(MANIFEST)
+            try:
+                snapshot = self._read(name)
+            except FileNotFoundError:
+                continue  # it has been removed since
+            except (OSError, _NoManifestError) as error:
+                if _ID.fullmatch(snapshot_id):
+                    broken[snapshot_id] = _why_no_manifest(name, items.get(name), error)
+                continue
+            if snapshot.archive in items:
+                known.append(snapshot)
+            else:
+                broken[snapshot.id] = f"{snapshot.archive} is {_ABSENT}"
         damaged = {name.removesuffix(DAMAGED): self._why(name) for name in items if name.endswith(DAMAGED)}
         newest_first = sorted(known, key=lambda one: (one.created_at, one.id), reverse=True)
-        return Listing(items, newest_first, leftovers, damaged)
+        return Listing(items, newest_first, leftovers, damaged, broken)
 
     def _why(self, name: str) -> str:
         try:
@@ -136,9 +197,13 @@ class Store:
         """Raise SnapshotError where the place can't hold the packed loss."""
         self.shelf.require_space(loss_bytes)
 
+    def kept(self) -> Kept:
+        """Return the whole ones (manifest valid, archive and that of its base there and as long), and the others."""
+        return self.listing().kept()
+
     def snapshots(self) -> list[Snapshot]:
-        """Return the whole ones, the newest first: manifest valid, archive and that of its base there and as long."""
-        return self.listing().whole()
+        """Return the whole ones, the newest first."""
+        return self.kept().whole
 
     def commit(self, snapshot: Snapshot) -> None:
         """Write the manifest: from here on the snapshot counts."""
@@ -194,25 +259,49 @@ class Store:
         names = [name for name in there if name.startswith(f"{snapshot_id}.")]
         self.shelf.remove(sorted(names, key=lambda name: not name.startswith(snapshot_id + MANIFEST)))
 
-    def _read(self, name: str) -> Snapshot | None:
-        try:
-            raw = self.shelf.read(name)
-        except OSError:
-            return None
+    def _read(self, name: str) -> Snapshot:
+        """Raises OSError, _NoManifestError; SnapshotError where the place can't be had."""
+        raw = self.shelf.read(name)
         try:
             snapshot = replace(from_manifest(raw, self.shelf.where), shelf=self.shelf)
-        except IdlewatchError:
-            return None
+        except IdlewatchError as error:
+            raise _NoManifestError(str(error)) from error
         fits = name == f"{snapshot.id}{MANIFEST}" and snapshot.archive == archive_name(
             snapshot.id, encrypted=snapshot.locked is not None
         )
-        return snapshot if fits else None
+        if not fits:
+            raise _NoManifestError("it is another snapshot's")
+        return snapshot
 
 
 def _shelf(place: Place, pod_id: str) -> Shelf:
     if isinstance(place, Objects):
         return object_shelf(place, pod_id)
     return FolderShelf(place / ".idlewatch" / pod_id / "snapshots", place)
+
+
+_NO_MANIFEST: Final = "its manifest is not there: it was removed, or its save did not end"
+
+
+def _without_manifest(items: Mapping[str, Item]) -> Iterator[str]:
+    """Yield the ids of archives with their text, which is written right before the manifest, and without that."""
+    texts = {_plain(name).removesuffix(NOTES) for name in items if _plain(name).endswith(NOTES)}
+    for name in items:
+        one = _plain(name).removesuffix(ARCHIVE)
+        if _plain(name).endswith(ARCHIVE) and one in texts and f"{one}{MANIFEST}" not in items and _ID.fullmatch(one):
+            yield one
+
+
+class _NoManifestError(Exception):
+    """What was read is none."""
+
+
+def _why_no_manifest(name: str, item: Item | None, error: Exception) -> str:
+    if item is not None and not item.regular:
+        return f"{name} is {_ODD}"
+    if item is not None and not item.size_bytes:
+        return f"{name} is empty"
+    return f"{name}: {(error.strerror if isinstance(error, OSError) else None) or error}"
 
 
 def archive_name(snapshot_id: str, *, encrypted: bool) -> str:

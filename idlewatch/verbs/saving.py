@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from idlewatch.amounts import amount
+from idlewatch.assembly.acting import refuse_misplaced_key
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
 from idlewatch.history import timeline
@@ -18,10 +19,20 @@ from idlewatch.model import Json
 from idlewatch.pod import elsewhere, losses
 from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.pod.saving import save_request, with_key
-from idlewatch.snapshot import Loss, Place, Progress, Snapshot, places, read_mounts
+from idlewatch.snapshot import (
+    DamagedArchive,
+    Kept,
+    Loss,
+    Place,
+    Progress,
+    Snapshot,
+    places,
+    read_mounts,
+    unusable_text,
+)
+from idlewatch.snapshot import kept as kept_of
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
-from idlewatch.snapshot import snapshots as listed
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, missing, restored_lines
 from idlewatch.verbs.words import loaded, place, say, say_json, who
@@ -82,6 +93,7 @@ def save(options: argparse.Namespace) -> bool:
     here = assembled(loaded())
     if here.save_root is None:
         raise Refused("this machine keeps its disk over a stop; there is nothing to save")
+    refuse_misplaced_key(here)
     kept = place(here)
     if isinstance(kept, Path) and (away := places.leads_away(kept, read_mounts())):
         raise Refused(away)
@@ -111,12 +123,15 @@ def snapshots(options: argparse.Namespace) -> bool:
     """`idlewatch snapshots`."""
     here = assembled(loaded())
     kept, pod_name = place(here), options.pod or here.pod_name
-    found = listed(kept, pod_name)
+    found = kept_of(kept, pod_name)
     if options.json:
-        say_json({"snapshots": [_row(one) for one in found]})
-    else:
-        rows = [f"{one.id}  {one.created_at:.19}  {amount(one.archive_bytes):>9}  {one.files} files" for one in found]
-        say([*(rows or [f"no snapshot of {pod_name} on {kept}"]), *_of_others(kept, pod_name)])
+        unusable: list[Json] = [{"id": one, "why": why} for one, why in found.unusable.items()]
+        say_json({"snapshots": [_row(one) for one in found.whole], "unusable": unusable})
+        return True
+    rows = [f"{one.id}  {one.created_at:.19}  {amount(one.archive_bytes):>9}  {one.files} files" for one in found.whole]
+    none = f"no snapshot of {pod_name} on {kept}" + (" that can be used" if found.unusable else "")
+    unusable_too = [text for text in [unusable_text(found.unusable)] if text]
+    say([*(rows or [none]), *unusable_too, *_of_others(kept, pod_name)])
     return True
 
 
@@ -136,9 +151,14 @@ def _of_others(kept: Place, pod_name: str) -> Iterator[str]:
 def restore(options: argparse.Namespace) -> bool:
     """`idlewatch restore`: done where all that was asked for is back. Raises SnapshotError where something is not."""
     here = assembled(loaded())
-    snapshot = _chosen(place(here), options.pod or here.pod_name, options.id)
+    found = kept_of(place(here), options.pod or here.pod_name)
+    snapshot = _chosen(place(here), found, here.pod_name, options)
     target = _target(options.into, here.save_root or Path(snapshot.root))
-    with _progress_shown(), _helped(target):  # a person waits for this: it is use
+    with (
+        _progress_shown(),
+        _helped(target),
+        _others_told(found, options.pod),
+    ):  # a person waits for this: it is use
         report = bring_back(
             snapshot,
             target,
@@ -177,14 +197,23 @@ def _below(wanted: Sequence[str], root: Path, target: Path) -> list[str] | None:
     return [str(path.relative_to(root)) for path in found] or None
 
 
-def _chosen(kept: Place, pod_name: str, wanted: str | None) -> Snapshot:
-    """Raises SnapshotError where none fits, or more than one, with the way out."""
-    found = listed(kept, pod_name)
-    if not found:
+def _chosen(kept: Place, found: Kept, own_name: str, options: argparse.Namespace) -> Snapshot:
+    """
+    Raises SnapshotError where none fits, or more than one, with the way out.
+
+    An older one than the newest is taken only by its id: who asked for the newest expects what that holds.
+    """
+    pod_name, wanted = options.pod or own_name, options.id
+    broken = {one: why for one, why in found.unusable.items() if wanted is not None and one.startswith(wanted)}
+    if wanted is None:
+        broken = dict(found.newer_unusable)
+    fitting = found.whole[:1] if wanted is None else [one for one in found.whole if one.id.startswith(wanted)]
+    if broken and (wanted is None or not fitting):
+        raise SnapshotError(f"{unusable_text(broken)}; {_instead(found.whole, options.pod)}")
+    if not found.whole:
         others = elsewhere.others(kept, pod_name)
         way = f"another Pod's are there: `{others[0].command}`" if others else "`idlewatch save` makes one"
         raise SnapshotError(f"there is no snapshot of {pod_name} on {kept}; {way}")
-    fitting = found[:1] if wanted is None else [one for one in found if one.id.startswith(wanted)]
     if not fitting:
         raise SnapshotError(f"no snapshot of {pod_name} begins with {wanted!r}; `idlewatch snapshots` lists them")
     if len(fitting) > 1:
@@ -193,6 +222,24 @@ def _chosen(kept: Place, pod_name: str, wanted: str | None) -> Snapshot:
             f"{len(fitting)} snapshots begin with {wanted!r}: {several}; write more of the one you mean"
         )
     return fitting[0]
+
+
+def _instead(others: Sequence[Snapshot], pod: str | None) -> str:
+    """What can be had where one can't: the newest of `others`, with its command."""
+    if not others:
+        return "there is no other one; docs/snapshots.md tells what can be tried by hand"
+    of = f" --pod {pod}" if pod else ""
+    return f"`idlewatch restore {others[0].id}{of}` brings back the one of {others[0].created_at:.16}"
+
+
+@contextmanager
+def _others_told(found: Kept, pod: str | None) -> Iterator[None]:
+    """Where the archive turns out to be damaged: say which of the others need none of it."""
+    try:
+        yield
+    except DamagedArchive as error:
+        apart = [one for one in found.whole if error.snapshot_id not in {one.id, one.base}]
+        raise SnapshotError(f"{error}, so nothing was touched; {_instead(apart, pod)}") from error
 
 
 def _target(told: str | None, usual: Path) -> Path:
