@@ -22,15 +22,19 @@ from idlewatch.telling.announcing import Announcer, Tells
 
 def actions(here: Assembly) -> PodActions | ObservedActions:
     """What carries decisions out: nothing at all where it only observes. Raises SettingsError for a misplaced key."""
-    _refuse_misplaced_key(here)
+    refuse_misplaced_key(here)
     if here.loaded.settings.mode is Mode.OBSERVE:
         return ObservedActions()
     _require_library(here)
     return pod_actions(here, Terminals(), None, tmux=True)
 
 
-def _refuse_misplaced_key(here: Assembly) -> None:
-    """A file with the key of snapshots must not lie where they lie, nor where they are made of."""
+def refuse_misplaced_key(here: Assembly) -> None:
+    """
+    A file with the key of snapshots must not lie where they lie, nor where they are made of.
+
+    Raises SettingsError.
+    """
     file = key_place.key_file(here.loaded.sources)
     if file is None:
         return
