@@ -3,7 +3,7 @@
 #     docker build -t me/pytorch-guarded .
 #     docker build -t me/comfy-guarded --build-arg BASE=me/comfy:latest .
 #
-# The base needs Python 3.11 or newer with pip, and is otherwise left as it is: two layers more, 22 MB.
+# The base needs Python 3.11 or newer with pip, and is otherwise left as it is: two layers more, 23 MiB.
 #
 # Settings are variables of the template; none has to be set. The usual ones:
 #     IDLEWATCH_IDLE_AFTER=30m            quiet time before the warning
