@@ -25,6 +25,7 @@ from idlewatch.settings import load, pod_sources
 from idlewatch.snapshot import Place, be_gentle, kept, read_mounts, unusable_text
 from idlewatch.snapshot.mounts import Mount
 from idlewatch.snapshot.places import VOLUME_MOUNTS, survives
+from idlewatch.snapshot.reader import shown
 from idlewatch.stopping import notes
 from idlewatch.stopping.pod_hooks import hook_folder
 
@@ -127,7 +128,7 @@ def loss(_request: Json, progress: Callable[[Json], None]) -> Json:
         "bytes": found.total_bytes,
         "files": found.files,
         "unreadable": len(found.errors),
-        "errors": [f"{path}: {why}" for path, why in found.errors[:_NAMED]],
+        "errors": [shown(f"{path}: {why}") for path, why in found.errors[:_NAMED]],
     }
 
 

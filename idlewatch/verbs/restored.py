@@ -74,16 +74,11 @@ def _many(number: int, what: str) -> str:
 
 
 def _named(report: RestoreReport, paths: Iterable[str]) -> list[str]:
-    return [_name(str(Path(report.target) / path)) for path in paths]
+    return [shown(str(Path(report.target) / path)) for path in paths]
 
 
 def _with_reasons(report: RestoreReport, reasons: dict[str, str]) -> list[str]:
-    return [f"{name}: {why}" for name, why in zip(_named(report, reasons), reasons.values(), strict=True)]
-
-
-def _name(path: str) -> str:
-    """A file's name may hold anything, also what steers a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown(path))
+    return [f"{name}: {shown(why)}" for name, why in zip(_named(report, reasons), reasons.values(), strict=True)]
 
 
 def _paragraph(many: int, title: str, names: Iterable[str]) -> list[str]:
