@@ -74,7 +74,10 @@ def test_links_are_followed_and_what_may_hang_is_not_touched(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["volume/key", "disk/root/key"])
-def test_the_daemon_does_not_start_with_a_misplaced_key(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("verb", [["run", "--observe"], ["save"]])
+def test_neither_the_daemon_nor_a_save_by_hand_takes_a_misplaced_key(
+    tmp_path: Path, verb: list[str], place: str
+) -> None:
     for name in ("volume", "disk/root"):
         (tmp_path / name).mkdir(parents=True)
     path = write(tmp_path / place, new_key())
@@ -86,7 +89,7 @@ def test_the_daemon_does_not_start_with_a_misplaced_key(tmp_path: Path, place: s
         "RUNPOD_POD_ID": "pod1",
     }
     environment = environment_with({name: str(value) for name, value in told.items()})
-    call = [sys.executable, "-P", "-m", "idlewatch", "run", "--observe"]
+    call = [sys.executable, "-P", "-m", "idlewatch", *verb]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith(f"idlewatch: IDLEWATCH_SNAPSHOT_KEY_FILE={path}: ")

@@ -77,6 +77,25 @@ def test_every_secret_can_lie_in_a_file_and_nothing_else_can(name: str, tmp_path
         told(IDLEWATCH_VOLUME_FILE=str(tmp_path / "secret"))
 
 
+def test_a_key_file_as_age_keygen_writes_it_is_read(tmp_path: Path) -> None:
+    made = "# created: 2026-11-24T12:00:00Z\n# public key: age1xyz\nAGE-SECRET-KEY-1\n"
+    (tmp_path / "key").write_text(made)
+    assert told(IDLEWATCH_RUNPOD_API_KEY_FILE=str(tmp_path / "key")).settings.runpod_api_key == SecretStr(
+        "AGE-SECRET-KEY-1"
+    )
+
+
+@pytest.mark.parametrize("name", ["IDLEWATCH_SNAPSHOT_KEY", "IDLEWATCH_SNAPSHOT_KEY_FILE"])
+def test_a_key_of_snapshots_that_is_set_and_empty_is_refused(name: str) -> None:
+    empty = Source(name="environment", variables={name: ""})
+    with pytest.raises(SettingsError, match=f"{name} is set and empty"):
+        load([empty])
+    key = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+    assert load(
+        [empty, Source(name="/proc/1/environ", variables={"IDLEWATCH_SNAPSHOT_KEY": key})]
+    ).settings.snapshot_key
+
+
 def test_the_variable_goes_before_its_file_and_the_nearer_place_before_the_other(key: Path) -> None:
     both = told(IDLEWATCH_RUNPOD_API_KEY="own", IDLEWATCH_RUNPOD_API_KEY_FILE="/not/there")
     assert (both.settings.runpod_api_key, both.origins["runpod_api_key"]) == (SecretStr("own"), "environment")

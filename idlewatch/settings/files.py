@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,9 +52,18 @@ def with_files(sources: Sequence[Source]) -> WithFiles:
     problems: list[str] = []
     save_to = first(sources, variable("save_to"))
     names = [*sorted(secret_variables()), *(SECRETS if save_to and save_to[1] != VOLUME else ())]
-    return WithFiles(
-        sources=tuple(_with_files(source, names, problems) for source in sources), problems=tuple(problems)
-    )
+    made = tuple(_with_files(source, names, problems) for source in sources)
+    return WithFiles(sources=made, problems=(*problems, *_empty_key(sources, made)))
+
+
+def _empty_key(given: Sequence[Source], made: Sequence[Source]) -> Iterator[str]:
+    """A secret that was renamed or deleted leaves an empty variable, and saves would be made that anybody can read."""
+    key = variable("snapshot_key")
+    if first(made, key) or any(key in source.withheld for source in made):
+        return
+    for name in (key, f"{key}{SUFFIX}"):
+        if any(source.variables.get(name) == "" for source in given):
+            yield f"{name} is set and empty: give it its value, or take the variable away; without it saves are plain"
 
 
 def _with_files(source: Source, names: Sequence[str], problems: list[str]) -> Source:
@@ -100,9 +109,11 @@ def _one_line(content: bytes) -> str:
         text = content.decode().strip()
     except UnicodeDecodeError:
         text = ""
-    if not text or len(text.splitlines()) > 1 or len(content) > _MOST_BYTES:
-        raise SettingsError(["there must be one line in it, and nothing else"])
-    return text
+    lines = text.splitlines()
+    told = lines if len(lines) == 1 else [line for line in lines if not line.startswith("#")]  # as age-keygen writes
+    if len(told) != 1 or len(content) > _MOST_BYTES:
+        raise SettingsError(["there must be one line in it, and nothing else but comments"])
+    return told[0].strip()
 
 
 def may_hang(kind: str) -> bool:
