@@ -10,7 +10,6 @@ from pathlib import Path
 
 from idlewatch.amounts import amount
 from idlewatch.assembly.acting import refuse_misplaced_key
-from idlewatch.assembly.acting import refuse_misplaced_key
 from idlewatch.durations import format_duration
 from idlewatch.errors import Refused, SnapshotError
 from idlewatch.history import timeline
@@ -34,6 +33,7 @@ from idlewatch.snapshot import (
 from idlewatch.snapshot import kept as kept_of
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
+from idlewatch.snapshot.reader import shown
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, missing, restored_lines
 from idlewatch.verbs.words import loaded, place, say, say_json, who
@@ -56,13 +56,18 @@ def loss(options: argparse.Namespace) -> bool:
     if found.nothing:
         say(["A stop now would wipe nothing."])
         return True
-    say([f"A stop now would wipe {amount(found.total_bytes)} in {found.files} files; {_where(here)}."])
-    say([f"  {amount(weight):>9}  {files:>7} files  {path}" for path, weight, files in found.by_folder[:10]])
-    say(_contents(found))
-    say([f"  left out on purpose: {amount(weight)} of {rule}" for rule, weight, _ in found.excluded if weight])
-    say([f"  can't be read: {path}: {why}" for path, why in found.errors[:10]])
-    say([f"  note: {text}" for text in found.notes])
+    say(map(shown, _loss_lines(here, found)))  # a name may hold anything, also what steers a terminal
     return True
+
+
+def _loss_lines(here: Assembly, found: Loss) -> Iterator[str]:
+    yield f"A stop now would wipe {amount(found.total_bytes)} in {found.files} files; {_where(here)}."
+    for path, weight, files in found.by_folder[:10]:
+        yield f"  {amount(weight):>9}  {files:>7} files  {path}"
+    yield from _contents(found)
+    yield from (f"  left out on purpose: {amount(weight)} of {rule}" for rule, weight, _ in found.excluded if weight)
+    yield from (f"  can't be read: {path}: {why}" for path, why in found.errors[:10])
+    yield from (f"  note: {text}" for text in found.notes)
 
 
 def _where(here: Assembly) -> str:
@@ -94,7 +99,6 @@ def save(options: argparse.Namespace) -> bool:
     here = assembled(loaded())
     if here.save_root is None:
         raise Refused("this machine keeps its disk over a stop; there is nothing to save")
-    refuse_misplaced_key(here)
     refuse_misplaced_key(here)
     kept = place(here)
     if isinstance(kept, Path) and (away := places.leads_away(kept, read_mounts())):
