@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -738,3 +738,63 @@ def test_a_real_process_beside_ours_counts() -> None:
     assert seen["cpu_busy_s"] > 0.6
     assert isinstance(seen["own_cpu_s"], float)
     assert seen["own_cpu_s"] < 0.5
+
+
+# Use that nobody else sees.
+
+
+def test_who_used_most_is_named_once_a_minute_without_ours_and_idle_servers(machine: Machine) -> None:
+    signal = machine.signal()
+    signal.spinning = lambda: ((51, 51),)
+    machine.process(51, 1)
+    for pid in range(60, 65):
+        machine.process(pid, 1)
+    assert "busiest" not in facts(signal, 100)
+    machine.process(1, 0, cpu=100, waited=1400)
+    machine.process(51, 1, cpu=9000)
+    machine.process(OWN, 1, cpu=9000)
+    for pid in range(60, 65):
+        machine.process(pid, 1, cpu=pid)
+    machine.process(70, 1, cpu=300)
+    assert "busiest" not in facts(signal, 105)
+    used = {1: 15.0, 70: 3.0, 64: 0.64}
+    assert facts(signal, 160)["busiest"] == [
+        {"name": "a) R 1 b", "pid": pid, "cpu_s": cpu_s, "span_s": 60.0} for pid, cpu_s in used.items()
+    ]
+    assert "busiest" not in facts(signal, 165)
+
+
+def heard(*stretches: tuple[float, float]) -> list[tuple[float, str]]:
+    """Instant and words of each new notice, after stretches of so many seconds at so many cores."""
+    signal, at_s, told = HostSignal(), 0.0, list[tuple[float, str]]()
+    busiest: list[Json] = [{"name": "supervisord", "pid": 1, "cpu_s": 15.0, "span_s": 60.0}]
+    for lasts_s, used in stretches:
+        for _ in range(round(lasts_s / 60)):
+            at_s += 60
+            reading = tick(at_s, cpu=used * 60, span=60.0)
+            notice = signal.judge(replace(reading, facts={**reading.facts, "busiest": busiest})).notice
+            if notice is not None and [notice] != [text for _, text in told[-1:]]:
+                told.append((at_s, notice))
+    return told
+
+
+def test_use_that_only_the_host_sees_is_told_after_3_h_with_who_makes_it() -> None:
+    ((at_s, notice),) = heard((6 * 3600, 0.25))
+    assert 3 * 3600 < at_s < 3 * 3600 + 300
+    assert notice == (
+        "CPU 25.0 % of a core > 15.5 % over 10 min; most CPU, with what they started: supervisord (pid 1) 25 %: "
+        "the only sign of use for more than 3h; if that is no work: IDLEWATCH_IGNORE=host"
+    )
+
+
+def test_figures_that_fall_below_their_limits_for_less_than_a_stop_takes_are_one_stretch() -> None:
+    half_hours = [(1800, 0.25), (1200, 0.0)] * 5
+    assert heard(*half_hours, (600, 0.25))
+    assert not heard((2 * 3600, 0.25), (3600, 0.0), (2 * 3600, 0.25))
+
+
+@pytest.mark.parametrize("busiest", [7, ["x"], [{"name": "x", "pid": 1, "cpu_s": "x", "span_s": 60.0}]])
+def test_who_used_most_in_words_that_make_no_sense_is_unknown(busiest: Json) -> None:
+    reading = tick(5)
+    found = HostSignal().judge(replace(reading, facts={**reading.facts, "busiest": busiest}))
+    assert found.activity is Activity.UNKNOWN

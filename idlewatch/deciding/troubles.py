@@ -24,7 +24,7 @@ BLIND_ALARM_S = 15 * 60.0
 """A signal unseen for so long raises an alarm, and again at each doubling."""
 ALONE_S = 3 * 3600.0
 """So long must nothing else have been in use before people are told that one job or transfer is all there is."""
-LONELY = frozenset({"jobs", "transfers"})
+LONELY = frozenset({"jobs", "transfers", "host"})
 """Signals whose notice says just that of what they see; what others saw they can't know."""
 _SEES_THE_SAME = "host"
 """It sees every job and every transfer, too."""
@@ -128,7 +128,7 @@ def _unseen_s(finding: Finding, clock: IdleClock, now_s: float) -> float:
 
 
 def without_lonely(blind: Blindness, findings: Iterable[Finding], now_s: float) -> list[Finding]:
-    """Return the findings; one job or transfer is not told to be all there is where another signal saw use lately."""
+    """Return the findings; one thing is not told to be all there is where another signal saw use lately."""
     findings = list(findings)
     lately = {signal for signal, used_s in blind.used_s.items() if now_s - used_s < ALONE_S}
     lately |= {finding.signal for finding in findings if finding.activity is Activity.ACTIVE}

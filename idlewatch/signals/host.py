@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals import host_cgroup, host_processes
+from idlewatch.signals.host_alone import Busiest, HostAlone
 from idlewatch.signals.host_window import Figures, HostLimits, Tick, Window
 from idlewatch.signals.unread import covers_nothing
 
@@ -86,6 +87,7 @@ class HostSignal:
         self._newest: Reading | None = None
         self._late_writes = LateWrites()
         self._whole_s = float("-inf")
+        self._busiest, self._alone = Busiest(), HostAlone()
         self.spinning: Callable[[], Iterable[Key]] = tuple
         """Tells the processes whose CPU is no work: servers that spin while their own counters stand still."""
         self.registered: Callable[[], Mapping[Key, int]] = dict
@@ -107,6 +109,8 @@ class HostSignal:
         if before is not None and (before.cpu_s is None) == (now.cpu_s is None):
             covers_s = now_s - before.at_s
             facts |= self._facts(before, now, spinning)
+        if self._whole_s == now_s:
+            facts |= self._busiest.facts(now_s, now.usage, spinning)
         self._newest = Reading(signal=self.name, at_s=now_s, covers_s=covers_s, facts=facts)
         return self._newest
 
@@ -186,10 +190,12 @@ class HostSignal:
             return nothing
         try:
             tick = _tick(reading)
+            self._alone.take_in(reading.facts)
         except (KeyError, TypeError, ValueError) as error:
             return Finding(signal=self.name, activity=Activity.UNKNOWN, reason=f"a reading without its facts: {error}")
         self._window.add(tick)
-        return self._verdict(reading, tick)
+        found = self._verdict(reading, tick)
+        return replace(found, notice=self._alone.notice(found, reading.at_s))
 
     def _verdict(self, reading: Reading, tick: Tick) -> Finding:
         figures = self._window.figures()

@@ -36,6 +36,7 @@ class Process:
     parent: int
     cpu_s: float
     """Its own CPU time and that of the children it has waited for."""
+    comm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,21 @@ def cpu_s_of(wanted: Iterable[Key], before: Usage, now: Usage) -> float:
     """Return the CPU seconds that these processes of others, and children they waited for, used between the two."""
     theirs = [key for key in wanted if key in now.processes and key in before.processes and key not in now.own]
     return sum(max(0.0, now.processes[key].cpu_s - before.processes[key].cpu_s) for key in theirs)
+
+
+def busiest(before: Usage, now: Usage, most: int, *, left_out: frozenset[Key]) -> list[tuple[Key, str, float]]:
+    """
+    Return who used most CPU between two whole looks: process, name, seconds; without idlewatch's own and `left_out`.
+
+    What was started and ended in between is in the figure of whoever waited for it.
+    """
+    ours = now.own | _union(now.others.values()) | left_out
+    used = [
+        (key, process.comm, process.cpu_s - (before.processes[key].cpu_s if key in before.processes else 0.0))
+        for key, process in now.processes.items()
+        if key not in ours
+    ]
+    return sorted((each for each in used if each[2] > 0), key=lambda each: -each[2])[:most]
 
 
 def own_io_bytes(before: Usage, now: Usage) -> tuple[int, int]:
@@ -220,9 +236,11 @@ def _pids(proc: Path) -> list[int]:
 
 def _parse_stat(pid: int, stat: bytes) -> tuple[Key, Process]:
     """Return the process of one /proc/PID/stat; its name may hold anything, so fields count from the last `)`."""
-    fields = stat[stat.rindex(b")") + 1 :].split()
+    name_from, name_to = stat.index(b"(") + 1, stat.rindex(b")")
+    fields = stat[name_to + 1 :].split()
     cpu_s = sum(int(ticks) for ticks in fields[11:15]) / _TICKS_PER_S
-    return (pid, int(fields[19])), Process(parent=int(fields[1]), cpu_s=cpu_s)
+    comm = stat[name_from:name_to].decode(errors="replace")
+    return (pid, int(fields[19])), Process(parent=int(fields[1]), cpu_s=cpu_s, comm=comm)
 
 
 def _descendants(seen: Mapping[Key, Process], root: int, strangers: Mapping[int, Key] = _NOBODY) -> set[Key]:

@@ -48,13 +48,18 @@ def proven(signal: str, proofs: Sequence[Proof]) -> Finding:
 class Lonely:
     """Notices when one thing is all there is for hours, so that its owner hears of it."""
 
-    def __init__(self, what: str, alone_s: float) -> None:
-        """`what` it is called: `job`; `alone_s`: for how long."""
-        self._what, self._alone_for_s = what, alone_s
+    def __init__(self, what: str, alone_s: float, *, gap_s: float = 0.0) -> None:
+        """`what` it is called: `job`; `alone_s`: for how long; it may be gone for `gap_s` in between."""
+        self._what, self._alone_for_s, self._gap_s = what, alone_s, gap_s
         self._since: tuple[str, float] | None = None
+        self._newest: tuple[Proof, float] | None = None
 
     def notice(self, only: Proof | None, at_s: float) -> str | None:
         """What people must hear; `only` is the one thing that there is, None where there is none or more."""
+        if only is not None:
+            self._newest = only, at_s
+        elif self._newest is not None and at_s - self._newest[1] <= self._gap_s:
+            only = self._newest[0]
         if only is None:
             self._since = None
             return None
