@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ import pytest
 from idlewatch.errors import SignalError
 from idlewatch.kernel import KernelTables, Socket, SocketState, netlink, processes, sockets
 from idlewatch.kernel.owners import SocketOwners
+from tests.waiting import until
 
 Pair = tuple[socket.socket, socket.socket, socket.socket]
 
@@ -70,6 +72,24 @@ def test_the_kernel_counts_the_bytes_of_each_direction(ends: Pair) -> None:
     accepted = {each.inode for each in table.accepted()}
     assert at_server.inode in accepted
     assert at_client.inode not in accepted
+
+
+def test_a_connection_that_this_side_has_closed_is_still_told(ends: Pair) -> None:
+    _, client, server = ends
+    local, remote = server.getsockname()[:2], client.getsockname()[:2]
+    server.close()
+    assert client.recv(1) == b""
+    client.close()
+
+    def ended() -> list[Socket]:
+        table = sockets.look(Path("/proc"), 9.0, lambda family: netlink.dump(family, ended_max=math.inf))
+        return [each for each in table if each.state is SocketState.TIME_WAIT and each.local.port == local[1]]
+
+    until(lambda: bool(ended()), "the connection is in TIME_WAIT")
+    (one,) = ended()
+    assert (one.local.address, one.remote.port) == (local[0], remote[1])
+    assert (one.inode, one.bytes_received) == (0, None)
+    assert not [each for each in netlink.dump(socket.AF_INET, ended_max=-1) if each.state == 6]
 
 
 def test_bytes_that_nobody_takes_stay_in_the_queue(ends: Pair) -> None:

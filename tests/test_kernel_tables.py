@@ -81,3 +81,17 @@ def test_our_own_tree_follows_the_daemon(tmp_path: Path) -> None:
     assert tables.at(100.0).processes.own == {10, 11}
     put(tmp_path, 20, 10)
     assert tables.at(200.0).processes.own == {10, 11}
+
+
+def test_sockets_are_looked_at_anew_between_passes_unless_bytes_are_not_counted(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    dump = Counted()
+    tables = KernelTables(proc=tmp_path, pts=tmp_path, dump=dump)
+    assert tables.sockets_now(100.0) is tables.at(100.0).sockets
+    assert tables.sockets_now(105.0).at_s == 105.0
+    assert tables.at(106.0).at_s == 100.0
+    assert dump.passes == 4
+    dump.refuses = True
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/tcp").write_text("  sl  local_address\n")
+    assert tables.sockets_now(120.0) is tables.sockets_now(125.0)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from idlewatch.kernel import KernelTables, ProcessTable, Tables, Terminal, sockets
+from idlewatch.kernel import KernelTables, ProcessTable, SocketTable, Tables, Terminal, sockets
 from idlewatch.model import Activity, Finding, Json, Surroundings
 from idlewatch.signals.people import PeopleSignal
 from tests.test_kernel_terminals import Shell, aged
@@ -58,6 +58,9 @@ class Part:
 
     def terminals(self, now_s: float) -> tuple[Terminal, ...]:
         return tuple(each for each in self.real.terminals(now_s) if each.name in self.terminal_names)
+
+    def sockets_now(self, now_s: float) -> SocketTable:
+        return self.real.sockets_now(now_s)
 
 
 class Watch:
@@ -465,6 +468,7 @@ class Part:
     real = KernelTables()
     def at(self, now_s): return self.real.at(now_s)
     def terminals(self, now_s): return tuple(t for t in self.real.terminals(now_s) if t.name == sys.argv[2])
+    def sockets_now(self, now_s): return self.real.sockets_now(now_s)
 signal = PeopleSignal(Surroundings(), kernel=Part())
 for line in sys.stdin:
     reading = signal.read(time.clock_gettime(time.CLOCK_BOOTTIME) + float(line))

@@ -104,6 +104,9 @@ class NoKernel:
     def terminals(self, now_s: float) -> tuple[Terminal, ...]:
         raise AssertionError("judging reads nothing")
 
+    def sockets_now(self, now_s: float) -> SocketTable:
+        raise AssertionError("judging reads nothing")
+
 
 @pytest.fixture
 def story() -> Story:
@@ -572,6 +575,11 @@ class Container:
 
     def terminals(self, now_s: float) -> tuple[Terminal, ...]:
         return tuple(self.open_terminals)
+
+    def sockets_now(self, now_s: float) -> SocketTable:
+        if self.refusal is not None:
+            raise self.refusal
+        return SocketTable(now_s, tuple(self.sockets), self.without_bytes)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from idlewatch.errors import SignalError
-from idlewatch.kernel import Endpoint
+from idlewatch.kernel import Endpoint, SocketState
 from idlewatch.model import Activity, Finding, Json, Reading, Surroundings
 from idlewatch.signals.people import PeopleSignal
 from idlewatch.signals.people_flow import PAGE_BURST_BYTES
+from idlewatch.signals.people_pages import ENDED_BYTES
 from tests.test_signal_people import BOOT, HOUR, NOW, Container, NoKernel, facts
 
 OUTSIDE = ("100.64.1.7", 41000)
@@ -70,6 +71,32 @@ def test_what_comes_to_a_port_is_counted_over_all_its_connections(container: Con
     assert pages(signal, container)[0]["received_bytes"] == 2000
 
 
+def test_what_comes_and_goes_between_two_passes_is_counted_at_the_next(container: Container) -> None:
+    signal, pass_s = signal_of(container), NOW
+    container.at_s = pass_s
+    signal.read(pass_s)
+    container.socket(121, 60, local=8501, remote=OUTSIDE, received=4000)
+    signal.read(pass_s + 5)
+    container.sockets = [each for each in container.sockets if each.inode == 120]
+    signal.read(pass_s + 10)
+    (one,) = pages(signal, container)
+    assert (one["open"], one["received_bytes"]) == (0, 4000)
+
+
+def test_the_end_of_a_connection_tells_of_a_request_once(container: Container) -> None:
+    signal = signal_of(container)
+    pages(signal, container)
+    container.socket(121, 60, local=8501, remote=OUTSIDE, received=2000)
+    assert pages(signal, container)[0]["received_bytes"] == 2000
+    ended = [replace(each, state=SocketState.TIME_WAIT, bytes_received=None, inode=0) for each in container.sockets[1:]]
+    container.sockets[1:] = ended
+    assert pages(signal, container)[0]["received_bytes"] == 2000
+    container.sockets.append(replace(ended[0], remote=Endpoint("100.64.1.7", 41002)))
+    for _ in range(4):
+        (one,) = pages(signal, container)
+        assert (one["open"], one["received_bytes"]) == (0, 2000 + ENDED_BYTES)
+
+
 def test_the_same_look_twice_counts_once(container: Container) -> None:
     signal = signal_of(container)
     container.socket(121, 60, local=8501, remote=OUTSIDE, received=900)
@@ -123,7 +150,7 @@ def test_a_port_whose_owner_is_hidden_is_a_page_without_a_name(container: Contai
 
 def test_bytes_that_are_not_counted_are_not_known(container: Container) -> None:
     container.socket(121, 60, local=8501, remote=OUTSIDE)
-    container.sockets[-1] = replace(container.sockets[-1], bytes_received=None)
+    container.without_bytes = "netlink refused"
     assert [one["received_bytes"] for one in facts(container, "connections")] == [None]
 
 

@@ -19,6 +19,7 @@ The kernel's tables, read once for all signals: processes, TCP sockets, who owns
       now.sockets_of(pid)                   inodes of one process's sockets; cheap; None where denied
     tables.terminals(now_s)                 Terminal: name number user_id opened_s input_s leader; as they are now;
                                             a new one causes a pass, so ask before `at` where both are wanted
+    tables.sockets_now(now_s)               SocketTable as it is now, unless there are many sockets
 
 Nothing here judges. Instants are CLOCK_BOOTTIME seconds; what could not be read is None or SignalError, never 0.
 """

@@ -2,7 +2,7 @@
 The TCP sockets of this network namespace at one instant, both IPv4 and IPv6, with what has gone through each.
 
 Byte counts come from the kernel's netlink dump; where that is denied /proc/net/tcp gives the sockets without them, and
-`SocketTable.without_bytes` says why. Sockets in TIME_WAIT are left out: no process has them any more.
+`SocketTable.without_bytes` says why. Sockets in TIME_WAIT are there as long as they are few: no process has them.
 
 Sources: sock_diag(7), proc_pid_net(5) (/proc/PID/net/tcp: addresses in host byte order, queues and inode).
 """
@@ -36,10 +36,12 @@ class SocketState(StrEnum):
     LISTEN = "listen"
     CLOSE_WAIT = "close wait"
     """The peer has closed its side."""
+    TIME_WAIT = "time wait"
+    """This side has closed it, within the last minute."""
     OTHER = "other"
 
 
-_STATES = {1: SocketState.ESTABLISHED, 8: SocketState.CLOSE_WAIT, 10: SocketState.LISTEN}
+_STATES = {1: SocketState.ESTABLISHED, 6: SocketState.TIME_WAIT, 8: SocketState.CLOSE_WAIT, 10: SocketState.LISTEN}
 _TIME_WAIT, _CLOSE = 6, 7
 
 

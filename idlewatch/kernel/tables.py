@@ -24,6 +24,8 @@ from idlewatch.kernel.terminals import Terminal, TerminalTable, terminal_files
 PERIOD_S = 15.0
 """How old an answer may be before it is read anew."""
 
+_SOCKETS_FEW = 1000
+"""Up to so many are looked at at every tick: that takes some milliseconds."""
 _JITTER_S = 1.0
 """A tick that comes so much too early starts a new pass all the same: ticks are never exactly 5 s apart."""
 
@@ -102,6 +104,17 @@ class KernelTables:
         tables = self.at(now_s) if self._names <= known else self._pass(now_s)
         self._seen = (now_s, self._terminals.look(now_s, files, tables.processes))
         return self._seen[1]
+
+    def sockets_now(self, now_s: float) -> SocketTable:
+        """
+        Return the TCP sockets as they are now; as `at` saw them where they are many, or where bytes are not counted.
+
+        Raises SignalError where they can't be read.
+        """
+        before = self.at(now_s).sockets
+        if now_s <= before.at_s or before.without_bytes is not None or len(before.sockets) > _SOCKETS_FEW:
+            return before
+        return sockets.look(self._proc, now_s, self._dump)
 
     def _pass(self, now_s: float) -> Tables:
         if self._newest is not None and now_s <= self._newest.at_s:

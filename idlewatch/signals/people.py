@@ -29,10 +29,12 @@ proxied SSH, docker exec); `served` by a program with a connection from somebody
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from idlewatch.errors import SignalError
 from idlewatch.model import Activity, Finding, Reading, Surroundings
 from idlewatch.signals.people_judge import PeopleJudge
 from idlewatch.signals.people_look import Users, facts_of
@@ -40,7 +42,7 @@ from idlewatch.signals.people_pages import Pages
 from idlewatch.signals.unread import unread
 
 if TYPE_CHECKING:
-    from idlewatch.kernel import Tables, Terminal
+    from idlewatch.kernel import SocketTable, Tables, Terminal
 
 
 class Kernel(Protocol):
@@ -52,6 +54,10 @@ class Kernel(Protocol):
 
     def terminals(self, now_s: float) -> tuple[Terminal, ...]:
         """The terminals as they are now."""
+        ...
+
+    def sockets_now(self, now_s: float) -> SocketTable:
+        """The TCP sockets as they are now."""
         ...
 
 
@@ -78,6 +84,8 @@ class PeopleSignal:
         if before is not None and now_s <= before.at_s:
             return before
         terminals = self._kernel.terminals(now_s)  # first: a new one has processes and sockets looked at anew
+        with suppress(SignalError):  # `unseen` tells it
+            self._pages.count(self._kernel.sockets_now(now_s))
         facts = facts_of(self._kernel.at(now_s), terminals, self._users, self._pages)
         if before is not None and facts == before.facts:
             return before

@@ -2,24 +2,28 @@
 What other machines send to the ports of this Pod: who works in a browser, or asks a server without known counters.
 
 Counted by port and not by connection: a proxy opens a new connection for each request, or keeps a few for everybody.
-A connection that came and went between two looks is not seen; whoever works in a page makes more than one. Ports of
-SSH, of editors and of Jupyter are left out, whose people are told better elsewhere, and so are idlewatch's own.
+Ports of SSH, of editors and of Jupyter are left out, whose people are told better elsewhere, and idlewatch's own.
+
+A server closes a connection when nothing has come over it for 2 to 5 s (gunicorn, uvicorn, node), so sockets are
+looked at at every tick; many close each at once (Flask, gunicorn's default), and of those only the end is seen.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from idlewatch.kernel import SocketState
 from idlewatch.signals.jupyter_find import is_server
 from idlewatch.signals.people_editors import editor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from idlewatch.kernel import Endpoint, Process, Socket, Tables
+    from idlewatch.kernel import Endpoint, Process, Socket, SocketTable, Tables
     from idlewatch.model import Json
 
-_Connection: TypeAlias = "tuple[Endpoint, Endpoint, int]"
+ENDED_BYTES = 500
+"""What came over a connection of which only the end was seen: at least a request with few headers."""
 
 
 class Pages:
@@ -27,53 +31,86 @@ class Pages:
 
     def __init__(self) -> None:
         self._at_s = float("-inf")
-        self._before: dict[_Connection, int] = {}
+        self._before: dict[tuple[Endpoint, Endpoint], int] = {}
+        """Connections of the look before: what had come over each."""
         self._received: dict[int, int] = {}
         """Port -> payload that has come to it since its first connection was seen."""
-        self._facts: list[dict[str, Json]] = []
+        self._open: dict[int, int] = {}
+        self._counted = True
+        self._told: tuple[float, list[dict[str, Json]]] = float("-inf"), []
+
+    def count(self, table: SocketTable) -> None:
+        """Take in the sockets of now; the same table again changes nothing."""
+        if table.at_s <= self._at_s:
+            return
+        self._at_s = table.at_s
+        self._counted = table.without_bytes is None
+        ports = {each.local.port for each in table.listening()}
+        self._received = {port: received for port, received in self._received.items() if port in ports}
+        self._open = dict.fromkeys(self._received, 0)
+        before, self._before = self._before, {}
+        for each in _from_elsewhere(table):
+            if each.local.port in ports:
+                self._take(each, before.get((each.local, each.remote)))
+
+    def _take(self, each: Socket, before: int | None) -> None:
+        port, is_open = each.local.port, each.state is SocketState.ESTABLISHED
+        received = (each.bytes_received or 0) if is_open else (ENDED_BYTES if before is None else before)
+        gained = received if before is None or received < before else received - before
+        self._received[port] = self._received.get(port, 0) + gained
+        self._open[port] = self._open.get(port, 0) + is_open
+        self._before[each.local, each.remote] = received
 
     def facts(self, tables: Tables) -> list[dict[str, Json]]:
-        """Return each port that is listened to and that another machine has reached. Raises as `tables.sockets`."""
-        if tables.at_s > self._at_s:
-            self._at_s = tables.at_s
-            self._facts = self._look(tables)
-        return self._facts
+        """
+        Return each port that is listened to and that another machine has reached, once for each pass.
 
-    def _look(self, tables: Tables) -> list[dict[str, Json]]:
-        listening: dict[int, list[Socket]] = {}
+        Raises as `tables.sockets`.
+        """
+        if tables.at_s > self._told[0]:
+            facts = [self._fact(port, name) for port, name in sorted(self._names(tables).items())]
+            self._told = tables.at_s, facts
+        return self._told[1]
+
+    def _names(self, tables: Tables) -> dict[int, str]:
+        """Return the ports whose people are told nowhere else, with what listens there."""
+        wanted: dict[int, list[Socket]] = {}
         for each in tables.sockets.listening():
-            listening.setdefault(each.local.port, []).append(each)
-        came = [each for each in _from_elsewhere(tables) if each.local.port in listening]
-        names = _names({each.local.port for each in came} | self._received.keys(), listening, tables)
-        self._received = {port: self._received.get(port, 0) for port in names}
-        now = {_key(each): each.bytes_received or 0 for each in came}
-        for key, received in now.items():
-            if (port := key[0].port) in self._received:
-                before = self._before.get(key, 0)
-                self._received[port] += received - before if received >= before else received
-        self._before = now
-        return [_fact(port, name, self._received[port], came) for port, name in sorted(names.items())]
+            if each.local.port in self._received:
+                wanted.setdefault(each.local.port, []).append(each)
+        named: dict[int, str] = {}
+        for port, processes in _owners(wanted, tables).items():
+            if not any(_told_elsewhere(each, tables) for each in processes):
+                named[port] = f"{processes[0].comm} on port {port}" if processes else f"port {port}"
+        return named
+
+    def _fact(self, port: int, name: str) -> dict[str, Json]:
+        return {
+            "id": f"port {port}",
+            "kind": "page",
+            "person": name,
+            "open": self._open[port],
+            "received_bytes": self._received[port] if self._counted else None,
+            "acked_bytes": None,
+            "queued_bytes": 0,
+            "retransmits": 0,
+        }
 
 
-def _from_elsewhere(tables: Tables) -> list[Socket]:
-    """Open connections with other machines: a program of this one may go by its own address, too (Ray)."""
-    own = {each.local.address for each in tables.sockets}
-    return [
-        each for each in tables.sockets.established() if not each.remote.is_loopback and each.remote.address not in own
-    ]
+def _from_elsewhere(table: SocketTable) -> list[Socket]:
+    """Connections with other machines: a program of this one may go by its own address, too (Ray)."""
+    own = {each.local.address for each in table}
+    there = (SocketState.ESTABLISHED, SocketState.TIME_WAIT)
+    came = (each for each in table if each.state in there and not each.remote.is_loopback)
+    return [each for each in came if each.remote.address not in own]
 
 
-def _names(ports: Iterable[int], listening: Mapping[int, list[Socket]], tables: Tables) -> dict[int, str]:
-    """Return those of the ports whose people are told nowhere else, with what listens there."""
-    wanted = {port: listening[port] for port in ports if port in listening}
-    owners = tables.owners_of(*(each.inode for sockets in wanted.values() for each in sockets)) if wanted else {}
-    named: dict[int, str] = {}
-    for port, sockets in wanted.items():
-        pids = sorted({pid for each in sockets for pid in owners[each.inode]})
-        processes = [process for pid in pids if (process := tables.processes.get(pid)) is not None]
-        if not any(_told_elsewhere(each, tables) for each in processes):
-            named[port] = f"{processes[0].comm} on port {port}" if processes else f"port {port}"
-    return named
+def _owners(wanted: Mapping[int, list[Socket]], tables: Tables) -> dict[int, list[Process]]:
+    inodes = [each.inode for sockets in wanted.values() for each in sockets]
+    owners = tables.owners_of(*inodes) if inodes else {}
+    pids = {port: sorted({pid for each in sockets for pid in owners[each.inode]}) for port, sockets in wanted.items()}
+    processes = tables.processes
+    return {port: [found for pid in of_port if (found := processes.get(pid))] for port, of_port in pids.items()}
 
 
 def _told_elsewhere(process: Process, tables: Tables) -> bool:
@@ -81,22 +118,3 @@ def _told_elsewhere(process: Process, tables: Tables) -> bool:
         return True
     command = tables.processes.command(process.pid)
     return is_server(command) or editor(process.comm, command) is not None
-
-
-def _key(each: Socket) -> _Connection:
-    return each.local, each.remote, each.inode
-
-
-def _fact(port: int, name: str, received: int, came: list[Socket]) -> dict[str, Json]:
-    there = [each for each in came if each.local.port == port]
-    counted = all(each.bytes_received is not None for each in there)
-    return {
-        "id": f"port {port}",
-        "kind": "page",
-        "person": name,
-        "open": len(there),
-        "received_bytes": received if counted else None,
-        "acked_bytes": None,
-        "queued_bytes": 0,
-        "retransmits": 0,
-    }
