@@ -2,7 +2,8 @@
 The host signal: CPU, network, disk and memory of this container, as work that no person and no GPU shows.
 
 Tokenizing, compiling, downloading and unpacking leave the GPU at 0 for an hour; here they are seen. Never the host's
-load: a Pod shares its machine. What idlewatch itself causes is taken off before anything is judged.
+load: a Pod shares its machine. What idlewatch itself causes is taken off before anything is judged. Once a minute a
+reading also has `busiest`, who used most CPU: name, pid, cpu_s, span_s; it proves nothing, and is for a notice.
 """
 
 from __future__ import annotations
