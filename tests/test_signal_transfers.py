@@ -226,6 +226,32 @@ def test_an_editors_and_an_extensions_updates_are_none() -> None:
     assert verdicts(watched(machine, 600, lambda seconds: receives(machine, 7, 1e6 * seconds))) == {Activity.QUIET}
 
 
+def git_fetches(machine: Machine, shell: int) -> list[Finding]:
+    """Each three minutes 0.7 MB of references, over half an hour."""
+    machine.start(820, shell, "git fetch", since_s=300.0)
+    connect(machine, 7, machine.start(821, 820, "/usr/lib/git-core/git-remote-https origin", since_s=300.0))
+
+    def fetch(_: float) -> None:
+        if machine.now_s % 180 < 15:
+            receives(machine, 7, 720_000)
+            machine.uses(821, reads=720_000, writes=720_000)
+
+    return watched(machine, 1800, fetch)
+
+
+def test_what_an_editor_fetches_by_itself_is_no_transfer_and_what_a_person_fetches_is() -> None:
+    editors, persons = Machine(), Machine()
+    assert verdicts(git_fetches(editors, vscode(editors))) == {Activity.QUIET}
+    assert git_fetches(persons, tmux(persons))[-1].activity is Activity.ACTIVE
+
+
+def test_a_clone_that_an_editor_was_asked_for_counts_like_any_programs() -> None:
+    machine = Machine()
+    connect(machine, 7, machine.start(821, vscode(machine), "git-remote-https origin", since_s=300.0))
+    found = watched(machine, 600, lambda seconds: receives(machine, 7, SLOW * seconds))
+    assert found[-1].reason == "git-remote-https (pid 821) moved 36.0 MB in 10 min"
+
+
 def test_an_agent_that_talks_to_its_model_counts_at_1_mib_and_idle_it_does_not() -> None:
     machine = Machine()
     connect(machine, 7, machine.start(90, tmux(machine), ["claude"], session=710, terminal=PTS, since_s=300.0))
@@ -527,7 +553,7 @@ def test_files_of_processes_that_write_nothing_are_not_looked_at(tmp_path: Path)
 # ---------------------------------------------------------------- the signal
 
 
-def test_one_hum_that_is_all_there_is_for_3_h_is_told_and_a_tools_transfer_is_not() -> None:
+def test_one_hum_that_is_all_there_is_for_3_h_is_told() -> None:
     machine = Machine()
     connect(machine, 7, script(machine))
     found = watched(machine, 4 * 3600, lambda seconds: receives(machine, 7, SLOW * seconds))
@@ -535,11 +561,20 @@ def test_one_hum_that_is_all_there_is_for_3_h_is_told_and_a_tools_transfer_is_no
     assert found[-1].notice is not None
     assert "fetch.py (pid 812)" in found[-1].notice
     assert found[-1].notice.endswith("IDLEWATCH_IGNORE=transfers,host")
-    tool = Machine()
-    script(tool, command="wget -q https://x")
-    found = watched(tool, 4 * 3600, lambda seconds: tool.uses(812, writes=round(SLOW * seconds)))
+
+
+@pytest.mark.parametrize(("bytes_per_s", "is_told"), [(SLOW, False), (10_000, True)])
+def test_a_tools_transfer_is_told_where_so_little_counts_for_a_tool_only(bytes_per_s: int, *, is_told: bool) -> None:
+    machine = Machine()
+    connect(machine, 7, script(machine, command="wget -q https://x"))
+
+    def download(seconds: float) -> None:
+        receives(machine, 7, bytes_per_s * seconds)
+        machine.uses(812, writes=round(bytes_per_s * seconds))
+
+    found = watched(machine, 4 * 3600, download)
     assert found[-1].activity is Activity.ACTIVE
-    assert found[-1].notice is None
+    assert (found[-1].notice is not None) is is_told
 
 
 def test_much_at_once_bars_until_it_is_enough_to_count() -> None:

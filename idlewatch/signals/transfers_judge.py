@@ -32,6 +32,7 @@ FLOOR_BYTES = {
     TRANSCRIPT: 16 << 10,
 }
 """Moved within the window, by kind."""
+_OF_TOOLS = frozenset({TOOL_CONNECTIONS, TOOL_READS, TOOL_WRITES})
 
 
 @dataclass(slots=True)
@@ -120,8 +121,13 @@ class TransfersJudge:
         return f"no transfer above its floor; most: {most.label} {self._moved(most, most.total())}"
 
     def _only(self, used: list[Proof]) -> Proof | None:
-        """The one transfer that there is, where it may be a hum: what a tool or a file shows is none."""
-        return used[0] if len(used) == 1 and self._movers[used[0].id].kind == CONNECTIONS else None
+        """The one transfer that there is, where it may be a hum: no growing file, nor a tool that moves much."""
+        whose = {proof.id.partition(":")[2] for proof in used}
+        return used[0] if len(whose) == 1 and all(self._may_hum(self._movers[proof.id]) for proof in used) else None
+
+    def _may_hum(self, mover: _Mover) -> bool:
+        is_slow = mover.total() < FLOOR_BYTES_PER_S * self._counted_s
+        return mover.kind == CONNECTIONS or (mover.kind in _OF_TOOLS and is_slow)
 
 
 def _worded(used: list[Proof], otherwise: str, unseen: str | None) -> Finding:

@@ -18,6 +18,7 @@ from idlewatch.errors import SignalError
 from idlewatch.kernel import Io, Socket, SocketState
 from idlewatch.model import Json
 from idlewatch.signals import transfers_names as names
+from idlewatch.signals.jobs_places import Places
 from idlewatch.signals.jobs_programs import STARTING_S, Program, Programs, Role, plain
 from idlewatch.signals.transfers_files import GrowingFiles, Growth
 
@@ -111,10 +112,11 @@ class TransfersLook:
             return _Mover("?", CONNECTIONS, _NOT_SHOWN, None)
         if any(owner.pid in processes.own for owner in owners):
             return None
+        places = Places(processes, self._programs)
         for owner in owners:
             for each in (owner, *self._ssh_for(owner, processes)):
                 program = self._programs.of(each, processes)
-                if names.is_tool(program) or program.role is Role.AGENT:
+                if program.role is Role.AGENT or _is_tool(each, program, places):
                     return _mover(each, program, TOOL_CONNECTIONS)
         program = self._programs.of(owners[0], processes)
         if names.has_habits(program) or names.is_tunnel(program):
@@ -128,15 +130,28 @@ class TransfersLook:
     # ---------------------------------------------------------------- tools and files
 
     def _by_processes(self, before: ProcessTable, processes: ProcessTable, moved: Counter[_Mover]) -> None:
-        program = partial(self._programs.of, processes=processes)
+        program, places = partial(self._programs.of, processes=processes), Places(processes, self._programs)
         read, wrote = _characters(before, processes)
         for pid, count in wrote.items():
             process = processes.by_pid[pid]
-            if pid not in processes.own and (count or read[pid]) and names.is_tool(known := program(process)):
+            if (
+                pid not in processes.own
+                and (count or read[pid])
+                and _is_tool(process, known := program(process), places)
+            ):
                 moved[_mover(process, known, TOOL_READS)] += read[pid]
                 moved[_mover(process, known, TOOL_WRITES)] += count
         for growth in self._files.grown(wrote, processes, program):
             moved[_of_file(growth, program(growth.process))] += growth.bytes
+
+
+def _is_tool(process: Process, program: Program, places: Places) -> bool:
+    """
+    Whether little that it moves counts: a transfer tool that no editor started by itself.
+
+    An editor's own (VS Code fetches each three minutes, 0.7 MB from a large repository) is a program like any other.
+    """
+    return names.is_tool(program) and not places.of(process).under_editor
 
 
 def _of_file(growth: Growth, program: Program) -> _Mover:
