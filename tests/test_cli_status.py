@@ -66,6 +66,19 @@ def test_columns_stand_below_each_other_whatever_the_signals_are_called() -> Non
     assert below[gpu.index("gpu0")] != " "
 
 
+def test_a_signal_shows_its_newest_verdicts_and_how_old_its_reading_is_where_that_is_no_news() -> None:
+    signals: dict[str, Json] = {
+        "gpu": {"activity": "quiet", "reason": "idle", "read_s": NOW_S - 42},
+        "jobs": {"activity": "quiet", "reason": "no job", "read_s": NOW_S - 6},
+    }
+    lanes = {"gpu": "..##..", "jobs": "...."}
+    lines = status_lines({**QUIET, "signals": signals}, NOW_S, lanes=lanes)
+    assert "  gpu   quiet    ..##..  idle (42s ago)" in lines
+    assert "  jobs  quiet    ....    no job" in lines
+    narrow = status_lines({**QUIET, "signals": signals}, NOW_S, lanes=lanes, columns=60)
+    assert "  jobs  quiet    no job" in narrow
+
+
 def test_everything_fits_into_80_columns_and_one_screen() -> None:
     names = ("gpu", "people", "host", "jupyter", "jobs", "transfers", "servers", "command")
     said = screen(

@@ -229,8 +229,10 @@ def test_a_bucket_that_can_t_be_read_is_not_an_empty_one(place: Place) -> None:
 
 
 def told(s3: LoopbackS3 | None = None, **variables: str) -> Loaded:
+    """The settings; a variable that is given as empty is not set."""
     usual = {"IDLEWATCH_SAVE_TO": URL, "IDLEWATCH_SNAPSHOT_KEY": SNAPSHOT_KEY, "RUNPOD_POD_ID": "p1"}
-    return load([Source(name="environment", variables={**usual, **(s3.variables() if s3 else {}), **variables})])
+    made = {**usual, **(s3.variables() if s3 else {}), **variables}
+    return load([Source(name="environment", variables={name: value for name, value in made.items() if value})])
 
 
 @pytest.mark.parametrize("url", ["s3://b", "s3://b/p/q/", "gs://b/p", "az://c/p", "volume"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from idlewatch.deciding.remedies import to_keep_up
 from idlewatch.durations import format_duration
@@ -13,6 +14,8 @@ from idlewatch.show.folding import COLUMNS, Paragraph, drawn
 from idlewatch.watching.unwritten import remedy_for
 
 _BAR = 30
+_OLD_TICKS = 3
+"""A reading of so many looks ago is told with its age."""
 OBSERVE = "observe"
 """`mode` of a daemon that acts on nothing."""
 NOT_RUNNING = "NOT RUNNING"
@@ -28,17 +31,20 @@ def status_lines(
     lives: bool | None = None,
     fault: str | None = None,
     more: Sequence[str] = (),
+    lanes: Mapping[str, str] = MappingProxyType({}),
     columns: int = COLUMNS,
 ) -> list[str]:
     """
     The screen's lines, each of at most so many columns.
 
     `lives`: whether a daemon lives, by its lock; None: not known, its last look decides. `fault`: what is wrong with
-    the state folder, in words. `more`: what else is known of a Pod that is watched, a line each.
+    the state folder, in words. `more`: what else is known of a Pod that is watched, a line each. `lanes`: signal ->
+    its newest verdicts, drawn; left out where the terminal is narrow.
     """
     told = _nothing_guards(status, now_s, lives=lives) or _hangs(status, now_s, fault)
     if not told:
-        told = [*_true_now(status, now_s, fault), *(Paragraph(one, "  ", "    ") for one in more)]
+        drawn_lanes = lanes if columns >= COLUMNS else {}
+        told = [*_true_now(status, now_s, fault, drawn_lanes), *(Paragraph(one, "  ", "    ") for one in more)]
     return _drawn(told, columns)
 
 
@@ -89,7 +95,7 @@ def _not_shown(what: str, fault: str | None) -> list[Paragraph]:
     ]
 
 
-def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> list[Paragraph]:
+def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None, lanes: Mapping[str, str]) -> list[Paragraph]:
     observing = status.get("mode") == OBSERVE
     mode = "only observing: nothing is done" if observing else status.get("mode")
     usd = status.get("spent_usd")
@@ -108,7 +114,7 @@ def _true_now(status: Mapping[str, Json], now_s: float, fault: str | None) -> li
         told.append(Paragraph(text, "  ", "    "))
     troubles = mapping(status.get("troubles"))
     told += [Paragraph(f"! {name}: {text}", "  ", "    ", 4) for name, text in troubles.items()]
-    told += [*_signals(mapping(status.get("signals"))), *_holds(status.get("holds"), now_s)]
+    told += [*_signals(status, now_s, lanes), *_holds(status.get("holds"), now_s)]
     told += _advice(status.get("advice"))
     before = status.get("previous_stop")
     return told + ([Paragraph(f"before this start: {before}", "  ", "    ")] if before else [])
@@ -131,13 +137,18 @@ def _reason(status: Mapping[str, Json]) -> str:
     return f"{reason}: {why}" if why and why not in reason else reason
 
 
-def _signals(signals: Mapping[str, Json]) -> list[Paragraph]:
-    rows = {name: mapping(said) for name, said in signals.items()}
-    widest = max(map(len, rows), default=0)
+def _signals(status: Mapping[str, Json], now_s: float, lanes: Mapping[str, str]) -> list[Paragraph]:
+    """A row a signal: what it sees now, its newest verdicts drawn, why, and how old that is where it is no news."""
+    rows = {name: mapping(said) for name, said in mapping(status.get("signals")).items()}
+    old_s = _OLD_TICKS * number(status.get("interval_s"))
+    widest, longest = max(map(len, rows), default=0), max(map(len, lanes.values()), default=0)
     told = []
     for name, said in rows.items():
-        column = f"  {name:<{widest}}  {said.get('activity')!s:<7}  "
-        told.append(Paragraph(str(said.get("reason")), column, " " * len(column), 2))
+        drawn_lane = f"{lanes.get(name, ''):<{longest}}  " if longest else ""
+        column = f"  {name:<{widest}}  {said.get('activity')!s:<7}  {drawn_lane}"
+        age_s = now_s - number(said.get("read_s")) if said.get("read_s") else 0.0
+        age = f" ({format_duration(age_s)} ago)" if age_s > old_s else ""
+        told.append(Paragraph(f"{said.get('reason')}{age}", column, " " * len(column), 2 + bool(longest)))
     return told
 
 

@@ -6,19 +6,20 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from idlewatch.doctor.drilled import drill_text, in_state_folder
 from idlewatch.errors import Refused
 from idlewatch.history.status import is_stale
 from idlewatch.history.store import events_of, read_events, read_status, spans_of
+from idlewatch.history.verdicts import Span
 from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.settings import Settings, variable
 from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph, drawn
-from idlewatch.show.lanes import LANE_MOST, lanes, pod_lane
+from idlewatch.show.lanes import LANE_MOST, lane, lanes, pod_lane
 from idlewatch.show.status import not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.state_folder import daemon_watches
@@ -28,6 +29,8 @@ from idlewatch.watching.unwritten import fault_of
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
 """Events of saves that succeeded."""
 _LANE_S, _LANE_TITLE = 3600.0, "last hour"
+_SIGNAL_LANE = 12
+"""Columns of each signal's own lane of that hour."""
 
 
 def status(options: argparse.Namespace) -> bool:
@@ -63,14 +66,18 @@ def _status(state_dir: Path, *, as_json: bool) -> bool:
     elif said is None:
         say(not_shown("nothing yet", fault, wide))
     else:
-        more = [*_past(state_dir, now_s, wide)] if running else []
-        say(status_lines(said, now_s, lives=lives, fault=fault, more=more, columns=wide))
+        spans = spans_of(state_dir, since_s=now_s - _LANE_S) if running else []
+        more = [*_past(state_dir, spans, now_s, wide)] if running else []
+        own = {
+            name: lane((span for span in spans if span.name == name), now_s - _LANE_S, now_s, _SIGNAL_LANE)
+            for name in {span.name for span in spans}
+        }
+        say(status_lines(said, now_s, lives=lives, fault=fault, more=more, lanes=own, columns=wide))
     return running
 
 
-def _past(state_dir: Path, now_s: float, wide: int) -> Iterator[str]:
+def _past(state_dir: Path, spans: Sequence[Span], now_s: float, wide: int) -> Iterator[str]:
     """What came before: the last hour as a lane, the last save, the last drill."""
-    spans = spans_of(state_dir, since_s=now_s - _LANE_S)
     if spans:
         fits = min(LANE_MOST, max(NARROWEST, wide) - len(f"  {_LANE_TITLE} []"))
         yield f"{_LANE_TITLE} [{pod_lane(spans, now_s - _LANE_S, now_s, fits)}]"
