@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -171,7 +172,7 @@ class OnlyThis:
     """The machine's processes without other people's Jupyter servers."""
 
     def __init__(self, pid: int) -> None:
-        self._pid, self._kernel = pid, KernelTables()
+        self._pid, self._kernel = pid, KernelTables(own_pid=lambda: -1)  # the test itself is a browser, too
 
     def at(self, now_s: float) -> Tables:
         tables = self._kernel.at(now_s)
@@ -316,6 +317,39 @@ def test_a_terminal(lab: Lab, watch: Watch) -> None:
     finding = watch.look()
     assert (finding.activity, finding.bars) == (Activity.QUIET, False)
     assert finding.reason == f"Jupyter on port {lab.port}: no kernel, 1 terminal"
+
+
+def test_a_file_that_is_saved_in_the_text_editor(lab: Lab, watch: Watch) -> None:
+    file = {"type": "file", "format": "text", "content": "learning_rate: 1e-4\n" * 60}
+    polled(lab)
+    watch.settled()
+    with socket.create_connection(("127.0.0.1", lab.port)):
+        for step in range(3):
+            lab.api("/api/contents/train.yaml", file | {"content": f"{file['content']}# {step}\n"}, method="PUT")
+            assert watch.active().reason == f"Jupyter on port {lab.port}: somebody saved a file"
+            for _ in range(4):
+                polled(lab)
+                finding = watch.look()
+                assert (finding.activity, finding.bars) == (Activity.QUIET, True)
+                assert "nobody saved a file for" in finding.reason
+        assert not watch.look(3 * HOUR).bars
+    assert not watch.look().bars
+
+
+def test_a_polled_server_and_tabs_that_connect_again_save_nothing(lab: Lab, watch: Watch, kernel: str) -> None:
+    for _ in range(6):
+        polled(lab)
+        with lab.tab(kernel) as tab:
+            tab.send("kernel_info_request", {})
+            with pytest.raises(urllib.error.HTTPError):
+                lab.api("/api/kernels/5f0c9a12-7d3e-4b8a-9a51-0d2c6e1f7b44")
+            assert watch.look().activity is Activity.QUIET
+
+
+def polled(lab: Lab) -> None:
+    """What a visible tab asks each ten seconds."""
+    for path in ("/api/kernels", "/api/sessions", "/api/terminals", "/api/contents/?content=1"):
+        lab.api(path)
 
 
 def test_our_questions_are_no_activity_of_the_server(lab: Lab, watch: Watch, kernel: str) -> None:

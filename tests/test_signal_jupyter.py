@@ -21,7 +21,7 @@ from idlewatch.model import Activity, Finding, Json, Reading, Surroundings
 from idlewatch.signals.jupyter import JupyterSignal
 from idlewatch.signals.jupyter_ask import shown
 from idlewatch.signals.jupyter_find import is_server
-from idlewatch.signals.jupyter_judge import JupyterJudge
+from idlewatch.signals.jupyter_judge import SAVED_CHARS, SAVED_CHARS_PER_KERNEL, JupyterJudge
 
 TOKEN = "s3cr3t-t0k3n"
 KERNEL = "0a07891e-e759-4f08-b425-ab634fffc7e0"
@@ -973,3 +973,70 @@ def test_a_reading_that_was_kept_is_judged_as_before(served: Pod) -> None:
         for r in readings
     ]
     assert [again.judge(reading).activity for reading in kept] == [Activity.QUIET, *[Activity.ACTIVE] * 3]
+
+
+# ---------------------------------------------------------------- who writes in the text editor
+
+
+def test_what_the_server_itself_writes_is_a_file_that_somebody_saved(served: Pod) -> None:
+    served.look()
+    assert served.look().activity is Activity.QUIET
+    served.serve(written=6_000)
+    finding = served.look()
+    assert (finding.activity, finding.evidence_s) == (Activity.ACTIVE, served.now_s)
+    assert finding.reason == f"Jupyter on port {served.jupyter.port}: somebody saved a file"
+    finding = served.look()
+    assert (finding.activity, finding.bars) == (Activity.QUIET, False)
+
+
+def test_what_a_child_of_the_server_had_written_comes_to_it_when_that_ends_and_is_no_file(served: Pod) -> None:
+    served.proc.put(61, SERVER, ["/bin/bash"])
+    served.look()
+    served.proc.end(61)
+    served.serve(written=90_000)
+    assert served.look().activity is Activity.QUIET
+    served.serve(written=96_000)
+    assert served.look().activity is Activity.ACTIVE
+
+
+def test_a_server_that_hides_its_writing_saves_nothing(served: Pod) -> None:
+    (served.proc.root / f"{SERVER}/io").unlink()
+    served.look()
+    assert served.look().activity is Activity.QUIET
+
+
+@pytest.mark.parametrize(
+    ("kernels", "chars", "activity"),
+    [
+        (0, SAVED_CHARS - 1, Activity.QUIET),
+        (0, SAVED_CHARS, Activity.ACTIVE),
+        (2, SAVED_CHARS + 2 * SAVED_CHARS_PER_KERNEL - 1, Activity.QUIET),
+        (2, SAVED_CHARS + 2 * SAVED_CHARS_PER_KERNEL, Activity.ACTIVE),
+    ],
+)
+def test_the_limit_of_a_saved_file(kernels: int, chars: int, activity: Activity) -> None:
+    judged, there = Judged(), [fact(id=str(number)) for number in range(kernels)]
+    judged.next(*there, saved_chars=None)
+    judged.next(*there, saved_chars=0)
+    assert judged.next(*there, saved_chars=chars).activity is activity
+
+
+def test_who_saves_every_two_minutes_is_there_and_an_open_page_then_bars_to_the_cap() -> None:
+    judged = Judged()
+    judged.next(saved_chars=0)
+    for number in range(60):
+        finding = judged.next(saved_chars=0 if number % 4 else 1700, clients=1)
+        assert (finding.activity is Activity.ACTIVE) is (number % 4 == 0)
+    finding = judged.next(saved_chars=0, clients=1)
+    assert (finding.activity, finding.bars) == (Activity.QUIET, True)
+    assert finding.reason == "Jupyter on port 8888 has an open connection, nobody saved a file for 2m < 3h"
+    assert not judged.next(saved_chars=0, clients=0).bars
+    assert judged.next(saved_chars=0, clients=1, after_s=2.9 * HOUR).bars
+    assert not judged.next(saved_chars=0, clients=1, after_s=0.1 * HOUR).bars
+
+
+def test_what_an_extension_writes_at_each_poll_is_the_server_s_hum() -> None:
+    judged = Judged()
+    found = [judged.next(saved_chars=9000 + number % 500) for number in range(100)]
+    assert [finding.activity for finding in found[10:]] == [Activity.QUIET] * 90
+    assert judged.next(saved_chars=9000 + 40_000).activity is Activity.ACTIVE

@@ -11,6 +11,8 @@ Facts of a reading: `servers`, a list of
     name, at_s        who, and when it was asked (CLOCK_BOOTTIME seconds)
     error, absent     why it told nothing; None where it did
     terminals         how many; None: not known
+    saved_chars       what the server's own process wrote since the last look; None: not known
+    clients           open connections to its port, ours left out; None: not known
     kernels           list: id, kernel (its kind), path (its notebook, None: none), state (the server's word),
                       connections, age_s (of its last activity, never more than the container's), moved (whether that
                       is another one than at the last look), local (whether it has a process here), span_s, cpu_s and
@@ -30,7 +32,8 @@ from idlewatch.servers.asking import Asker
 from idlewatch.signals.jupyter_ask import Conversation, SaidKernel, Told
 from idlewatch.signals.jupyter_find import JupyterFinder, JupyterServer, Unasked
 from idlewatch.signals.jupyter_judge import JupyterJudge
-from idlewatch.signals.jupyter_kernels import KernelProcesses, Used
+from idlewatch.signals.jupyter_kernels import KernelProcesses, ServerWrites, Used
+from idlewatch.signals.servers_clients import clients_of
 from idlewatch.signals.unread import unread
 
 if TYPE_CHECKING:
@@ -146,7 +149,7 @@ class _Watched:
         why = server.why if isinstance(server, Unasked) else "has not answered yet"
         self.facts: dict[str, Any] = _facts(server.name, Told(at_s=now_s, error=why), [])
         self._conversation = Conversation(server) if isinstance(server, JupyterServer) else None
-        self._processes = KernelProcesses()
+        self._processes, self._writes = KernelProcesses(), ServerWrites()
         self._stamps: dict[str, datetime | None] = {}
 
     def carry_on(self, asker: Asker, now_s: float) -> Told | None:
@@ -161,6 +164,9 @@ class _Watched:
             kernels = [self._kernel(each, used[each.id], age_s(each.last_activity)) for each in told.kernels]
             self._stamps = {each.id: each.last_activity for each in told.kernels}
         self.facts = _facts(self.server.name, told, kernels)
+        self.facts["saved_chars"] = self._writes.since(self.server.key, tables.processes)
+        if isinstance(self.server, JupyterServer) and self.server.where.unix_socket is None:
+            self.facts["clients"] = clients_of(self.server.where.port, tables)[0]
 
     def close(self, asker: Asker) -> None:
         """Nobody asks it any more."""
@@ -191,5 +197,7 @@ def _facts(name: str, told: Told, kernels: Sequence[Json]) -> dict[str, Any]:
         "error": told.error,
         "absent": told.absent,
         "terminals": told.terminals,
+        "saved_chars": None,
+        "clients": None,
         "kernels": list(kernels),
     }

@@ -1,9 +1,12 @@
 """
-What the processes of kernels have used since the last look.
+What the processes of kernels, and of their server, have used since the last look.
 
 A kernel's process has its id in the connection file that it was given (`kernel-ID.json`). CPU is that of its whole
 tree, a child's part moving to its parent when it ends; characters written are the kernel's own. A kernel without a
 process here runs elsewhere, behind a gateway.
+
+What a server itself writes are the files that somebody saves from the browser: its answers go out by `send`, which
+counts nowhere, so a polled server writes nothing at all (JupyterLab 4, measured), but for a line of its log at times.
 """
 
 from __future__ import annotations
@@ -101,3 +104,26 @@ def _lives(key: Key, table: ProcessTable) -> bool:
 def _written(before: Mapping[Key, int | None], now: Mapping[Key, int | None]) -> int | None:
     gained = [value - (before.get(key) or 0) for key, value in now.items() if value is not None]
     return max(0, sum(gained)) if gained else None
+
+
+class ServerWrites:
+    """Remembers what one server's process has written."""
+
+    def __init__(self) -> None:
+        self._before: tuple[int, frozenset[Key]] | None = None
+
+    def since(self, server: Key, table: ProcessTable) -> int | None:
+        """
+        Return the characters that it wrote since the last call; None where that can't be told.
+
+        What its children wrote becomes its own once they have ended (wait(2)): a kernel, a terminal.
+        """
+        process = table.get(server[0])
+        if process is None or process.key != server or process.io is None:
+            self._before = None
+            return None
+        children = frozenset(each.key for pid in table.children(server[0]) if (each := table.get(pid)) is not None)
+        before, self._before = self._before, (process.io.write_chars, children)
+        if before is None or any(not _lives(child, table) for child in before[1]):
+            return None
+        return max(0, process.io.write_chars - before[0])
