@@ -396,6 +396,61 @@ def test_a_loop_of_short_downloads_is_one_transfer() -> None:
     assert found[-1].reason.endswith("wrote 12.0 MB in 10 min")
 
 
+def polls(
+    machine: Machine, run: Callable[[int, int], object], *, again: bool = True, each_s: int = 60
+) -> set[Activity]:
+    """Each minute a tool that receives 360 KB; `run` does what it does beside it, given its PID and its socket."""
+    shell, pids, inodes = tmux(machine), iter(range(2000, 9000)), iter(range(2000, 9000))
+
+    def poll(_: float) -> None:
+        if machine.now_s % 60 >= LOOK_S:
+            return
+        pid = 2000
+        if again or pid not in machine.processes:
+            pid = next(pids)
+            machine.start(pid, shell, "python3 /usr/local/bin/aws s3 sync s3://b /workspace/b", session=710)
+        inode = connect(machine, next(inodes), pid)
+        receives(machine, inode, 360_000)
+        sends(machine, inode, 4_000)
+        machine.uses(pid, reads=30 << 20 if again else 0, writes=300)
+        run(pid, inode)
+
+    return verdicts(watched(machine, 3600, poll)[80:])
+
+
+def test_a_tool_that_is_started_again_and_again_and_keeps_nothing_moves_nothing() -> None:
+    assert polls(Machine(), lambda _pid, _inode: None) == {Activity.QUIET}
+
+
+@pytest.mark.parametrize("what", ["it writes", "it sends", "it is one", "it receives much", "it is not shown"])
+def test_a_tool_that_is_started_again_and_again_and_moves_something_counts(what: str) -> None:
+    machine = Machine()
+
+    def run(pid: int, inode: int) -> None:
+        if what == "it writes":
+            machine.uses(pid, writes=360_000)
+        elif what == "it sends":
+            sends(machine, inode, 360_000)
+        elif what == "it receives much":
+            receives(machine, inode, 60 * 27_000)
+        elif what == "it is not shown":
+            machine.processes[pid] = replace(machine.processes[pid], io=None)
+
+    assert polls(machine, run, again=what != "it is one") == {Activity.ACTIVE}
+
+
+def test_an_agent_that_is_started_again_and_again_counts() -> None:
+    machine = Machine()
+    pids = iter(range(2000, 9000))
+
+    def ask(_: float) -> None:
+        pid = next(pids)
+        connect(machine, pid, machine.start(pid, 1, "claude -p x", session=700))
+        receives(machine, pid, 100_000)
+
+    assert watched(machine, 900, ask)[-1].activity is Activity.ACTIVE
+
+
 @pytest.mark.parametrize("command", ["rclone mount far: /mnt/far", "rsync --daemon --no-detach", "rclone rcd"])
 def test_a_transfer_tool_that_waits_for_others_is_no_transfer(command: str) -> None:
     machine = Machine()

@@ -10,7 +10,7 @@ Facts of a reading:
 
     moving  list, those that moved most: id, kind (connections, tool connections, tool reads, tool writes, file,
             transcript), name and pid of the process (pid None: it is not shown here), file (its name, or None), bytes
-            in `covers_s`
+            in `covers_s`; sent_bytes of them, of a tool's connections where what it writes is shown
     unseen  why connections are not counted here, in words; None where they are
 """
 

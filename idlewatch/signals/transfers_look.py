@@ -63,24 +63,26 @@ class TransfersLook:
 
     leaves: LeavesHere = leaves_here
     _before: ProcessTable | None = None
-    _sockets: dict[tuple[int, str], int] | None = None
+    _sockets: dict[tuple[int, str], tuple[int, int]] | None = None
+    """Bytes received and sent of each connection."""
     _programs: Programs = field(default_factory=Programs)
     _files: GrowingFiles = field(default_factory=GrowingFiles)
 
     def facts(self, tables: Tables) -> dict[str, Json]:
         """Return the facts of a reading, as `transfers` documents them."""
-        processes, moved = tables.processes, Counter[_Mover]()
-        unseen = self._over_connections(tables, moved)
+        processes, moved, sent = tables.processes, Counter[_Mover](), Counter[_Mover]()
+        unseen = self._over_connections(tables, moved, sent)
         before, self._before = self._before, processes
         if before is not None:
             self._by_processes(before, processes, moved)
         self._programs.forget_ended(processes)
         most = [each for each in moved.most_common(_ENTRIES_MAX) if each[1] > 0]
-        return {"moving": list[Json](_entry(mover, count) for mover, count in most), "unseen": unseen}
+        moving = list[Json](_entry(mover, count) | self._sent(mover, sent, processes) for mover, count in most)
+        return {"moving": moving, "unseen": unseen}
 
     # ---------------------------------------------------------------- connections
 
-    def _over_connections(self, tables: Tables, moved: Counter[_Mover]) -> str | None:
+    def _over_connections(self, tables: Tables, moved: Counter[_Mover], sent: Counter[_Mover]) -> str | None:
         """Count what went over connections; return why that is not seen, if it is not."""
         try:
             table = tables.sockets
@@ -93,17 +95,25 @@ class TransfersLook:
             return f"bytes of connections are not counted: {table.without_bytes}"
         self._sockets = {_key(one): _bytes(one) for one in table if one.inode}
         if before is not None:
-            gained = {one.inode: _bytes(one) - before.get(_key(one), 0) for one in _opened_here(table, self.leaves)}
-            self._owned({inode: count for inode, count in gained.items() if count >= _LEAST_BYTES}, tables, moved)
+            gained = {one.inode: _gained(one, before) for one in _opened_here(table, self.leaves)}
+            gained = {inode: ways for inode, ways in gained.items() if sum(ways) >= _LEAST_BYTES}
+            self._owned(gained, tables, moved, sent)
         return None
 
-    def _owned(self, gained: Mapping[int, int], tables: Tables, moved: Counter[_Mover]) -> None:
+    def _owned(
+        self,
+        gained: Mapping[int, tuple[int, int]],
+        tables: Tables,
+        moved: Counter[_Mover],
+        sent: Counter[_Mover],
+    ) -> None:
         if not gained:
             return
         for inode, pids in tables.owners_of(*gained).items():
             mover = self._of_owners(pids, tables.processes)
             if mover is not None:
-                moved[mover] += gained[inode]
+                moved[mover] += sum(gained[inode])
+                sent[mover] += gained[inode][1]
 
     def _of_owners(self, pids: Iterable[int], processes: ProcessTable) -> _Mover | None:
         """Return whose transfer a connection is; None where it is nobody's."""
@@ -126,6 +136,14 @@ class TransfersLook:
     def _ssh_for(self, owner: Process, processes: ProcessTable) -> tuple[Process, ...]:
         """Return who started an SSH client: rsync, scp, sftp and git move their bytes through one."""
         return processes.ancestors(owner.pid)[:1] if "ssh" in self._programs.of(owner, processes).words else ()
+
+    def _sent(self, mover: _Mover, sent: Mapping[_Mover, int], processes: ProcessTable) -> dict[str, Json]:
+        """What of it went out, of a tool that shows what it writes: else nobody knows whether it kept what came in."""
+        process = None if mover.pid is None else processes.get(mover.pid)
+        if mover.kind != TOOL_CONNECTIONS or process is None or process.io is None:
+            return {}
+        is_agent = self._programs.of(process, processes).role is Role.AGENT
+        return {} if is_agent else {"sent_bytes": sent[mover]}
 
     # ---------------------------------------------------------------- tools and files
 
@@ -192,8 +210,13 @@ def _key(socket: Socket) -> tuple[int, str]:
     return socket.inode, f"{socket.local}{socket.remote}"
 
 
-def _bytes(socket: Socket) -> int:
-    return (socket.bytes_acked or 0) + (socket.bytes_received or 0)
+def _bytes(socket: Socket) -> tuple[int, int]:
+    return socket.bytes_received or 0, socket.bytes_acked or 0
+
+
+def _gained(socket: Socket, before: Mapping[tuple[int, str], tuple[int, int]]) -> tuple[int, int]:
+    (received, sent), (old_received, old_sent) = _bytes(socket), before.get(_key(socket), (0, 0))
+    return received - old_received, sent - old_sent
 
 
 def _characters(before: ProcessTable, now: ProcessTable) -> tuple[dict[int, int], dict[int, int]]:
