@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def variables(folder: Path, **more: str) -> dict[str, str]:
     places = {"STATE_DIR": "state", "SAVE_ROOT": "disk", "VOLUME": "volume"}
     told = {f"IDLEWATCH_{name}": str(folder / place) for name, place in places.items()}
-    return {"RUNPOD_POD_ID": "p1", **told, "IDLEWATCH_RESTORE": "auto", **more}
+    return {"RUNPOD_POD_ID": "p1", **told, **more}
 
 
 def here_of(folder: Path, **more: str) -> Assembly:

@@ -19,7 +19,7 @@ from idlewatch.host.supervisor import Supervisor
 USAGE = 2
 _WORKER = (b"RUNPOD_ENDPOINT_ID", b"RUNPOD_WEBHOOK_GET_JOB")
 """Set in every Serverless worker (RunPod's Serverless documentation, and its Python package's worker.py)."""
-_RESTORE = b"IDLEWATCH_RESTORE"
+_RESTORE, _BRINGS_BACK = b"IDLEWATCH_RESTORE", (b"", b"auto")
 """Read here without `settings`, which take 20 MB in what stays in memory: whether files are brought back first."""
 
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     if worker:
         children.say(f"idlewatch exec: a Serverless worker ({worker} is set): RunPod scales it; idlewatch stays away")
         return children.replaced_by(command)
-    before = ours("idlewatch.host.boot") if variables.get(_RESTORE, b"").strip() == b"auto" else None
+    before = ours("idlewatch.host.boot") if variables.get(_RESTORE, b"").strip().lower() in _BRINGS_BACK else None
     return Supervisor(daemon_command(), command, name="idlewatch exec", before=before).run()
 
 

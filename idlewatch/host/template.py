@@ -17,7 +17,7 @@ from pathlib import Path
 from idlewatch.durations import written_duration
 from idlewatch.host import archive, tree
 from idlewatch.model import Json
-from idlewatch.settings import Mode, Restore, Settings, variable
+from idlewatch.settings import Mode, Settings, variable
 
 VOLUME = "/workspace"
 STOCK, OWN = "runpod/pytorch:1.0.7-cu1281-torch280-ubuntu2404", "YOU/pytorch-guarded"
@@ -89,7 +89,6 @@ def environment() -> dict[str, str]:
         variable("runpod_api_key"): _KEY,
         variable("mode"): Mode.OBSERVE.value,
         variable("idle_after"): written_duration(defaults["idle_after"].default.total_seconds()),
-        variable("restore"): Restore.AUTO.value,
     }
 
 

@@ -193,9 +193,9 @@ class Settings(BaseModel):
     """A key of `age-keygen`; with it snapshots are encrypted. Keep it elsewhere: without it nothing comes back."""
     keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 3
     """How many snapshots of this Pod to keep; older ones go after a newer one is proven."""
-    restore: Restore = Restore.ASK
-    """After a start: `ask` says at the next login and in `status` what can be had back; `auto` brings it back, where
-    `idlewatch exec` is the container's command before its own begins; `off` does neither."""
+    restore: Restore = Restore.AUTO
+    """After a start: `auto` brings back what the last stop wiped, where `idlewatch exec` is the container's command
+    before its own begins; `ask` says at the next login and in `status` what can be had back; `off` does neither."""
     restore_within: Span = timedelta(minutes=30)
     """With IDLEWATCH_RESTORE=auto: how long that may take; then it has failed, and the Pod goes on."""
     hooks: AbsolutePath = Path("/etc/idlewatch/hooks")
