@@ -345,7 +345,8 @@ def test_a_job_that_does_not_end_is_left_and_named(tmp_path: Path, jobs: list[Jo
 def test_shells_and_those_that_house_people_are_left_alone_even_where_they_are_named(
     tmp_path: Path, jobs: list[Job]
 ) -> None:
-    house = tmp_path / "jupyter-lab"
+    house = tmp_path / "bin/jupyter-lab"
+    house.parent.mkdir()
     house.write_text(
         f"import os, time\nfrom pathlib import Path\n"
         f"Path({str(tmp_path / 'ready')!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n"
