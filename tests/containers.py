@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 NEEDED = ("dockerd", "docker", "debootstrap")
 MIRROR = "http://deb.debian.org/debian"
 _READY_S = 60.0
-_PACKAGES = "python3-minimal,libpython3-stdlib,python3-distutils,libcap2-bin,attr"
+PACKAGES = "python3-minimal,libpython3-stdlib,python3-distutils,libcap2-bin,attr"
 
 needs_containers = pytest.mark.skipif(
     os.geteuid() != 0 or any(shutil.which(name) is None for name in NEEDED),
@@ -89,7 +90,7 @@ def docker_in(folder: Path) -> Iterator[Docker]:
         docker.stop()
 
 
-def debian_tree(folder: Path, packages: str = _PACKAGES) -> Path:
+def debian_tree(folder: Path, packages: str = PACKAGES) -> Path:
     """Return a small Debian with Python in `folder`; skips where no mirror answers."""
     tree = folder / "tree"
     call = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(tree), MIRROR]
@@ -97,6 +98,29 @@ def debian_tree(folder: Path, packages: str = _PACKAGES) -> Path:
     if done.returncode != 0:
         pytest.skip(f"no Debian tree can be made here: {done.stdout[-300:]}")
     return tree
+
+
+def downloaded(tree: Path, folder: Path, *, apt: Sequence[str], pip: Sequence[str]) -> None:
+    """
+    Put packages for a container of `tree` that has no network into `folder`, with all that they need.
+
+    `apt` for what the tree holds by now, `pip` for this Python's version. Skips where no mirror or index answers.
+    """
+    folder.mkdir()
+    get = ["chroot", str(tree), "apt-get", "--quiet", "--yes", "--no-install-recommends"]
+    for command in (
+        [*get, "clean"],  # what debootstrap has left there is installed by now
+        [*get, "update"],
+        [*get, "--download-only", "-o", "APT::Keep-Downloaded-Packages=1", "install", *apt],
+        [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(folder), *pip],
+    ):
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
+        if done.returncode != 0:
+            pytest.skip(f"no packages can be had here: {done.stdout[-300:]}{done.stderr[-300:]}")
+    for path in (tree / "var/cache/apt/archives").glob("*.deb"):
+        path.rename(folder / path.name)
+    for path in (tree / "var/lib/apt/lists").glob("*_*"):
+        path.unlink()
 
 
 def with_our_code(site_packages: Path) -> Sequence[str]:

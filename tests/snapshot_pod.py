@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT, VOLUME, STATE_DIR, POD = Path("/"), Path("/workspace"), Path("/var/idlewatch"), "pod"
-NOT_COMPARED = {"proc", "sys", "dev", "workspace", "opt/idlewatch", "opt/site", "tmp", "run", "var/idlewatch"}
+NOT_COMPARED = {"proc", "sys", "dev", "run", "tmp", "workspace", "var/idlewatch"} | {
+    f"opt/{mounted}" for mounted in ("idlewatch", "site", "packages")
+}
 
 
 def note() -> dict[str, object]:
