@@ -17,7 +17,15 @@ from tests.whole_path import POD_ID, Place, simulated
 
 
 @pytest.fixture
-def pod(tmp_path: Path) -> Iterator[Place]:
+def hang_up() -> Iterator[None]:
+    """Where the tests run under nohup, their children would never see one."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, hang_up: None) -> Iterator[Place]:
     with simulated(tmp_path, LoopbackPod(pod_id=POD_ID)) as place:
         (tmp_path / "key").write_text("a key\n")
         place.settings = {"IDLEWATCH_IDLE_AFTER": "1h", "IDLEWATCH_RUNPOD_API_KEY_FILE": str(tmp_path / "key")}
