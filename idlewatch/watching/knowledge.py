@@ -21,6 +21,7 @@ from idlewatch.pod.assembled import Assembly
 from idlewatch.pod.saving import save_plan
 from idlewatch.requests.save_requests import SaveRequests
 from idlewatch.settings import OnSaveFailure
+from idlewatch.stopping.past_starts import Start, too_many
 from idlewatch.watching.asked_saves import AskedSaves
 from idlewatch.watching.background import Background
 from idlewatch.watching.daemon import Record
@@ -135,6 +136,7 @@ class Knowledge:
                 "heartbeat address": self._listed(PING, "failed"),
                 "saves while in use": self.saves.error if self.saves else None,
                 "restore": self._not_restored(),
+                "starts": self._restarts(),
                 "names of the image": self._failed(NOTE_IMAGE, "deletions are not known"),
                 "hooks": self._listed(HOOKS, "refused"),
                 "after-start hooks": self._listed(AFTER_START, "failed"),
@@ -214,6 +216,11 @@ class Knowledge:
         error = self._background.errors.get(DESCRIBE)
         lasts = isinstance(error, ProviderRefused) or self._background.failures(DESCRIBE) >= _UNREACHABLE_TRIES
         return f"a stop may fail: {error}" if error and lasts else None
+
+    def _restarts(self) -> str | None:
+        found = self._result(LOOK_BACK).get("starts")
+        starts = [Start("", datetime.fromisoformat(str(at))) for at in found] if isinstance(found, list) else []
+        return too_many(starts, self._wall())
 
     def _missing(self) -> str | None:
         missing = self._result(LOOK_FOR_VOLUME).get("missing")

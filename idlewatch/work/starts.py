@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from idlewatch import assembly
 from idlewatch.children.tasks import Progress
@@ -19,6 +19,7 @@ from idlewatch.pod import losses
 from idlewatch.pod.assembled import Assembly, assembled_here
 from idlewatch.snapshot import be_gentle
 from idlewatch.stopping import notes, pod_hooks
+from idlewatch.stopping.past_starts import Start, note_start
 from idlewatch.watching import gaps
 from idlewatch.watching.gaps import GAPS_FILE
 
@@ -36,16 +37,27 @@ def look_back(_request: Json, _progress: Progress) -> Json:
         "offer": restoring.offer(here, said.get("snapshot") if said else None),
         "gpus": said.get("gpus") if said else None,
         "gaps": [asdict(gap) for gap in _gaps_on_volume(here, said)],
+        "starts": [start.at.isoformat() for start in _noted_starts(here)],
     }
+
+
+def _noted_starts(here: Assembly) -> list[Start]:
+    """The newest starts of this Pod, this one noted with them; none where nothing may be written."""
+    if here.volume is None or not here.acts:
+        return []
+    return note_start(here.volume, here.pod_name, Start(here.pod.boot_key, _started(here)))
+
+
+def _started(here: Assembly) -> datetime:
+    clock = MachineClock()
+    return clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
 
 
 def _gaps_on_volume(here: Assembly, note: Mapping[str, Json] | None) -> list[Gap]:
     """The gaps that earlier starts have left, and the one over the stop before this start."""
     if here.volume is None:
         return []
-    clock = MachineClock()
-    started = clock.wall() - timedelta(seconds=clock.now_s() - here.pod.started_s)
-    last = gaps.over_a_stop(note, here.pod.boot_key, started)
+    last = gaps.over_a_stop(note, here.pod.boot_key, _started(here))
     return gaps.merged(gaps.read(here.volume / ".idlewatch" / here.pod_name / GAPS_FILE), [last] if last else [])
 
 
