@@ -135,6 +135,15 @@ def test_a_request_that_was_refused_for_good_stands_no_longer_and_may_be_made_ag
     assert life.tick(finding(life.now_s + TICK_S, Activity.ACTIVE)).action is Action.WARN
 
 
+def test_a_request_for_a_pod_that_must_not_be_stopped_warns_nobody() -> None:
+    life = Life()
+    life.until(Action.WARN)
+    life.request, life.refusal = asked(life), "it belongs to a cluster"
+    assert life.tick().action is Action.CANCEL
+    life.quiet(100)
+    assert life.actions() == [Action.WARN, Action.CANCEL]
+
+
 def test_a_request_whose_save_failed_still_stands_and_says_so() -> None:
     life = Life(save_ok=False)
     life.request = asked(life)

@@ -110,7 +110,7 @@ def decide(state: State, findings: Sequence[Finding], moment: Moment, limits: Li
     )
     if any(finding.pauses for finding in findings):
         state = replace(state, busy_s=moment.now_s)
-    if state.barred_s is not None and any(finding.bars and not finding.pauses for finding in findings):
+    if state.barred_s is not None and _is_barred(findings):
         state = replace(state, barred_s=moment.now_s)
     if state.clock.zero_s > before.clock.zero_s and _active(findings):
         state = replace(state, failures=0, observed_zero_s=None)
@@ -215,11 +215,9 @@ def _just_barred(state: State, given: Given) -> str | None:
     if state.barred_s is None:
         return None
     left_s = state.barred_s + given.limits.warn_for_s - given.moment.now_s
-    return (
-        f"a warning was called off; the next one in {format_duration(left_s)}, if nothing bars it"
-        if left_s > 0
-        else None
-    )
+    if left_s <= 0:
+        return None
+    return f"a warning was called off; the next one in {format_duration(left_s)}, if nothing bars it"
 
 
 def _too_early(given: Given, idle_s: float) -> str | None:
@@ -356,14 +354,14 @@ def _called_off(state: State, given: Given) -> str | None:
 def _arisen(state: State, given: Given) -> Forced | None:
     """A ceiling or request for which people have not been warned: it comes in place of what they were warned of."""
     forced = given.forced
-    if forced is None or forced.name in given.observed or given.stands(state.forced):
+    if forced is None or forced.name in given.observed or given.stands(state.forced) or given.moment.refusal:
         return None
     return forced
 
 
 def _cancelled(state: State, given: Given, why: str) -> tuple[State, Decision]:
     now_s = given.moment.now_s
-    is_barred = state.cause is Cause.IDLE and any(finding.bars for finding in given.findings)
+    is_barred = state.cause is Cause.IDLE and _is_barred(given.findings)
     calm = replace(watching(state, now_s), barred_s=now_s if is_barred else None)
     return calm, Decision(action=Action.CANCEL, reason=why, cause=state.cause)
 
@@ -405,6 +403,11 @@ def _after_stop(state: State, outcome: Outcome, now_s: float, limits: Limits) ->
 def _spread(back_off_s: Sequence[float], limits: Limits) -> list[float]:
     """An account's Pods share its rate limit: those that failed together must not ask together again."""
     return [wait_s * (1.0 + _SPREAD_SHARE * limits.spread) for wait_s in back_off_s]
+
+
+def _is_barred(findings: Sequence[Finding]) -> bool:
+    """Whether something bars by its presence: what only pauses is busy for a moment."""
+    return any(finding.bars and not finding.pauses for finding in findings)
 
 
 def _active(findings: Sequence[Finding]) -> list[Finding]:
