@@ -114,7 +114,7 @@ def sat_out(pod: GpuPod) -> Steps:
 
 def halted(pod: GpuPod) -> Steps:
     pod.place.command = HURRIED
-    pod.place.settings |= {"IDLEWATCH_WARN_FOR": "5s", "IDLEWATCH_BLIND_LIMIT": "8s"}
+    pod.place.settings |= {"IDLEWATCH_WARN_FOR": "12s", "IDLEWATCH_BLIND_LIMIT": "15s"}
     pod.script.works(0)
     pod.place.start()
     yield from until(lambda: pod.activity() == "active")
