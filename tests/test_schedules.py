@@ -17,7 +17,7 @@ from tests.pod_world import STATE_FOLDERS, World
 
 pytestmark = pytest.mark.slow
 
-LIVES = int(os.environ.get("IDLEWATCH_TEST_SEEDS", "80"))
+LIVES = int(os.environ.get("IDLEWATCH_TEST_SEEDS", "200"))
 BATCH = 10
 
 
