@@ -656,7 +656,7 @@ def test_the_reason_has_value_unit_and_limit() -> None:
     signal = HostSignal()
     for at in range(5, 605, 5):
         finding = signal.judge(tick(at, cpu=20.6))
-    assert finding.reason == "CPU 412 % of a core > 15.5 % over 10 min"
+    assert finding.reason == "CPU 412 % of a core > 15.0 % over 10 min"
     for at in range(605, 1805, 5):
         finding = signal.judge(tick(at, cpu=0.03, net_bytes=1000))
     assert finding.reason == "CPU 0.6 % of a core, network 0.2 KB/s, disk 0 B/s"
@@ -782,7 +782,7 @@ def test_use_that_only_the_host_sees_is_told_after_3_h_with_who_makes_it() -> No
     ((at_s, notice),) = heard((6 * 3600, 0.25))
     assert 3 * 3600 < at_s < 3 * 3600 + 300
     assert notice == (
-        "CPU 25.0 % of a core > 15.5 % over 10 min; most CPU, with what they started: supervisord (pid 1) 25 %: "
+        "CPU 25.0 % of a core > 15.0 % over 10 min; most CPU, with what they started: supervisord (pid 1) 25 %: "
         "the only sign of use for more than 3h; if that is no work: IDLEWATCH_IGNORE=host"
     )
 

@@ -52,7 +52,7 @@ def show_status(state_dir: Path, now_s: float, **changed: Json) -> None:
     signals: dict[str, Json] = {
         "gpu": said("quiet", "every GPU at or below 5 %: gpu0 0 %, 71 W", now_s, since_s=now_s - 760),
         "people": said("quiet", "root on pts/0 typed 42m ago", now_s, since_s=now_s - 2500, bars=True),
-        "host": said("quiet", "CPU 0.7 % of a core ≤ 5.5 %, network 0.2 KB/s", now_s, since_s=now_s - 755),
+        "host": said("quiet", "CPU 0.7 % of a core ≤ 5.0 %, network 0.2 KB/s", now_s, since_s=now_s - 755),
         "jupyter": said("unknown", "the server on port 8888 wants a token", now_s, since_s=now_s - 90),
         "jobs": said("absent", "no process but the container's own", now_s, since_s=now_s - 5000),
     }

@@ -113,7 +113,7 @@ def _limits() -> Sequence[tuple[str, str, str, Sequence[Variant]]]:
             "CPU",
             "CPU limit, % of a core",
             f"{_HOST.cpu_cores * 100:g}",
-            [_made(f"{one:g}", _cpu(one / 100), CPU_STEP_S) for one in (2.0, 3.0, 4.0, 5.5, 7.0, 10.0, 20.0)],
+            [_made(f"{one:g}", _cpu(one / 100), CPU_STEP_S) for one in (2.0, 3.0, 4.0, 5.0, 5.5, 7.0, 10.0, 20.0)],
         ),
         (
             "CPU",

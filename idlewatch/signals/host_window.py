@@ -7,7 +7,7 @@ and no tick may count for more than one core: eight cores for 20 s are as little
 
 Measured on made-up series at ticks of 5 to 6 s, all phases: a cron job of 20 s each 10 min makes 3.5 % on one core
 and up to 4.9 % on eight, which saturate the part-filled first and last tick and leave one more at the window's edge;
-an agent with 5 s a minute makes 8.3 %. A limit of 4 % would let the eight-core job hold a Pod for ever; hence 5.5 %.
+an agent with 5 s a minute makes 8.3 %. A limit of 4 % would let the eight-core job hold a Pod for ever; hence 5 %.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class HostLimits:
     """Above which figures a host is in use. Means are over `window_s`; a core is one CPU second a second."""
 
     window_s: float = 600.0
-    cpu_cores: float = 0.055
-    """Mean CPU above the median, each tick cut at one core: 33 busy seconds in 10 min."""
+    cpu_cores: float = 0.05
+    """Mean CPU above the median, each tick cut at one core: 30 busy seconds in 10 min."""
     cpu_median_max_cores: float = 0.10
-    """As much of the median may pass for a hum: a steady load counts from 15.5 % of a core on."""
+    """As much of the median may pass for a hum: a steady load counts from 15 % of a core on."""
     cpu_steady_cores: float = math.inf
     """A median above this is no hum at all, but work. Only where one thing is judged alone: hums of many add up."""
     cpu_now_cores: float = 0.50
