@@ -9,7 +9,7 @@ import pytest
 
 from idlewatch.kernel import Endpoint
 from idlewatch.model import Activity, Finding
-from idlewatch.signals.people_editors import editor
+from idlewatch.signals.people_editors import editor, tunnel
 from idlewatch.signals.people_flow import BURST_BYTES
 from tests.test_signal_people import HOUR, NOW, Container, Story, facts
 
@@ -24,6 +24,9 @@ VISITOR = ("100.64.1.7", 41000)
         ("node", ["/home/.openvscode-server/node", "/home/.openvscode-server/out/server-main.js"], "openvscode-server"),
         ("node", ["/root/.vscode-server/cli/servers/Stable-1/server/node", "server-main.js"], "a VS Code server"),
         ("node", ["/root/.cursor-server/bin/1/node", "server-main.js"], "a VS Code server"),
+        ("node", ["/root/.kiro-server/bin/1/node", "/root/.kiro-server/bin/1/out/server-main.js"], "a VS Code server"),
+        ("node", ["/root/.vscode/cli/servers/Stable-1/server/node", "server-main.js"], "a VS Code server"),
+        ("node", ["/root/.my-mail-server/node", "index.js"], None),
         ("code-server", ["code-server"], "code-server"),
         ("node", ["node", "/workspace/my-code-server-notes/index.js"], None),
         ("node", ["node", "server.js"], None),
@@ -33,6 +36,21 @@ VISITOR = ("100.64.1.7", 41000)
 )
 def test_editors_are_known_by_their_command(comm: str, command: list[str], name: str | None) -> None:
     assert editor(comm, command) == name
+
+
+@pytest.mark.parametrize(
+    ("comm", "command", "name"),
+    [
+        ("code", ["./code", "tunnel", "--accept-server-license-terms"], "code's tunnel"),
+        ("code-tunnel", ["/usr/bin/code-tunnel", "--verbose", "tunnel"], "code-tunnel's tunnel"),
+        ("cursor", ["cursor", "tunnel"], "cursor's tunnel"),
+        ("code", ["code", "serve-web"], None),
+        ("codex", ["codex", "exec", "dig a hole", "tunnel"], None),
+        ("bash", ["bash", "tunnel"], None),
+    ],
+)
+def test_tunnels_are_known_by_their_command(comm: str, command: list[str], name: str | None) -> None:
+    assert tunnel(comm, command) == name
 
 
 @pytest.fixture
@@ -57,6 +75,14 @@ def test_what_the_editor_asks_for_itself_and_what_idlewatch_asks_it_is_nobody_s(
     container.socket(122, 60, local=8080, remote=("127.0.0.1", 3333))
     container.socket(123, 70, local=3333, remote=("127.0.0.1", 8080))
     assert facts(container, "connections") == []
+
+
+def test_what_an_editor_s_tunnel_holds_open_to_its_relay_is_somebody_s(container: Container) -> None:
+    container.process(80, 1, "code", title="./code\0tunnel")
+    container.socket(140, 80, local=50001, remote=("20.103.221.187", 443), received=700)
+    container.socket(141, 80, local=50002, remote=("127.0.0.1", 8080))
+    (one,) = facts(container, "connections")
+    assert (one["kind"], one["person"], one["received_bytes"]) == ("editor", "code's tunnel", 700)
 
 
 def test_what_ssh_forwards_to_an_editor_is_the_session_s(container: Container) -> None:

@@ -17,10 +17,11 @@ Facts of a reading (instants `*_at_s` are CLOCK_BOOTTIME seconds; None: not know
     unseen        why bytes are not counted here, or why sockets could not be read at all; None where all was seen
     terminals     list: name, user, leader (its first program), opened_at_s, input_at_s (None: nothing typed yet),
                   kind, peers (ids of connections), person (whose connection it is, of kind `ssh`)
-    connections   list: id, kind (`ssh`; `editor`: from a browser to an editor's server; `served`: to another program
-                  that serves a terminal; `page`: all from other machines to one port of another program), person (not
-                  of `served`; of a page what listens), started_at_s, terminal (whether it has one; these two of
-                  `ssh`), open (how many; of `page`), received_bytes, acked_bytes, queued_bytes, retransmits
+    connections   list: id, kind (`ssh`; `editor`: from a browser to an editor's server, or from its tunnel to a relay;
+                  `served`: to another program that serves a terminal; `page`: all from other machines to one port of
+                  another program), person (not of `served`; of a page what listens), started_at_s, terminal (whether it
+                  has one; these two of `ssh`), open (how many; of `page`), received_bytes, acked_bytes, queued_bytes,
+                  retransmits
 
 Kinds of terminals: `ssh` below a logged-in SSH session; `outside` put in from outside the container (web terminal,
 proxied SSH, docker exec); `served` by a program with a connection from somebody (VS Code, Jupyter, ttyd);

@@ -3,6 +3,7 @@ Editors in a browser: who works in code-server, openvscode-server or a VS Code s
 
 Their page talks over connections that stay open, like an editor over SSH; whoever has no terminal open in it is seen
 by these alone. Known by the command line: they all are `node` with a script of their own (packages' start scripts).
+Through a tunnel (`code tunnel`) nobody comes in: its one program holds connections that went out, to a relay.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ _WORDS_READ = 4
 _NAMES = (
     (re.compile(r"openvscode-server"), "openvscode-server"),
     (re.compile(r"(?<![\w-])code-server(?![\w-])"), "code-server"),
-    (re.compile(r"/\.(?:vscode|cursor|windsurf|positron)[\w-]*-server/"), "a VS Code server"),
+    (re.compile(r"/\.[\w-]+-server/.*server-main\.js|/cli/servers/"), "a VS Code server"),
 )
+TUNNELS_RUN_IN = ("code", "cursor", "windsurf", "codium", "kiro", "trae", "antigravity")
+"""What the names of editors' command lines begin with, up to a dash (`code-insiders`)."""
+
+
+def tunnel(comm: str, command: Sequence[str]) -> str | None:
+    """Return the name of the editor's tunnel that this process is; None where it is none."""
+    if comm.partition("-")[0] not in TUNNELS_RUN_IN or "tunnel" not in command[1:_WORDS_READ]:
+        return None
+    return f"{comm}'s tunnel"
 
 
 def editor(comm: str, command: Sequence[str]) -> str | None:

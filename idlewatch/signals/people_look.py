@@ -19,7 +19,7 @@ from idlewatch.errors import SignalError
 from idlewatch.kernel import SocketState
 from idlewatch.kernel.terminals import standard_terminal
 from idlewatch.model import Json
-from idlewatch.signals.people_editors import CONNECTIONS_MAX, RUNS_IN, editor
+from idlewatch.signals.people_editors import CONNECTIONS_MAX, RUNS_IN, TUNNELS_RUN_IN, editor, tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,16 +122,27 @@ class _Look:
 
     @cached_property
     def editors(self) -> dict[str, tuple[str, Socket]]:
-        """Connections from browsers to editors' servers: by id, whose each is. What SSH forwards is SSH's."""
+        """Connections from browsers to editors' servers and of their tunnels: by id, whose each is; but not SSH's."""
         found: dict[str, tuple[str, Socket]] = {}
         for process in self.tables.processes:
-            if not process.comm.startswith(RUNS_IN) or process.pid in self.tables.processes.own:
-                continue
-            name = editor(process.comm, self.tables.processes.command(process.pid))
-            inodes = sorted((self.sockets_of(process.pid) or frozenset()) & self.accepted) if name else []
-            came = [self.sockets[inode] for inode in inodes if self.sockets[inode].remote not in self._forwarded]
-            found |= {_id(each): (f"{each.remote.address} in {name}", each) for each in came[:CONNECTIONS_MAX]}
+            if process.comm.startswith((*RUNS_IN, *TUNNELS_RUN_IN)) and process.pid not in self.tables.processes.own:
+                found |= {_id(each): (person, each) for person, each in self._of_editor(process)[:CONNECTIONS_MAX]}
         return found
+
+    def _of_editor(self, process: Process) -> list[tuple[str, Socket]]:
+        command = self.tables.processes.command(process.pid)
+        relayed, name = tunnel(process.comm, command), editor(process.comm, command)
+        if relayed is None and name is None:
+            return []
+        held = [self.sockets[inode] for inode in sorted(self.sockets_of(process.pid) or ()) if inode in self.sockets]
+        if relayed is not None:
+            return [(relayed, each) for each in held if self._went_out(each)]
+        came = [each for each in held if each.inode in self.accepted and each.remote not in self._forwarded]
+        return [(f"{each.remote.address} in {name}", each) for each in came]
+
+    def _went_out(self, each: Socket) -> bool:
+        open_to_elsewhere = each.state is SocketState.ESTABLISHED and not each.remote.is_loopback
+        return open_to_elsewhere and each.inode not in self.accepted
 
     @cached_property
     def _forwarded(self) -> frozenset[Endpoint]:
