@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .venv-demo
 FAILED := .pytest_cache/v/cache/lastfailed
 WORKERS := 4
-PROGRAMS := age chromium debootstrap docker.io openssh-client openssh-server prometheus prometheus-pushgateway restic rsync \
+PROGRAMS := age chromium debootstrap docker.io iproute2 openssh-client openssh-server prometheus prometheus-pushgateway restic rsync \
             systemd-container tmux
 
 .PHONY: demo test test-alone test-unit test-system lint format clean
