@@ -62,11 +62,19 @@ def test_a_save_is_not_made_for_ever_because_of_what_is_no_use() -> None:
 
 def test_a_job_that_is_busy_at_the_last_look_is_waited_for_also_where_only_a_refining_signal_sees_it() -> None:
     life = Life()
-    life.until(Action.SAVE)
-    for _ in range(40):
+
+    def look(*, is_busy: bool) -> None:
         now_s = life.now_s + TICK_S
-        life.tick(finding(now_s), replace(busy(now_s), signal="jobs", refines=True))
-    assert Action.STOP not in life.actions()
+        job = replace(busy(now_s) if is_busy else finding(now_s), signal="jobs", refines=True)
+        life.tick(finding(now_s), finding(now_s, signal="gpu"), job)
+
+    while Action.SAVE not in life.actions():
+        look(is_busy=False)
+    for _ in range(60):
+        look(is_busy=True)
+    assert life.actions() == [Action.WARN, *[Action.SAVE] * 3]
+    look(is_busy=False)
+    assert life.actions()[-1] is Action.STOP
 
 
 def test_work_that_begins_in_a_countdown_calls_it_off_as_soon_as_it_is_use() -> None:

@@ -4,8 +4,7 @@ Who is really above a process: PID 1 takes over every orphan, and is above none 
 The kernel tells no longer whose child an orphan was. Its session does in most cases: what a program starts stays in
 that program's session, and what a shell, a terminal, sshd or `setsid` started has another. So PID 1 is above those
 alone that share its session, and what is below them. A child that PID 1 itself put into a session of its own passes
-for adopted: its CPU then counts as somebody's work, which is the safe side; workers of vLLM, SGLang and TGI are not
-such.
+for adopted: its CPU then counts as somebody's work, which is the safe side.
 """
 
 from __future__ import annotations
