@@ -87,8 +87,16 @@ def test_an_odd_id_leads_out_of_no_volume(told: str, name: str) -> None:
 
 
 def test_notices_that_nothing_here_could_send_are_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = here(IDLEWATCH_NOTIFY="https://hooks.example/x, slack://a/b/c")
+    place = here(IDLEWATCH_NOTIFY="https://hooks.example/x, ntfy://topic")
     assert assembly.unsendable(place) is None
     monkeypatch.setitem(sys.modules, "apprise", None)
-    assert "slack://… needs Apprise" in str(assembly.unsendable(place))
+    assert "IDLEWATCH_NOTIFY: ntfy://…: it needs Apprise" in str(assembly.unsendable(place))
     assert assembly.unsendable(here(IDLEWATCH_NOTIFY="https://hooks.example/x")) is None
+
+
+def test_addresses_that_apprise_does_not_understand_are_said_beforehand_without_secrets() -> None:
+    place = here(IDLEWATCH_NOTIFY="ntfy://topic, slak://SECRET/x, slack://SECRET, https://hooks.example/x")
+    assert assembly.unsendable(place) == (
+        "IDLEWATCH_NOTIFY: slak://…: Apprise knows no slak://, but slack://; "
+        "slack://…: Apprise does not understand this address"
+    )

@@ -252,6 +252,19 @@ def test_a_daemon_that_does_not_run_guards_nothing(status: dict[str, Json] | Non
     assert says in found.text
 
 
+@pytest.mark.parametrize(
+    ("seen", "standing", "says"),
+    [
+        (Seen(said={"unsendable": None}), OK, "1 channel would be told: slak"),
+        (Seen(said={"unsendable": "IDLEWATCH_NOTIFY: slak://…: no"}), BROKEN, "IDLEWATCH_NOTIFY: slak://…: no"),
+        (Seen(missing="no answer within 30 s"), UNPROVEN, "whether slak can be told: no answer within 30 s"),
+    ],
+)
+def test_a_channel_that_can_not_be_sent_to_is_no_channel(seen: Seen, standing: Standing, says: str) -> None:
+    found = line(judged(pod(channels=("slak",)), healthy() | {"channels": seen}), "channels")
+    assert (found.standing, found.text) == (standing, says)
+
+
 def answers(*told: tuple[str, bool, str, bool]) -> dict[str, Seen]:
     """API, whether it let the Pod be read, what it said, and whether that may pass."""
     rows: list[Json] = [

@@ -190,6 +190,8 @@ def test_a_channel_that_was_set_no_longer_is_said_to_be_so() -> None:
 FAKE = """
 import json, os, sys
 class PersistentStoreMode: MEMORY = "memory"
+class NotificationManager:
+    def schemas(self): return ["slack"]
 class AppriseAsset:
     def __init__(self, **settings): assert settings["storage_mode"] == "memory"
 class Apprise:

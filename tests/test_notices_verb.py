@@ -36,10 +36,20 @@ def run(*, test: bool) -> bool:
 def test_the_ways_are_listed_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("IDLEWATCH_NOTIFY", "slack://SECRET/x https://hooks.example/SECRET")
+    monkeypatch.setenv("IDLEWATCH_NOTIFY", "ntfy://SECRET/x https://hooks.example/SECRET")
     assert run(test=False)
     said = capsys.readouterr().out
-    assert said.splitlines()[1:] == ["  and to slack://…", "  and to https://hooks.example"]
+    assert said.splitlines()[1:] == ["  and to ntfy://…", "  and to https://hooks.example"]
+
+
+def test_a_misspelt_kind_is_said_without_a_test(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IDLEWATCH_NOTIFY", "slak://SECRET/x")
+    assert not run(test=False)
+    said = capsys.readouterr().out
+    assert "NOT sendable: IDLEWATCH_NOTIFY: slak://…: Apprise knows no slak://, but slack://" in said
+    assert "SECRET" not in said
 
 
 def test_without_an_address_it_says_where_one_may_be_known(capsys: pytest.CaptureFixture[str]) -> None:

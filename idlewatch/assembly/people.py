@@ -11,6 +11,7 @@ from datetime import datetime
 from idlewatch.children.tasks import Task
 from idlewatch.errors import Refused, SettingsError
 from idlewatch.model import Json
+from idlewatch.notify import by_apprise
 from idlewatch.notify.addresses import Address, addresses
 from idlewatch.notify.channel import Channel
 from idlewatch.notify.words import PodNow, Words
@@ -72,7 +73,12 @@ def addresses_of(here: Assembly) -> tuple[Address, ...]:
 
 def unsendable(here: Assembly) -> str | None:
     """Why some notices would reach nobody, in words; None: nothing stands in their way that can be seen beforehand."""
-    labels = [address.label for address in addresses_of(here) if not address.webhook]
-    if not labels or importlib.util.find_spec("apprise") is not None:
+    passed_on = [address for address in addresses_of(here) if not address.webhook]
+    if not passed_on:
         return None
-    return f"{', '.join(labels)} needs Apprise, which is missing: pip install '.[notify]' in a checkout of idlewatch"
+    if importlib.util.find_spec("apprise") is None:
+        labels = ", ".join(address.label for address in passed_on)
+        return f"IDLEWATCH_NOTIFY: {labels}: {by_apprise.NEEDED}"
+    refusals = by_apprise.refusals([address.url for address in passed_on])
+    refused = [f"{one.label}: {why}" for one, why in zip(passed_on, refusals, strict=True) if why]
+    return f"IDLEWATCH_NOTIFY: {'; '.join(refused)}" if refused else None

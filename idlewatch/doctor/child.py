@@ -16,6 +16,7 @@ LOOKS: Mapping[str, str] = {
     "api": "looks_api",
     "network": "looks_api",
     "signals": "looks_signals",
+    "channels": "looks_channels",
     "volume": "looks_volume",
     "loss": "looks_volume",
     "rehearse": "looks_volume",

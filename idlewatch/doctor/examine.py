@@ -21,7 +21,8 @@ from idlewatch.doctor.looking import Look, Seen, StartLook, look_at
 from idlewatch.model import Json
 
 MACHINE, API, NETWORK, SIGNALS, VOLUME, LOSS = "machine", "api", "network", "signals", "volume", "loss"
-WITHIN_S = {MACHINE: 30.0, API: 40.0, NETWORK: 30.0, SIGNALS: 45.0, VOLUME: 30.0, LOSS: 45.0}
+CHANNELS = "channels"
+WITHIN_S = {MACHINE: 30.0, API: 40.0, NETWORK: 30.0, SIGNALS: 45.0, VOLUME: 30.0, LOSS: 45.0, CHANNELS: 30.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def examine(
 def _looks(here: Here) -> list[str]:
     """What has to be looked at: nothing is asked about what won't be stopped, and a daemon's readings are better."""
     asked = [API, NETWORK, LOSS] if here.refusal is None else []
-    return [MACHINE, VOLUME, *asked, *([] if here.running else [SIGNALS])]
+    return [MACHINE, VOLUME, *asked, *([CHANNELS] if here.channels else []), *([] if here.running else [SIGNALS])]
 
 
 def _request(name: str, here: Here) -> Json:
@@ -71,6 +72,6 @@ def judged(here: Here, seen: Mapping[str, Seen]) -> list[Line]:
         *key_lines(here, api, seen.get(NETWORK, none), volume),
         *sight_lines(here, seen.get(SIGNALS, none), machine),
         *saved_lines(here, volume, seen.get(LOSS, none), api),
-        *told_lines(here, machine),
+        *told_lines(here, machine, seen.get(CHANNELS, none)),
         *started_lines(here, machine),
     ]

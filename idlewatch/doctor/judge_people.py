@@ -18,12 +18,14 @@ _CHANNEL = (
     "set one in IDLEWATCH_NOTIFY (a webhook, mail, …: docs/notices.md); without it only terminals that are open then, "
     "and the next login, are told"
 )
+_TRY = "`idlewatch notify --test`"
+_MEND_CHANNEL = f"correct it, start the daemon anew, and try it: {_TRY}; docs/notices.md has the ways"
 _OBSERVES = "it only observes: it decides and records, and will stop nothing"
 _WOULD_OBSERVE = "would only observe: decide and record, and stop nothing"
 _TEMPLATE = "`idlewatch install` sets up all it can, and prints the one line that only you can put into the template"
 
 
-def told_lines(here: Here, machine: Seen) -> Iterator[Line]:
+def told_lines(here: Here, machine: Seen, asked: Seen) -> Iterator[Line]:
     """Who would be warned now; channels are told by their schemes only, their addresses hold secrets."""
     if not here.is_pod:
         return
@@ -32,7 +34,11 @@ def told_lines(here: Here, machine: Seen) -> Iterator[Line]:
     names = [str(name) for name in listed] if isinstance(listed, list) else []
     if names:
         yield _TOLD.ok("terminals", f"{_count(len(names), 'terminal')} would be told now: {', '.join(names[:8])}")
-    if channels:
+    if asked.said.get("unsendable"):
+        yield _TOLD.broken("channels", str(asked.said["unsendable"]), _MEND_CHANNEL)
+    elif asked.missing:
+        yield _TOLD.unproven("channels", f"whether {', '.join(channels)} can be told: {asked.missing}", _TRY)
+    elif channels:
         yield _TOLD.ok("channels", f"{_count(len(channels), 'channel')} would be told: {', '.join(channels)}")
     unknown = not channels and _NOTIFY in here.unknown_secrets
     if unknown:

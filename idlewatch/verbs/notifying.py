@@ -37,7 +37,9 @@ def notify(options: argparse.Namespace, people: Tells | None = None) -> bool:
     if not options.test:
         say(["Notices go to every terminal and tmux client of this Pod", *(f"  and to {label}" for label in labels)])
         say([] if labels else [_HINT])
-        return True
+        unsendable = assembly.unsendable(here)
+        say([f"NOT sendable: {unsendable}"] if unsendable else [])
+        return unsendable is None
     notice = assembly.words(here, clock.wall).test(who())
     delivery = (people or Terminals()).tell(notice.text)
     say([f"terminals: {delivery}"])
