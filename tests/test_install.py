@@ -52,8 +52,9 @@ class Fake:
         self.at(path).write_text(text)
         return self.at(path)
 
-    def process(self, pid: int, *words: str) -> None:
+    def process(self, pid: int, *words: str, session: int = 1) -> None:
         (self.proc / str(pid)).mkdir(exist_ok=True)
+        (self.proc / str(pid) / "stat").write_text(f"{pid} (some (name)) S 1 {pid} {session} 0 -1")
         (self.proc / str(pid) / "cmdline").write_text("\0".join(words) + "\0")
 
     def plan(self, kind: Kind, volume: Path | None = None) -> Plan:
@@ -195,10 +196,21 @@ def test_a_command_of_that_name_that_is_not_ours_stays(fake: Fake) -> None:
 
 
 def test_below_exec_the_daemon_is_started_anew_by_it(fake: Fake) -> None:
+    fake.process(1, "/sbin/docker-init", "--", "bash", "-c", "exec /opt/idlewatch/bin/idlewatch exec -- /start.sh")
     fake.process(7, "/opt/idlewatch/bin/python", "-I", "/opt/idlewatch/bin/idlewatch", "exec", "--", "/start.sh")
     steps = fake.plan(Kind.POD, fake.volume).install()
     assert "`idlewatch exec` does that" in steps[-1].says
     assert "nothing left to do" in " ".join(advice.after_install(fake.plan(Kind.POD, fake.volume)))
+
+
+def test_an_exec_that_somebody_started_later_brings_nothing_back(fake: Fake) -> None:
+    fake.process(1, "/sbin/docker-init", "--", "/start.sh")
+    fake.process(40, "/opt/idlewatch/bin/python", "-I", "/opt/idlewatch/bin/idlewatch", "exec", "--", "x", session=40)
+    plan = fake.plan(Kind.POD, fake.volume)
+    said = " ".join(advice.after_install(plan))
+    assert "ONE THING IS LEFT" in said
+    assert "nothing left to do" not in said
+    assert "`idlewatch exec` does that" in plan.install()[-1].says
 
 
 @pytest.mark.parametrize(
@@ -299,6 +311,7 @@ def test_below_exec_the_daemon_is_ended_before_its_files_go(fake: Fake) -> None:
     assert daemon.stdout is not None
     assert daemon.stdout.readline() == "ready\n"
     try:
+        fake.process(1, "/sbin/docker-init", "--", "bash", "-c", "exec /opt/idlewatch/bin/idlewatch exec -- /start.sh")
         fake.process(7, "/opt/idlewatch/bin/python", "-I", "/opt/idlewatch/bin/idlewatch", "exec", "--", "/start.sh")
         fake.process(daemon.pid, "/opt/idlewatch/bin/python", "-I", "-m", "idlewatch", "run")
         plan = fake.plan(Kind.POD)

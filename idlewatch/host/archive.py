@@ -16,7 +16,7 @@ from pathlib import Path
 
 from idlewatch.errors import IdlewatchError
 from idlewatch.host.machine import Machine
-from idlewatch.host.running import exec_pid
+from idlewatch.host.running import exec_pids, in_first_session
 from idlewatch.host.tree import LINK, PLACE, WHOLE
 
 ON_VOLUME = ".idlewatch/idlewatch.tar.gz"
@@ -37,7 +37,7 @@ def start_line(archive: Path, command: str, *, place: str = PLACE, into: str = "
 
 def brought_back(machine: Machine) -> bool:
     """Whether this container was started so that the tool comes back: by that line, or from an image with it."""
-    return exec_pid(machine) is not None
+    return any(in_first_session(machine, pid) for pid in exec_pids(machine))
 
 
 def keep(folder: Path, archive: Path, within_s: float = _WITHIN_S) -> int:

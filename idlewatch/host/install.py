@@ -145,7 +145,7 @@ class Plan:
                 _command(machine, ["supervisorctl", "update"]),
                 _command(machine, ["supervisorctl", "restart", "idlewatch"]),
             ]
-        if running.exec_pid(machine) is not None:
+        if running.exec_pids(machine):
             act = lambda: running.ask(running.daemons(machine), signal.SIGTERM)  # noqa: E731
             return [Step(says="start the daemon anew: `idlewatch exec` does that within seconds", act=act)]
         return [*self._end(), Step(says="start the daemon, kept alive", act=lambda: running.start_beside(machine))]

@@ -18,9 +18,25 @@ _CONTAINER_LOG = "1/fd/2"
 """What PID 1 writes there is the container's log."""
 
 
-def exec_pid(machine: Machine) -> int | None:
-    """The PID of `idlewatch exec`, where that is the container's command."""
-    return next((pid for pid, words in machine.commands() if _follows(words, "exec")), None)
+def exec_pids(machine: Machine) -> list[int]:
+    """The PIDs of `idlewatch exec`, which keep a daemon alive, whoever started them."""
+    return [pid for pid, words in machine.commands() if _follows(words, "exec")]
+
+
+def in_first_session(machine: Machine, pid: int) -> bool:
+    """
+    Whether a process is in the session of PID 1: started with the container, by its command.
+
+    A shell, `docker exec`, sshd, a terminal of Jupyter begin sessions of their own (setsid(2)), docker-init none.
+    """
+    return pid == 1 or (session := _session(machine, pid)) is not None and session == _session(machine, 1)
+
+
+def _session(machine: Machine, pid: int) -> str | None:
+    try:
+        return (machine.proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[3]
+    except OSError:
+        return None
 
 
 def daemons(machine: Machine) -> list[int]:
