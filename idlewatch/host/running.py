@@ -29,7 +29,7 @@ def in_first_session(machine: Machine, pid: int) -> bool:
 
     A shell, `docker exec`, sshd, a terminal of Jupyter begin sessions of their own (setsid(2)), docker-init none.
     """
-    return pid == 1 or (session := _session(machine, pid)) is not None and session == _session(machine, 1)
+    return pid == 1 or ((session := _session(machine, pid)) is not None and session == _session(machine, 1))
 
 
 def _session(machine: Machine, pid: int) -> str | None:
