@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idlewatch.snapshot import SaveRequest, Snapshot, pax, save
+from idlewatch.snapshot.digests import digests_of, told
+from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.store import Store
-from idlewatch.snapshot.writer import FILE_DIGEST_BYTES, TICK_NS, index_line
+from idlewatch.snapshot.writer import TICK_NS, index_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,12 +202,18 @@ def _content_digest(full: str) -> str:
     return digest.hexdigest()
 
 
+def content_digest(content: bytes, archive_format: int = FORMAT) -> bytes:
+    """What an index holds of a file with this content."""
+    return told(digests_of(archive_format).file(content))
+
+
 def made_snapshot(
     volume: Path,
     members: Sequence[tuple[pax.Member, bytes]],
     *,
     told: Mapping[str, pax.Member] | None = None,
     lines: Sequence[bytes] = (),
+    archive_format: int = FORMAT,
     **changes: object,
 ) -> Snapshot:
     """
@@ -218,11 +226,12 @@ def made_snapshot(
     store.make()
     name = f"made{len(store.snapshots())}"
     folder = volume / ".idlewatch" / POD / "snapshots"
-    with (folder / f"{name}.tar.zst").open("wb") as file, Sink(file.write, 0) as sink:
+    digests = digests_of(archive_format)
+    with (folder / f"{name}.tar.zst").open("wb") as file, Sink(file.write, 0, digests) as sink:
         for number, (member, content) in enumerate(members):
             member.size, member.stored = member.size or len(content), len(content)
             sink.put(pax.encode(member) + content + pax.padding(len(content)))
-            digest = blake2b(content, digest_size=FILE_DIGEST_BYTES).digest() if member.kind == "file" else None
+            digest = content_digest(content, archive_format) if member.kind == "file" else None
             line = index_line((told or {}).get(member.path, member), digest)
             sink.note(lines[number] + b"\n" if lines else line)
         sink.put(pax.END)
@@ -241,7 +250,7 @@ def made_snapshot(
         "tar_bytes": sink.tar_bytes,
     }
     values |= {"archive": f"{name}.tar.zst", "archive_bytes": sink.packed_bytes, "archive_digest": sink.hexdigest()}
-    values |= {"index_at": index_at, "version": "0", "folder": str(folder), **changes}
+    values |= {"index_at": index_at, "version": "0", "format": archive_format, "folder": str(folder), **changes}
     snapshot = Snapshot(**values)  # type: ignore[arg-type]  # a table of fields
     store.commit(snapshot)
     return snapshot

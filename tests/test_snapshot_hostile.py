@@ -20,12 +20,14 @@ import pytest
 
 from idlewatch.errors import IdlewatchError, SnapshotError
 from idlewatch.snapshot import Snapshot, note_image, pax, restore, save, snapshots, verify
-from idlewatch.snapshot.codec import new_decompressor, new_digest
+from idlewatch.snapshot.codec import new_decompressor
+from idlewatch.snapshot.digests import digests_of
+from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.packed import opened as archive_of
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.source import index_lines
-from idlewatch.snapshot.writer import FILE_DIGEST_BYTES, index_line
-from tests.snapshot_trees import POD, birth, request, saved, state, write
+from idlewatch.snapshot.writer import index_line
+from tests.snapshot_trees import POD, birth, content_digest, request, saved, state, write
 
 ROUNDS = int(os.environ.get("IDLEWATCH_TEST_HOSTILE", "100"))
 FIRST = int(os.environ.get("IDLEWATCH_TEST_HOSTILE_FROM", "0"))
@@ -78,7 +80,7 @@ class Hostile:
     def write(self, stream: bytes, lines: list[bytes], **changes: object) -> None:
         """Put an archive of this tar stream and this index there, with a manifest that agrees with it."""
         archive = io.BytesIO()
-        with Sink(archive.write, 0) as sink:
+        with Sink(archive.write, 0, digests_of(FORMAT)) as sink:
             sink.put(stream)
             for line in lines:
                 sink.note(line + b"\n")
@@ -211,8 +213,7 @@ def odd_bytes(hostile: Hostile, chance: random.Random) -> None:
             del raw[at : at + chance.choice((1, 5, len(raw)))]
             raw = raw or bytearray(b"\0")
     hostile.whole.archive_path.write_bytes(raw)
-    digest = new_digest()
-    digest.update(bytes(raw))
+    digest = digests_of(FORMAT).archive(raw)
     hostile.tell({"archive_bytes": len(raw), "archive_digest": digest.hexdigest()})
 
 
@@ -227,7 +228,7 @@ def odd_members(hostile: Hostile, chance: random.Random) -> None:
         member.size = member.stored = len(content)
         for name in chance.sample(ODD_FIELDS, 2):
             setattr(member, name, odd_field(name, chance))
-        digest = blake2b(content, digest_size=FILE_DIGEST_BYTES).digest() if member.kind == "file" else None
+        digest = content_digest(content) if member.kind == "file" else None
         with suppress(ValueError):  # a header that can't be written
             stream += pax.encode(member) + content + pax.padding(len(content))
             lines.append(index_line(member, digest).rstrip(b"\n"))
@@ -253,7 +254,7 @@ def odd_sparse(hostile: Hostile, chance: random.Random) -> None:
     raw = b"".join(b"%d\n" % number for number in numbers)
     content = raw + pax.padding(len(raw)) + b"x" * chance.choice((0, 1, 3, 600))
     member = pax.Member(path="sparse", kind="file", size=size, stored=len(content), sparse=True)
-    line = index_line(member, blake2b(content, digest_size=FILE_DIGEST_BYTES).digest()).rstrip(b"\n")
+    line = index_line(member, content_digest(content)).rstrip(b"\n")
     hostile.write(pax.encode(member) + content + pax.padding(len(content)) + pax.END, [line])
 
 

@@ -20,7 +20,7 @@ from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import Progress, SaveCancelled, Snapshot, pax, restore, snapshots, verify
 from idlewatch.snapshot.store import Store
 from idlewatch.snapshot.writer import index_line
-from tests.snapshot_trees import POD, hostile_tree, made_snapshot, saved, state, write
+from tests.snapshot_trees import POD, content_digest, hostile_tree, made_snapshot, saved, state, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def link(path: str, target: str, kind: str = "symlink") -> pax.Member:
 
 
 def digest_of(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
+    return content_digest(content)
 
 
 def folder(path: str) -> pax.Member:
@@ -131,11 +131,11 @@ def test_an_index_that_is_no_list_of_members_is_refused(tmp_path: Path, line: by
 
 
 def test_an_archive_of_the_format_before_is_restored(tmp_path: Path) -> None:
-    """Its index did not tell where hard links lead."""
+    """Format 2, hashed with BLAKE2b; its index did not tell where hard links lead."""
     (target := tmp_path / "target").mkdir()
     old = [b'["a","file",1,0,"%s"]' % blake2b(b"x", digest_size=16).hexdigest().encode(), b'["b","hardlink",0,0,null]']
     members = [(file("a"), b"x"), (link("b", "a", "hardlink"), b"")]
-    restore(made_snapshot(tmp_path / "volume", members, lines=old, format=2), target)
+    restore(made_snapshot(tmp_path / "volume", members, lines=old, archive_format=2), target)
     assert (target / "b").samefile(target / "a")
 
 
@@ -342,7 +342,7 @@ def test_what_does_not_match_its_checksum_afterwards_is_told(tmp_path: Path) -> 
 def test_what_was_written_wrong_is_told_however_large(tmp_path: Path, size: int) -> None:
     """The index knows another content than the archive: no disk does that, but to a restore it looks the same."""
     (target := tmp_path / "target").mkdir()
-    wrong = f'"{blake2b(b"other", digest_size=16).hexdigest()}"'
+    wrong = f'"{digest_of(b"other").hex()}"'
     lines = [
         f'["bad","file",{size},0,{wrong},null]'.encode(),
         index_line(file("good", size=1), digest_of(b"x")).strip(),

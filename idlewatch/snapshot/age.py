@@ -147,7 +147,7 @@ class SealedContent:
         self.content_bytes = self._sealed_bytes - self._pieces * _TAG_BYTES
         """Of the content, where the file is whole."""
 
-    def piece(self, number: int, most: int, each_sealed: Callable[[bytes], None]) -> bytes:
+    def piece(self, number: int, most: int, each_sealed: Callable[[bytes], object]) -> bytes:
         """Return at most so many pieces from one on, in one. Raises SnapshotError for damage."""
         at = number * _SEALED_PIECE_BYTES
         size = min(most * _SEALED_PIECE_BYTES, self._sealed_bytes - at)

@@ -55,22 +55,3 @@ class Beside(Generic[_T]):
         """Drop what has not begun, and wait for what has: afterwards nothing touches a file any more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._waiting.clear()
-
-
-class DigestBeside:
-    """A digest that is brought up to date by a thread of its own."""
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-        self._beside: Beside[None] = Beside()
-
-    def update(self, data: bytes) -> None:
-        """Add to it; the bytes must stay as they are."""
-        self._beside.give(self._digest.update, data)
-
-    def hexdigest(self) -> str:
-        """Return the digest of all that was added."""
-        for _ in self._beside.rest():
-            pass
-        told: str = self._digest.hexdigest()
-        return told

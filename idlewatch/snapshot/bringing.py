@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.crew import SMALL_BYTES, Crew, NewFile, Written, failed
+from idlewatch.snapshot.digests import digests_of
 from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SYMLINK
+from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.precedence import is_key_list
 from idlewatch.snapshot.reader import shown, walk
 from idlewatch.snapshot.target import InTheWayError, Target
@@ -48,12 +50,14 @@ class Restoring:
         self._report = report
         self._steps = steps
         self._precedence = precedence
+        self._digests = digests_of(FORMAT)
         self._place = 0
         self._folders: list[tuple[str, Member]] = []
         self._files: list[Written] = []
 
     def bring(self, file: Archive, snapshot: Snapshot) -> None:
         """Write what the plan wants of one archive; the places of the members go on where the last one ended."""
+        self._digests = digests_of(snapshot.format)
         for members, member, _ in walk(file, snapshot, self._steps.add, digest=False):
             step = self._plan.steps.get(self._place)
             self._place += 1
@@ -104,13 +108,18 @@ class Restoring:
 
     def _file(self, members: Members, member: Member, step: Step) -> None:
         segments, pieces = members.content(member)
+        extents = segments if member.sparse else member.size
+
+        def as_saved(path: str) -> Written:
+            return Written(path, step.digest, self._digests, extents)
+
         names = self._precedence.writable(
-            step.names, member, lambda path: self._precedence.holds(path, member, segments, step.digest)
+            step.names, member, lambda path: self._precedence.holds(as_saved(path), member)
         )
         if not names:
             return
         first, same = names[0]
-        written = Written(first, step.digest, segments if member.sparse else member.size)
+        written = as_saved(first)
         if same:
             self._report.unchanged += 1
             self._dress(first, member)

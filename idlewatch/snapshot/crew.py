@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from hashlib import blake2b
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.beside import Beside
 from idlewatch.snapshot.codec import usable_workers
+from idlewatch.snapshot.digests import told
 from idlewatch.snapshot.reader import shown
 from idlewatch.snapshot.target import MOST_THREADS, TEMPORARIES, InTheWayError, Target
-from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from idlewatch.snapshot.digests import Digests
     from idlewatch.snapshot.pax import Member
     from idlewatch.snapshot.report import RestoreReport
 
@@ -41,6 +41,8 @@ class Written:
 
     path: str
     digest: bytes | None
+    digests: Digests
+    """How `digest` came about."""
     extents: int | list[tuple[int, int]]
     """Offset and length of what it holds; a number: all of it, in one."""
     proof: int | None = None
@@ -172,7 +174,7 @@ def _proof(fd: int, written: Written) -> int | None:
     """
     try:
         before = os.fstat(fd)
-        return _marks(before) if _digest_of(fd, written.segments) == written.digest else None
+        return _marks(before) if _digest_of(fd, written.segments, written.digests) == written.digest else None
     except OSError:
         return None
 
@@ -200,7 +202,7 @@ def failed(path: str, error: OSError) -> SnapshotError:
 def _compare_all(target: Target, files: Sequence[Written]) -> tuple[int, list[str]]:
     done, wrong = 0, []
     for file in files:
-        if not _is_as_proven(target, file) and digest_in(target, file.path, file.segments) != file.digest:
+        if not _is_as_proven(target, file) and digest_in(target, file.path, file.segments, file.digests) != file.digest:
             wrong.append(file.path)
         done += file.disk_bytes
     return done, wrong
@@ -217,25 +219,25 @@ def _is_as_proven(target: Target, file: Written) -> bool:
     return status is not None and _marks(status) == file.proof
 
 
-def digest_in(target: Target, path: str, segments: list[tuple[int, int]]) -> bytes | None:
+def digest_in(target: Target, path: str, segments: list[tuple[int, int]], digests: Digests) -> bytes | None:
     """Return the digest of what a file of the target holds in its segments; None: it can't be read."""
     try:
         fd = target.open(path)
     except (OSError, InTheWayError):
         return None
     try:
-        return _digest_of(fd, segments)
+        return _digest_of(fd, segments, digests)
     except OSError:
         return None
     finally:
         os.close(fd)
 
 
-def _digest_of(fd: int, segments: list[tuple[int, int]]) -> bytes:
-    digest = blake2b(digest_size=FILE_DIGEST_BYTES)
+def _digest_of(fd: int, segments: list[tuple[int, int]], digests: Digests) -> bytes:
+    digest = digests.file()
     for piece in _read_segments(fd, segments):
         digest.update(piece)
-    return digest.digest()
+    return told(digest)
 
 
 def _read_segments(fd: int, segments: list[tuple[int, int]]) -> Iterator[bytes]:

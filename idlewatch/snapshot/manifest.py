@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from idlewatch.model import Json
 
-FORMAT: Final = 3
-"""1 knew no deletions and no base, 2 no targets of hard links in the index."""
+FORMAT: Final = 4
+"""1 knew no deletions and no base, 2 no targets of hard links in the index, 3 hashed with BLAKE2b."""
 _SEAL: Final = "seal"
 _TOO_MUCH: Final = 1 << 63
 """No size, count or instant in nanoseconds is so large: the kernel's own are signed numbers of 64 bits."""
@@ -58,7 +58,7 @@ class Snapshot:
     """File name in `folder`; `zstd -dc FILE | tar -x` unpacks it, after that of its base."""
     archive_bytes: int
     archive_digest: str
-    """BLAKE2b-256 of the file."""
+    """Of the file, see `digests.py`."""
     index_at: int
     """Where in the file the index begins."""
     excluded: tuple[dict[str, Json], ...]

@@ -25,7 +25,7 @@ class PlainArchive:
         self.stored = stored
         self.content_bytes = self.archive_bytes = archive_bytes
 
-    def read(self, at: int, most: int, each_raw: Callable[[bytes], None] = lambda _: None) -> bytes:
+    def read(self, at: int, most: int, each_raw: Callable[[bytes], object] = lambda _: None) -> bytes:
         """Return at least one byte and at most `most` from `at`; empty at the end. `each_raw` gets the file's own."""
         chunk = self.stored.read(at, most)
         each_raw(chunk)
@@ -44,7 +44,7 @@ class SealedArchive:
         self.content_bytes = self._content.content_bytes
         self._number, self._piece = -1, b""
 
-    def read(self, at: int, most: int, each_raw: Callable[[bytes], None] = lambda _: None) -> bytes:
+    def read(self, at: int, most: int, each_raw: Callable[[bytes], object] = lambda _: None) -> bytes:
         """As of a plain one. Raises SnapshotError for damage."""
         if at >= self.content_bytes:
             return b""

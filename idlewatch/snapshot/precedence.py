@@ -16,6 +16,7 @@ from idlewatch.snapshot.kinds import FOLDER, KINDS, SYMLINK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from idlewatch.snapshot.crew import Written
     from idlewatch.snapshot.images import Images
     from idlewatch.snapshot.pax import Member
     from idlewatch.snapshot.report import RestoreReport
@@ -93,13 +94,13 @@ class Precedence:
             return False
         return status.st_mtime_ns > member.mtime_ns or status.st_ctime_ns > self._saved_ns
 
-    def holds(self, path: str, member: Member, segments: list[tuple[int, int]], digest: bytes | None) -> bool:
+    def holds(self, saved: Written, member: Member) -> bool:
         """Tell whether a file has the saved content already."""
-        status = self._target.status(path)
+        status = self._target.status(saved.path)
         if status is None or status.st_size != member.size:
             return False
         self._steps.add(member.size)
-        return digest_in(self._target, path, segments) == digest
+        return digest_in(self._target, saved.path, saved.segments, saved.digests) == saved.digest
 
     def is_same_special(self, path: str, member: Member) -> bool:
         """Tell whether a symlink leads there already, or a device is that one."""

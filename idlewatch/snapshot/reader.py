@@ -7,21 +7,21 @@ pass over everything before it touches the first file.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
+from idlewatch.snapshot.digests import digests_of, told
 from idlewatch.snapshot.given import is_path, json_of
 from idlewatch.snapshot.kinds import FILE
 from idlewatch.snapshot.packed import another, opened
 from idlewatch.snapshot.source import Source, file_digest, index_lines
-from idlewatch.snapshot.writer import FILE_DIGEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from idlewatch.snapshot.age import Key
+    from idlewatch.snapshot.digests import Digest
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.packed import Archive
     from idlewatch.snapshot.shelf import Stored
@@ -132,7 +132,9 @@ def walk(
     `digest` that of the whole file, too.
     """
     index_at, size = snapshot.index_at, snapshot.tar_bytes
-    source = Source(file, index_at=index_at, tar_bytes=size, each_chunk=each_chunk, digest=digest)
+    whole = digests_of(snapshot.format).archive()
+    each_raw: Callable[[bytes], object] = whole.update if digest else lambda _: None
+    source = Source(file, index_at=index_at, tar_bytes=size, each_chunk=each_chunk, each_raw=each_raw)
     # Beside the stream, so by a way of its own: an encrypted archive keeps what was opened last.
     lines = index_lines(another(file), index_at=index_at)
     count = 0
@@ -140,7 +142,8 @@ def walk(
         count += 1
         yield members, member, _compare(member, next(lines, b""))
     _refuse_wrong_count(count, snapshot, lines)
-    if source.finish() != snapshot.archive_digest and digest:
+    source.finish()
+    if digest and whole.hexdigest() != snapshot.archive_digest:
         raise _wrong_digest(snapshot)
 
 
@@ -164,7 +167,8 @@ def _wrong_digest(snapshot: Snapshot) -> SnapshotError:
 
 def require_digest(stored: Stored, snapshot: Snapshot, each_chunk: Callable[[int], None]) -> None:
     """Read a whole archive once. Raises DamagedArchive unless it is, byte by byte, the one that was saved."""
-    if file_digest(stored, snapshot.archive_bytes, each_chunk) != snapshot.archive_digest:
+    digest = digests_of(snapshot.format).archive()
+    if file_digest(stored, snapshot.archive_bytes, digest, each_chunk) != snapshot.archive_digest:
         raise _wrong_digest(snapshot)
 
 
@@ -172,8 +176,9 @@ def inspect(
     file: Archive, snapshot: Snapshot, each_chunk: Callable[[int], None], *, hash_content: bool
 ) -> Iterator[tuple[pax.Member, bytes | None]]:
     """Walk through the whole archive; with `hash_content` each digest is compared with the bytes, too."""
+    new = digests_of(snapshot.format).file
     for members, member, digest in walk(file, snapshot, each_chunk):
-        if hash_content and member.kind == FILE and _digest(members, member) != digest:
+        if hash_content and member.kind == FILE and _digest(members, member, new()) != digest:
             raise SnapshotError(f"the archive is damaged: the content of {shown(member.path)} is not what was read")
         yield member, digest
 
@@ -207,12 +212,12 @@ def _listed(line: bytes) -> tuple[pax.Member, bytes | None]:
 
 
 def _compare(member: pax.Member, line: bytes) -> bytes | None:
-    told = _fields(line)
-    target = member.target if member.kind == pax.HARDLINK and told.target else ""
-    expected = (member.path, member.kind, member.size, member.mtime_ns, told.digest, member.ctime_ns, target)
-    if told != expected or (told.digest is None) != (member.kind != FILE):
+    found = _fields(line)
+    target = member.target if member.kind == pax.HARDLINK and found.target else ""
+    expected = (member.path, member.kind, member.size, member.mtime_ns, found.digest, member.ctime_ns, target)
+    if found != expected or (found.digest is None) != (member.kind != FILE):
         raise SnapshotError(f"the archive is damaged: {shown(member.path)} does not fit the index")
-    return told.digest
+    return found.digest
 
 
 class _Fields(NamedTuple):
@@ -228,8 +233,8 @@ class _Fields(NamedTuple):
 
 def _fields(line: bytes) -> _Fields:
     try:
-        path, kind, size, mtime_ns, told, *more = json_of(line)
-        digest = bytes.fromhex(told) if told is not None else None
+        path, kind, size, mtime_ns, hexadecimal, *more = json_of(line)
+        digest = bytes.fromhex(hexadecimal) if hexadecimal is not None else None
     except (ValueError, TypeError) as error:
         raise SnapshotError("the archive is damaged: its index is no list of members") from error
     fields = _Fields(path, kind, size, mtime_ns, digest, more[0] if more else None, more[1] if len(more) > 1 else "")
@@ -240,11 +245,10 @@ def _fields(line: bytes) -> _Fields:
     return fields
 
 
-def _digest(members: Members, member: pax.Member) -> bytes:
-    digest = blake2b(digest_size=FILE_DIGEST_BYTES)
+def _digest(members: Members, member: pax.Member, digest: Digest) -> bytes:
     for piece in members.content(member)[1]:
         digest.update(piece)
-    return digest.digest()
+    return told(digest)
 
 
 def prove(snapshot: Snapshot, each_chunk: Callable[[int], None], key: Key | None = None) -> None:

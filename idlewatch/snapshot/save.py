@@ -22,10 +22,11 @@ from idlewatch.amounts import amount
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.codec import usable_workers
 from idlewatch.snapshot.differential import Base, base_upon, fitting_base
+from idlewatch.snapshot.digests import digests_of
 from idlewatch.snapshot.image import known_image
 from idlewatch.snapshot.locked import locked
 from idlewatch.snapshot.loss import Loss, summarize
-from idlewatch.snapshot.manifest import Snapshot
+from idlewatch.snapshot.manifest import FORMAT, Snapshot
 from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
 from idlewatch.snapshot.notes import write_up
 from idlewatch.snapshot.passes import Passes, refuse_unreadable
@@ -208,7 +209,11 @@ class _Saving:
         """Write the archive under its own name, and return its snapshot as far as it is known."""
         name = archive_name(self._id, encrypted=self._key is not None)
         expected_bytes = sum(entry.disk_bytes for entry in found)
-        with self._store.shelf.writing(name, expected_bytes) as write, Sink(write, usable_workers(), self._key) as sink:
+        digests = digests_of(FORMAT)
+        with (
+            self._store.shelf.writing(name, expected_bytes) as write,
+            Sink(write, usable_workers(), digests, self._key) as sink,
+        ):
             self._passes = Passes(self._first, self._base, sink, self._steps)
             self._passes.run(found)
             index_at = sink.finish()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.beside import Beside, DigestBeside
-from idlewatch.snapshot.codec import CHUNK_BYTES, SKIPPABLE, SKIPPABLE_HEAD_BYTES, damage, new_decompressor, new_digest
+from idlewatch.snapshot.beside import Beside
+from idlewatch.snapshot.codec import CHUNK_BYTES, SKIPPABLE, SKIPPABLE_HEAD_BYTES, damage, new_decompressor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from idlewatch.snapshot.digests import Digest
     from idlewatch.snapshot.packed import Archive
     from idlewatch.snapshot.shelf import Stored
 
@@ -29,9 +30,20 @@ class Source:
     """The tar stream of a packed file, unpacked piece by piece beside its reader; never more than was promised."""
 
     def __init__(
-        self, file: Archive, *, index_at: int, tar_bytes: int, each_chunk: Callable[[int], None], digest: bool = True
+        self,
+        file: Archive,
+        *,
+        index_at: int,
+        tar_bytes: int,
+        each_chunk: Callable[[int], None],
+        each_raw: Callable[[bytes], object] = lambda _: None,
     ) -> None:
-        """`each_chunk` is called with the number of packed bytes of each piece and may raise."""
+        """
+        Begin at the front of it.
+
+        `each_chunk` is called with the number of packed bytes of each piece and may raise, `each_raw` with all bytes
+        of the file in order, by another thread until `finish` has returned.
+        """
         self._file = file
         self._index_at = index_at
         self._promised = tar_bytes
@@ -44,7 +56,7 @@ class Source:
         self._decompressor = new_decompressor()
         self._harm = damage()
         self._unpacked = 0
-        self._digest = DigestBeside(new_digest()) if digest else None
+        self._each_raw = each_raw
 
     def read(self, size: int) -> bytes:
         """Return exactly `size` bytes. Raises SnapshotError where the stream ends before."""
@@ -64,15 +76,14 @@ class Source:
             size -= len(piece)
             yield piece
 
-    def finish(self) -> str:
-        """Return the digest of the whole file. Raises SnapshotError unless the stream has ended as promised."""
+    def finish(self) -> None:
+        """Read the file to its end. Raises SnapshotError unless the stream has ended as promised."""
         if self._piece or self._fill() or not self._decompressor.eof or self._at != self._index_at:
             raise SnapshotError("the archive is damaged: there is more in it than its members")
         if self._unpacked != self._promised:
             raise SnapshotError("the archive is damaged: it unpacks to less than its manifest says")
         while self._at < self._file.content_bytes:
             self._each_chunk(len(self._packed(self._file.content_bytes)))
-        return "" if self._digest is None else self._digest.hexdigest()
 
     def _fill(self) -> bool:
         """Take the next piece; False at the end of the stream."""
@@ -101,15 +112,11 @@ class Source:
         return _Piece(self._unpack(chunk), len(chunk))
 
     def _packed(self, end: int) -> bytes:
-        chunk = self._file.read(self._at, min(CHUNK_BYTES, end - self._at), self._raw)
+        chunk = self._file.read(self._at, min(CHUNK_BYTES, end - self._at), self._each_raw)
         if not chunk:
             raise SnapshotError("the archive is damaged: the file is shorter than its manifest says")
         self._at += len(chunk)
         return chunk
-
-    def _raw(self, data: bytes) -> None:
-        if self._digest is not None:
-            self._digest.update(data)
 
     def _unpack(self, chunk: bytes) -> bytes:
         try:
@@ -122,9 +129,9 @@ class Source:
         return piece
 
 
-def file_digest(file: Stored, archive_bytes: int, each_chunk: Callable[[int], None]) -> str:
-    """Return the digest of a whole archive, or of what there is of it."""
-    digest, at = DigestBeside(new_digest()), 0
+def file_digest(file: Stored, archive_bytes: int, digest: Digest, each_chunk: Callable[[int], None]) -> str:
+    """Return the digest of a whole archive, or of what there is of it; `digest` is an empty one."""
+    at = 0
     while at < archive_bytes:
         chunk = file.read(at, min(CHUNK_BYTES, archive_bytes - at))
         if not chunk:

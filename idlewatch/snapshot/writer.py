@@ -13,20 +13,19 @@ import json
 import os
 import stat
 import time
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot import pax
-from idlewatch.snapshot.codec import CHUNK_BYTES
+from idlewatch.snapshot.digests import told
 from idlewatch.snapshot.kinds import FIFO, FILE, FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
+from idlewatch.snapshot.sink import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from idlewatch.snapshot.codec import Bytes
+    from idlewatch.snapshot.digests import Digest
     from idlewatch.snapshot.sink import Sink
 
-FILE_DIGEST_BYTES: Final = 16
 TICK_NS: Final = 20_000_000
 """Twice the longest tick of a kernel's clock of files (HZ=100): two writes in one tick leave the same ctime."""
 _SMALL_BYTES: Final = 256 * 1024
@@ -40,13 +39,13 @@ def index_line(member: pax.Member, digest: bytes | None) -> bytes:
     """
     Return the index line of a member.
 
-    Path, kind, size, mtime, the BLAKE2b of the bytes it stores, ctime, and of a hard link where it leads.
+    Path, kind, size, mtime, the checksum of the bytes it stores, ctime, and of a hard link where it leads.
     """
-    told = f'"{digest.hex()}"' if digest is not None else "null"
+    known = f'"{digest.hex()}"' if digest is not None else "null"
     ctime = "null" if member.ctime_ns is None else f"{member.ctime_ns}"
     link = f",{json.dumps(member.target)}" if member.kind == pax.HARDLINK else ""
     front = f'[{json.dumps(member.path)},"{member.kind}",{member.size},{member.mtime_ns}'
-    return f"{front},{told},{ctime}{link}]\n".encode()
+    return f"{front},{known},{ctime}{link}]\n".encode()
 
 
 class TreeWriter:
@@ -60,7 +59,6 @@ class TreeWriter:
         self._root = root
         self._sink = sink
         self._each_step = each_step
-        self._buffer = bytearray(CHUNK_BYTES)
         self._links: dict[tuple[int, int], str] = {}
         self.saved: dict[str, int] = {}
         """Path to ctime in nanoseconds as written: every change moves it, and nothing puts it back."""
@@ -140,13 +138,10 @@ class TreeWriter:
 
     def _put_small(self, member: pax.Member, fd: int, status: os.stat_result) -> bytes:
         """Write a member in one piece: most files are small, and each call costs."""
-        view = memoryview(self._buffer)[: member.size]
-        got = self._read(member.path, fd, view, 0)
-        if got < member.size:
-            view[got:] = bytes(member.size - got)
-        self._head(member, status, view, pax.padding(member.size))
+        content = self._read(member.path, fd, member.size, 0)
+        self._head(member, status, content, pax.padding(member.size))
         self._each_step(member.size)
-        return blake2b(view, digest_size=FILE_DIGEST_BYTES).digest()
+        return told(self._sink.digests.file(content))
 
     def _put_large(self, member: pax.Member, fd: int, status: os.stat_result) -> bytes:
         segments = _segments(fd, status.st_size) if is_sparse(status) else None
@@ -155,36 +150,31 @@ class TreeWriter:
             sparse_map = pax.encode_map(segments, member.size)
             member.sparse, member.stored = True, len(sparse_map) + sum(length for _, length in segments)
         self._head(member, status, sparse_map)
-        digest = blake2b(digest_size=FILE_DIGEST_BYTES)
+        digest = self._sink.digests.file()
         for offset, length in segments if segments is not None else [(0, member.size)]:
             self._copy(member.path, fd, offset, length, digest)
         self._sink.put(pax.padding(member.stored))
-        return digest.digest()
+        return told(digest)
 
-    def _copy(self, path: str, fd: int, offset: int, length: int, digest: blake2b) -> None:
+    def _copy(self, path: str, fd: int, offset: int, length: int, digest: Digest) -> None:
         end = offset + length
         while offset < end:
-            view = memoryview(self._buffer)[: min(CHUNK_BYTES, end - offset)]
-            got = self._read(path, fd, view, offset)
-            if got < len(view):
-                view[got:] = bytes(len(view) - got)
-            digest.update(view)
-            self._sink.put(view)
-            self._each_step(len(view))
-            offset += len(view)
+            piece = self._read(path, fd, min(PIECE_BYTES, end - offset), offset)
+            digest.update(piece)
+            self._sink.put(piece)
+            self._each_step(len(piece))
+            offset += len(piece)
 
-    def _read(self, path: str, fd: int, view: memoryview, offset: int) -> int:
-        """Fill the view from the file; fewer bytes where it has shrunk. A sector that can't be read is an error."""
-        filled = 0
+    def _read(self, path: str, fd: int, size: int, offset: int) -> bytes:
+        """Return so many bytes of the file, zeros where it has shrunk. A sector that can't be read is an error."""
+        found = b""
         try:
-            while filled < len(view):
-                got = os.preadv(fd, [view[filled:]], offset + filled)
-                if not got:
-                    break
-                filled += got
+            found = os.pread(fd, size, offset)
+            while len(found) < size and (more := os.pread(fd, size - len(found), offset + len(found))):
+                found += more
         except OSError as error:
             self.errors[path] = error.strerror or str(error)
-        return filled
+        return found.ljust(size, b"\0")
 
     def _look_again(self, path: str, fd: int, before: os.stat_result) -> None:
         after = os.fstat(fd)
@@ -196,8 +186,8 @@ class TreeWriter:
         ):
             self.torn.add(path)
 
-    def _head(self, member: pax.Member, status: os.stat_result, *content: Bytes) -> None:
-        self._sink.put(b"".join((pax.encode(member), *content)))
+    def _head(self, member: pax.Member, status: os.stat_result, *content: bytes) -> None:
+        self._sink.put(pax.encode(member), *content)
         self.saved[member.path] = status.st_ctime_ns
         self.torn.discard(member.path)
 
