@@ -19,7 +19,7 @@ from idlewatch.history.recording import name_of
 from idlewatch.history.store import History
 from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity, Json, Reading
-from idlewatch.report import Bill, Boot, Kind, billed, boots_of, card_named, compared
+from idlewatch.report import Bill, Boot, Kind, billed, boots_of, card_named, compared, comparison_of
 from idlewatch.report.bill import stretches
 from idlewatch.show.report import Report, report_csv, report_html, report_json, report_lines
 
@@ -222,6 +222,24 @@ def test_the_break_even_is_where_both_cost_the_same(up_s: float, busy: float, us
     assert card is not None
     said = compared(up_s=up_s, gpu_s=busy * up_s, runs=0, usd_per_hour=usd_per_hour, card=card)
     assert (said.flex_usd < said.pod_usd) == (busy < said.break_even) or said.flex_usd == pytest.approx(said.pod_usd)
+
+
+def test_of_too_little_nothing_is_compared_and_it_says_so() -> None:
+    short = Boot(began=T0, ended=at(7), spans=[span("gpu", 0, 7, "active"), span("host", 0, 7, "active")])
+    bill = billed([short, Boot(began=at(8), ended=at(20), spans=[])], from_=T0, to=at(20), usd_per_hour=2.0)
+    card = card_named("L4")
+    assert comparison_of(bill, card) is None
+    text = " ".join(" ".join(report_lines(shown(bill=bill, comparison=None))).split())
+    assert "not compared; 7h of this time was watched, and less than 8h says nothing" in text
+
+
+def test_what_nobody_looked_at_is_not_compared() -> None:
+    long = Boot(began=T0, ended=at(10), spans=[span("gpu", 0, 10, "active"), span("host", 0, 10, "active")])
+    bill = billed([long, Boot(began=at(10), ended=at(60), spans=[])], from_=T0, to=at(60), usd_per_hour=2.0)
+    said = comparison_of(bill, card_named("L4"))
+    assert said is not None
+    assert said.pod_usd == pytest.approx(20.0)
+    assert "over the 10h in which a daemon looked" in " ".join(report_lines(shown(bill=bill, comparison=said)))
 
 
 # ---------------------------------------------------------------- what is shown

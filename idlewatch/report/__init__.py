@@ -9,7 +9,7 @@ from idlewatch.report.advice import Advice
 from idlewatch.report.advising import advice_of
 from idlewatch.report.bill import Bill, Boot, Kind, billed
 from idlewatch.report.books import boots_of
-from idlewatch.report.serverless import CARDS, Card, Comparison, card_named, compared
+from idlewatch.report.serverless import CARDS, Card, Comparison, card_named, compared, comparison_of
 
 __all__ = [
     "CARDS",
@@ -24,4 +24,5 @@ __all__ = [
     "boots_of",
     "card_named",
     "compared",
+    "comparison_of",
 ]

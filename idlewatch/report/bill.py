@@ -105,6 +105,11 @@ class Bill:
         """Billed seconds."""
         return sum(self.seconds.values())
 
+    @property
+    def watched_s(self) -> float:
+        """Billed seconds in which a daemon looked."""
+        return sum(seconds for kind, seconds in self.seconds.items() if kind is not Kind.UNWATCHED)
+
     def usd(self, seconds: float) -> float | None:
         """What so many seconds cost; None where the price is not known."""
         return None if self.usd_per_hour is None else seconds / _HOUR_S * self.usd_per_hour

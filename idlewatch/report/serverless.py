@@ -11,10 +11,14 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+from idlewatch.report.bill import Bill
+
 PRICES_OF = "2026-06-08"
 _HOUR_S = 3600.0
 COLD_START_S = 15.0
 """A flex worker bills while it starts and loads the model; a guess, said as one."""
+LEAST_WATCHED_S = 8 * _HOUR_S
+"""A working day: of less nobody can tell intermittent work from a day that has just begun."""
 INTERMITTENT_BELOW = 0.5
 """Of the break-even: with less, prices would have to be wrong by half before a Pod were the better buy."""
 
@@ -76,6 +80,15 @@ class Comparison:
         if self.busy < self.break_even and self.flex_usd < self.pod_usd:
             return f"near the break-even: {told}; {flex}: too near to say"
         return f"sustained: {told}; stay with the Pod ({flex})"
+
+
+def comparison_of(bill: Bill, card: Card | None, gpus: int = 1) -> Comparison | None:
+    """Compare what was watched of a period; None where it is too little, or the price or the card is not known."""
+    if card is None or bill.usd_per_hour is None or bill.watched_s < LEAST_WATCHED_S:
+        return None
+    return compared(
+        up_s=bill.watched_s, gpu_s=bill.gpu_s, runs=bill.runs, usd_per_hour=bill.usd_per_hour, card=card, gpus=gpus
+    )
 
 
 def compared(

@@ -7,7 +7,8 @@ null); `days`: list of `date` and `seconds` by kind; `advice`: list of `name`, `
 `usd_per_hour`, `usd_per_day`; `other_settings`: `days`, `enough`, `starts`, `starts_left_out`, `proposed` (list of
 `kind`, `setting`, `text`), `tried` (list of `setting`, `starts`, `outcome`, `now`, both with `stops`, `saved_s`,
 `stops_while_working`, `stops_within_the_hour`, and `more_saved_s`, `more_saved_usd`); `card` and `serverless`
-(`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null where the card or the price is not known.
+(`pod_usd`, `flex_usd`, `active_usd`, `break_even`, `busy`, `advice`), null where the card or the price is not known,
+or less than 8 hours were watched.
 Dollars are null where the price is not known.
 """
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from idlewatch.durations import format_duration
 from idlewatch.model import Json
 from idlewatch.report import Advice, Bill, Card, Comparison, Kind
-from idlewatch.report.serverless import COLD_START_S, PRICES_OF
+from idlewatch.report.serverless import COLD_START_S, LEAST_WATCHED_S, PRICES_OF
 from idlewatch.shadow import Shadow
 from idlewatch.show.folding import COLUMNS, Paragraph
 from idlewatch.show.shadow import shadow_html, shadow_json, shadow_lines
@@ -118,15 +119,24 @@ def _saved(told: Report) -> Iterator[str]:
 
 def _serverless(told: Report) -> Iterator[str]:
     if told.comparison is None or told.card is None:
-        yield "Pod or Serverless: not compared; " + (
-            "the price is not known" if told.bill.usd_per_hour is None else "no card of Serverless was seen here"
-        )
+        yield f"Pod or Serverless: not compared; {_not_compared_because(told)}"
         return
     yield f"Pod or Serverless ({told.card.label}): {told.comparison.advice}."
     if told.comparison.active_usd is not None:
         yield f"  one active worker all the time, with none beside it, would cost ${told.comparison.active_usd:.2f}"
+    if told.bill.seconds[Kind.UNWATCHED]:
+        yield f"  over the {format_duration(told.bill.watched_s)} in which a daemon looked"
     yield f"  list prices of {PRICES_OF}, {COLD_START_S:.0f} s of cold start billed for each run; see docs/report.md"
     yield f"  {_NOT_COMPARED}"
+
+
+def _not_compared_because(told: Report) -> str:
+    if told.bill.usd_per_hour is None:
+        return "the price is not known (IDLEWATCH_USD_PER_HOUR)"
+    if told.card is None:
+        return "no card of Serverless was seen here"
+    watched, least = format_duration(told.bill.watched_s), format_duration(LEAST_WATCHED_S)
+    return f"{watched} of this time was watched, and less than {least} says nothing"
 
 
 def _percent(share: float) -> str:

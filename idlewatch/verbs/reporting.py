@@ -16,7 +16,7 @@ from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
 from idlewatch.pod import storage
 from idlewatch.pod.assembled import Assembly, assembled
-from idlewatch.report import Bill, Boot, Card, Comparison, advice_of, billed, boots_of, card_named, compared
+from idlewatch.report import Boot, advice_of, billed, boots_of, card_named, comparison_of
 from idlewatch.settings import Loaded
 from idlewatch.shadow import Shadow, lives_of, shadow_of
 from idlewatch.show.folding import COLUMNS
@@ -76,7 +76,7 @@ def _report(options: argparse.Namespace, given: Loaded) -> Report:
         bill=bill,
         starts=sum(boot.ended > from_ for boot in boots),
         card=card,
-        comparison=_compared(bill, card, gpus),
+        comparison=comparison_of(bill, card, gpus),
         advice=advice_of(here.loaded.settings.state_dir, now_s, bill.usd_per_hour),
         shadow=None if options.csv else _shadow(here, boots, from_, bill.usd_per_hour, options.others_within_s),
         storage=storage.while_stopped(here.pod.pod_id, here.volume, network=network),
@@ -96,14 +96,6 @@ def _shadow(
         state_dir=here.loaded.settings.state_dir,
         spent_s=time.process_time,
         within_s=within_s,
-    )
-
-
-def _compared(bill: Bill, card: Card | None, gpus: int) -> Comparison | None:
-    if card is None or bill.usd_per_hour is None or not bill.up_s:
-        return None
-    return compared(
-        up_s=bill.up_s, gpu_s=bill.gpu_s, runs=bill.runs, usd_per_hour=bill.usd_per_hour, card=card, gpus=gpus
     )
 
 
