@@ -94,6 +94,14 @@ def test_figures_that_change_are_no_news_and_another_meaning_is() -> None:
     assert standing(waste, both, waste) == [waste, both, waste]
 
 
+def test_time_in_which_no_daemon_looked_is_no_time_in_which_a_signal_was_blind() -> None:
+    blind = troubles.looked(Blindness(looked_s=90.0), [found("gpu", Activity.UNKNOWN)], 100.0)
+    later = troubles.looked(blind, [found("gpu", Activity.UNKNOWN)], 100.0 + 7200.0)
+    assert later.since_s["gpu"] == 7240.0, "60 s count as a long tick, nobody looked in the rest"
+    steady = troubles.looked(later, [found("gpu", Activity.UNKNOWN)], 7330.0)
+    assert steady.since_s["gpu"] == 7240.0
+
+
 # ---------------------------------------------------------------- in a daemon
 
 

@@ -42,7 +42,7 @@ class Blindness:
 
     looked_s: float = 0.0
     since_s: Mapping[str, float] = field(default_factory=dict)
-    """Signal -> since when it is unknown."""
+    """Signal -> since when it is unknown, less the time in which nobody looked."""
     spent_s: Mapping[str, float] = field(default_factory=dict)
     """Refining signal -> how long it was unknown, in all, since it last proved activity."""
     due_s: Mapping[str, float] = field(default_factory=dict)
@@ -76,14 +76,16 @@ def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blind
     """Return what to remember after one tick's findings."""
     findings = list(findings)
     unknown = [f for f in findings if f.activity is Activity.UNKNOWN]
-    moved_on_s = min(_LONGEST_TICK_S, max(0.0, now_s - blind.looked_s)) if blind.looked_s else 0.0
+    since_look_s = max(0.0, now_s - blind.looked_s) if blind.looked_s else 0.0
+    moved_on_s = min(_LONGEST_TICK_S, since_look_s)
     spent = {f.signal: blind.spent_s.get(f.signal, 0.0) for f in findings if f.refines}
     for one in findings:
         if one.signal in spent and one.activity is Activity.UNKNOWN:
             spent[one.signal] += moved_on_s
         elif one.signal in spent and one.activity is Activity.ACTIVE:
             spent[one.signal] = 0.0
-    since = {f.signal: blind.since_s.get(f.signal, now_s) for f in unknown}
+    nobody_looked_s = since_look_s - moved_on_s
+    since = {f.signal: min(now_s, blind.since_s.get(f.signal, now_s) + nobody_looked_s) for f in unknown}
     used = {**blind.used_s, **{f.signal: now_s for f in findings if f.activity is Activity.ACTIVE}}
     return Blindness(looked_s=now_s, since_s=since, spent_s=spent, due_s=blind.due_s, used_s=used)
 
