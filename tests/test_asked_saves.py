@@ -214,6 +214,6 @@ def test_a_real_daemon_saves_on_request_and_goes_on_watching(tmp_path: Path) -> 
         pod.until(lambda: mapping(pod.status()["save"]).get("state") == "done")
         assert pod.phase() == "watching"
         assert str(mapping(pod.status()["save"])["text"]).startswith("saved ")
-        leave(pod.state_dir, RESTORED, "brought back 3 files")
+        leave(pod.state_dir, RESTORED, "brought back 3 files", MachineClock().wall())
         place("an upload", for_s=60.0, who="ann", state_dir=pod.state_dir)
         pod.until(lambda: {"restored", "hold placed"} <= set(pod.kinds()))

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -253,6 +253,7 @@ def test_what_came_before_is_shown_below(
         ("x", "y"),
     ):
         history.happened(kind, text, at_s=now_s, wall=NOW, facts={})
+    history.happened("saved by hand", "heard of late", at_s=now_s, wall=NOW - timedelta(hours=3), facts={})
     history.show({**QUIET, "at_s": now_s})
     history.close()
     (tmp_path / "last-drill.json").write_text(json.dumps({"at": "2026-11-19T10:00:00+00:00", "snapshot": None}))
@@ -266,5 +267,7 @@ def test_what_came_before_is_shown_below(
     assert "last drill 2026-11-19 10:00 UTC, nothing to save" in said
     assert main(["history", "--hours", "2"]) == 0
     said = capsys.readouterr().out
+    assert said.splitlines()[0] == "All times are UTC."
     assert "  the Pod  " in said
     assert "saved 4 files as new" in said
+    assert said.index("heard of late") < said.index("saved 3 files as old")

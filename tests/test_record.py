@@ -75,6 +75,16 @@ def test_a_blind_signal_is_told_in_the_timeline_and_in_status(tmp_path: Path) ->
     history.close()
 
 
+def test_what_was_heard_of_late_keeps_the_time_at_which_it_happened(tmp_path: Path) -> None:
+    _, history, record = watched(tmp_path)
+    record.keep([{"kind": "saved by hand", "text": "as s1", "at": "2026-11-19T10:00:00+00:00"}, {"kind": "x"}])
+    late, now = events_of(tmp_path)
+    assert late["at"] == "2026-11-19T10:00:00+00:00"
+    assert now["at"] != late["at"]
+    assert now["at_s"] == late["at_s"], "both were heard of now"
+    history.close()
+
+
 def test_what_the_daemon_was_told_is_there_for_the_verbs_without_its_secrets(tmp_path: Path) -> None:
     _, history, _ = watched(tmp_path, IDLEWATCH_IDLE_AFTER="1h30m15s")
     history.close()

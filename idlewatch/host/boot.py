@@ -93,7 +93,7 @@ def brought_back(
 
 def _leave(here: Assembly, kind: str, text: str) -> None:
     """For the timeline of the daemon, which begins after this."""
-    timeline.leave(here.loaded.settings.state_dir, kind, text)
+    timeline.leave(here.loaded.settings.state_dir, kind, text, MachineClock().wall())
 
 
 def _ended(task: Task, clock: Waiting, within_s: float) -> TaskEnd | None:

@@ -15,6 +15,7 @@ from idlewatch.errors import Refused, SnapshotError
 from idlewatch.history import timeline
 from idlewatch.host import restoring
 from idlewatch.kernel.own import registered
+from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.pod import elsewhere, losses
 from idlewatch.pod.assembled import Assembly, assembled
@@ -122,7 +123,8 @@ def save(options: argparse.Namespace) -> bool:
 def _leave(here: Assembly, kind: str, text: str, facts: Mapping[str, Json]) -> None:
     """For the daemon's timeline."""
     facts = {**facts, "who": who()}
-    timeline.leave(here.loaded.settings.state_dir, kind, f"{text.rstrip('.')} (by {who()})", facts)
+    text = f"{text.rstrip('.')} (by {who()})"
+    timeline.leave(here.loaded.settings.state_dir, kind, text, MachineClock().wall(), facts)
 
 
 def snapshots(options: argparse.Namespace) -> bool:

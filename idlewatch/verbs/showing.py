@@ -29,6 +29,7 @@ from idlewatch.watching.unwritten import fault_of
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
 """Events of saves that succeeded."""
 _LANE_S, _LANE_TITLE = 3600.0, "last hour"
+_ZONE = "All times are UTC."
 _SIGNAL_LANE = 12
 """Columns of each signal's own lane of that hour."""
 
@@ -83,7 +84,8 @@ def _past(state_dir: Path, spans: Sequence[Span], now_s: float, wide: int) -> It
         yield f"{_LANE_TITLE} [{pod_lane(spans, now_s - _LANE_S, now_s, fits)}]"
     saves = [event for event in events_of(state_dir) if event["kind"] in SAVED]
     if saves:
-        yield f"last save {saves[-1]['at']!s:.16} UTC: {saves[-1]['text']}".replace("T", " ", 1)
+        last = max(reversed(saves), key=_instant)
+        yield f"last save {_instant(last):.16} UTC: {last['text']}".replace("T", " ", 1)
     drill = drill_text(in_state_folder(state_dir))
     if drill:
         yield drill
@@ -99,9 +101,15 @@ def history(options: argparse.Namespace) -> bool:
         clock = MachineClock()
         now_s, hours, wide = clock.now_s(), options.hours, columns()
         spans = spans_of(state_dir, since_s=now_s - hours * 3600.0)
+        say([_ZONE] if events or spans else [])
         say(lanes(spans, now_s, clock.wall(), hours=hours, width=wide or COLUMNS) if spans else [])
-        say(drawn((_told(event) for event in events), wide) if events else ["nothing yet"])
+        told = sorted(events, key=_instant)  # what was heard of late stands where it happened
+        say(drawn((_told(event) for event in told), wide) if events else ["nothing yet"])
     return True
+
+
+def _instant(event: Mapping[str, Json]) -> str:
+    return str(event["at"])
 
 
 def _told(event: Mapping[str, Json]) -> Paragraph:

@@ -66,9 +66,9 @@ class DaemonRecord:
         Writes `settings.json`, too, for verbs that run where the variables are missing.
 
         `previous_stop` says what is known of the stop before this start, which may take a while to be read; `told`
-        hands over once what tasks have done: `kind`, `text` and `facts` each. `made_again` says whether the state
-        folder had been removed and is there again, or raises OSError. `asked_save` tells of the save that somebody
-        asked for, `advice` of waste that is not idleness.
+        hands over once what tasks have done: `kind`, `text`, `facts` each, and `at` where it was not now. `made_again`
+        says whether the state folder had been removed and is there again, or raises OSError. `asked_save` tells of the
+        save that somebody asked for, `advice` of waste that is not idleness.
         """
         self._made_again = made_again
         self._status = Status(loaded, pod, previous_stop, asked_save, advice)
@@ -160,11 +160,13 @@ class DaemonRecord:
             self._unwritten.attempt(STATUS, lambda: self._history.show(status), now_s)
         self._say_at_login([f"nothing {'observes' if self._observing else 'guards'} this Pod: {why}"], now_s)
 
-    def happened(self, kind: str, text: str, facts: Mapping[str, Json] | None = None) -> None:
-        """Keep one event of now."""
+    def happened(
+        self, kind: str, text: str, facts: Mapping[str, Json] | None = None, at: datetime | None = None
+    ) -> None:
+        """Keep one event of now, or of the instant `at` where it is only heard of now."""
         log.info("happened", kind=kind, text=text)
         now_s = self._clock.now_s()
-        self._note(_Event(kind, text, now_s, self._clock.wall(), facts or {}))
+        self._note(_Event(kind, text, now_s, at or self._clock.wall(), facts or {}))
         if self._unwritten.attempt(HISTORY, self._keep_only_events, now_s):
             self._events, self._dropped = [], 0
 
@@ -185,8 +187,10 @@ class DaemonRecord:
         """Keep events as tasks tell them."""
         for event in events:
             if isinstance(event, dict):
-                facts = event.get("facts")
-                self.happened(str(event.get("kind")), str(event.get("text")), facts if isinstance(facts, dict) else {})
+                facts, at = event.get("facts"), event.get("at")
+                facts = facts if isinstance(facts, dict) else {}
+                heard_of = None if at is None else datetime.fromisoformat(str(at))
+                self.happened(str(event.get("kind")), str(event.get("text")), facts, heard_of)
 
     def _tell(self, report: Tick) -> None:
         self.take_told()
