@@ -161,7 +161,7 @@ def _add_holds(added: _Verbs) -> None:
 
 
 def _add_saving(added: _Verbs) -> None:
-    _add(added, "loss", "saving.loss", "what a stop now would destroy", json=True)
+    _add(added, "loss", "losing.loss", "what a stop now would destroy", json=True)
     save = _add(added, "save", "saving.save", "save what a stop would wipe, now, to the volume", json=True)
     save.set_defaults(strict=True)
     listed = _add(added, "snapshots", "saving.snapshots", "the saved copies of this Pod, the newest first", json=True)

@@ -1,19 +1,23 @@
-"""`save`, `snapshots`, `restore`: what is left as it was is told, and every refusal has a remedy."""
+"""`loss`, `save`, `snapshots`, `restore`: what is left as it was is told, and every refusal has a remedy."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from idlewatch.cli import main
+from idlewatch.doctor.looking import Seen
 from idlewatch.history.timeline import taken
-from idlewatch.snapshot import RestoreReport, snapshots
+from idlewatch.model import Json
+from idlewatch.snapshot import RestoreReport, measure_loss, snapshots
 from idlewatch.snapshot.mounts import Mount
-from idlewatch.verbs import saving
+from idlewatch.verbs import losing, saving
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import missing, restored_lines
 
@@ -244,6 +248,37 @@ def test_loss_does_not_promise_a_save_to_a_volume_that_is_not_there(
     monkeypatch.setenv("IDLEWATCH_VOLUME", "/nope")
     assert main(["loss"]) == 0
     assert "it can't be saved: /nope is not there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "changes", "told"),
+    [
+        ({"free_bytes": 100}, {}, "saved to /v first"),
+        ({"free_bytes": 10}, {}, "a save of it hardly fits: /v has only 10 bytes free"),
+        (
+            {"free_bytes": 10, "snapshots": 2},
+            {},
+            "saved to /v first, as far as what changed since the last save fits into 10 bytes",
+        ),
+        ({"free_bytes": 100}, {"errors": (("a", "gone"),)}, "it can't be saved: 1 can't be read, as named below"),
+        ({"free_bytes": 100, "read_only": True}, {}, "it can't be saved: /v is mounted read-only"),
+        ({"there": False}, {}, "it can't be saved: /v is not there"),
+        ({"objects": "s3://b", "free_bytes": None}, {}, "saved to /v first"),
+    ],
+)
+def test_loss_promises_no_save_that_would_fail(
+    disk: Path, said: dict[str, Json], changes: dict[str, Any], told: str
+) -> None:
+    found = replace(measure_loss(disk), total_bytes=100, **changes)
+    assert losing.saved_first(found, Seen(said=said), "/v") == told
+
+
+def test_loss_promises_no_save_above_the_limit_or_to_a_volume_that_hangs(disk: Path) -> None:
+    found = replace(measure_loss(disk), total_bytes=100)
+    limited = losing.saved_first(found, Seen(said={"free_bytes": 100}), "/v", limit=50)
+    assert limited == "it can't be saved: that is more than IDLEWATCH_SAVE_MAX_BYTES=50 bytes"
+    hung = Seen(said={"at": "looking at /v"}, missing="no answer", hung=True)
+    assert losing.saved_first(found, hung, "/v") == "it can't be saved: /v does not answer"
 
 
 def test_a_daemon_refuses_a_named_save_root_that_is_not_there(

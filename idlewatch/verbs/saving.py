@@ -1,4 +1,4 @@
-"""`loss`, `save`, `snapshots`, `restore`, and the demo of all of it."""
+"""`save`, `snapshots`, `restore`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from idlewatch.host import restoring
 from idlewatch.kernel.own import registered
 from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
-from idlewatch.pod import elsewhere, losses
+from idlewatch.pod import elsewhere
 from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.pod.saving import save_request, with_key
 from idlewatch.snapshot import (
     DamagedArchive,
     Kept,
-    Loss,
     Place,
     Progress,
     Snapshot,
@@ -34,65 +33,9 @@ from idlewatch.snapshot import (
 from idlewatch.snapshot import kept as kept_of
 from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
-from idlewatch.snapshot.reader import shown
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, missing, restored_lines
 from idlewatch.verbs.words import loaded, place, say, say_json, who
-
-
-def loss(options: argparse.Namespace) -> bool:
-    """`idlewatch loss`."""
-    here = assembled(loaded())
-    if here.save_root is None:
-        if options.json:
-            say_json({"nothing": True})
-        else:
-            say(["Nothing: this machine keeps its disk over a stop."])
-        return True
-    with registered(here.loaded.settings.state_dir):
-        found = losses.measured(here)
-    if options.json:
-        say_json(found.as_json())
-        return True
-    if found.nothing:
-        say(["A stop now would wipe nothing."])
-        return True
-    say(map(shown, _loss_lines(here, found)))  # a name may hold anything, also what steers a terminal
-    return True
-
-
-def _loss_lines(here: Assembly, found: Loss) -> Iterator[str]:
-    yield f"A stop now would wipe {amount(found.total_bytes)} in {found.files} files; {_where(here)}."
-    for path, weight, files in found.by_folder[:10]:
-        yield f"  {amount(weight):>9}  {files:>7} files  {path}"
-    yield from _contents(found)
-    yield from (f"  left out on purpose: {amount(weight)} of {rule}" for rule, weight, _ in found.excluded if weight)
-    yield from (f"  can't be read: {path}: {why}" for path, why in found.errors[:10])
-    yield from (f"  note: {text}" for text in found.notes)
-
-
-def _where(here: Assembly) -> str:
-    if here.place is None:
-        return f"NOT saved: {here.no_volume_because}"
-    if here.named_volume and not here.named_volume.is_dir():
-        return f"it can't be saved: {here.named_volume} is not there"
-    return f"saved to {here.place} first"
-
-
-def _contents(found: Loss) -> Iterator[str]:
-    """What it is that would be wiped: packages, models, work that is nowhere else, deletions."""
-    told = found.contents
-    for kind, parts in (("pip", told.pip), ("conda", told.conda), ("apt", told.apt)):
-        if parts:
-            more = f" and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
-            yield f"  {kind}: {', '.join(f'{part.name} {part.detail}' for part in parts[:NAMED])}{more}"
-    for model in told.models[:NAMED]:
-        yield f"  model, on the hub if it still has it: {model.name} ({amount(model.disk_bytes)})"
-    for repository in [one for one in told.repositories if one.nowhere_else][:NAMED]:
-        yield f"  work that is nowhere else: {repository.path}"
-    yield from (f"  deleted: {path}" for path in found.deleted[:NAMED])
-    if len(found.deleted) > NAMED:
-        yield f"  … and {len(found.deleted) - NAMED} deleted paths more; --json names them all"
 
 
 def save(options: argparse.Namespace) -> bool:
