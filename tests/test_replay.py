@@ -338,6 +338,14 @@ def unmet(folder: Path, text: str) -> list[str]:
     return told.unmet(told.relived(told.loaded(), FACTORIES))
 
 
+@pytest.mark.parametrize("facts", ["gpus = [{ util_mean_pct = 180 }]", "gpus = [{ engines_max_pct = { sm = -3 } }]"])
+def test_a_scenario_with_a_utilization_that_is_none_is_refused(tmp_path: Path, facts: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(GOOD.replace('lasts = "1h"', f'lasts = "1h"\ngpu.{facts}', 1))
+    with pytest.raises(BadFile, match=r"x.toml:15: \w+_pct: (180|-3) is no utilization in percent of one GPU"):
+        read_story(path, ("host", "people", "gpu"))
+
+
 def test_a_scenario_is_understood(tmp_path: Path) -> None:
     told = scenario(tmp_path)
     assert (told.id, told.title, told.source, told.signals) == ("X1", "nobody", "here", ("host",))
@@ -456,6 +464,9 @@ def lines(*told: Reading, **head: Json) -> list[dict[str, Any]]:
     return [first, *({"reading": recorded_reading(one), "at": wall(one.at_s)} for one in told)]
 
 
+GPU_AT: dict[str, Any] = {"signal": "gpu", "at_s": BOOT, "covers_s": 5.0}
+
+
 def recorded_reading(one: Reading) -> dict[str, Any]:
     return {"signal": one.signal, "at_s": one.at_s, "covers_s": one.covers_s, "facts": {**one.facts}}
 
@@ -571,6 +582,8 @@ def test_a_last_line_that_is_cut_off_is_left_out(tmp_path: Path) -> None:
         (0, {"recording": 1, "settings": 3}, ""),
         (2, {"reading": {"signal": "host"}}, "not a reading"),
         (2, {"reading": None}, ""),
+        (2, {"reading": {**GPU_AT, "facts": {"gpus": [{"util_max_pct": 180}]}}}, "util_max_pct: 180 is no utilization"),
+        (2, {"reading": {**GPU_AT, "facts": {"gpus": [{"engines_max_pct": {"sm": -3}}]}}}, "engines_max_pct: -3 is no"),
         (3, {"verdict": {"name": "hold", "reason": "x"}}, "to_s"),
         (4, [1], "it is no object"),
     ],

@@ -22,6 +22,7 @@ from idlewatch.durations import format_duration
 from idlewatch.model import Json, Reading
 from idlewatch.replay.life import Life
 from idlewatch.replay.lines import BadFile
+from idlewatch.replay.plausible import MOST_PCT, refuse_percent
 from idlewatch.replay.story import Story
 
 STARTED_S = 1000.0
@@ -82,7 +83,7 @@ class Packer:
         self._open: dict[str, _Open] = {}
 
     def take(self, gpu: str, at_s: float, percent: float, watts: float, mib: float) -> None:
-        """Add a sample; NaN is what was not told. Raises ValueError where it is older than the one before."""
+        """Add a sample; NaN is what was not told. Raises ValueError where it is none, or older than the one before."""
         now = self._open.get(gpu)
         if now is None or at_s >= now.ends_s:
             now = self._opened(gpu, at_s)
@@ -90,6 +91,8 @@ class Packer:
             raise ValueError("its time goes back; sort it, or give each log a file of its own")
         now.at_s = at_s
         if percent == percent:  # noqa: PLR0124  (NaN is not itself; a call for each of millions of samples is dear)
+            if percent < 0.0 or percent > MOST_PCT:
+                refuse_percent(percent)
             now.total += percent
             now.samples += 1
             if not percent <= now.highest:

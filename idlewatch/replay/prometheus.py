@@ -21,6 +21,7 @@ from typing import Any
 
 from idlewatch.replay.gpu_log import Packer, Samples, period, tick_for
 from idlewatch.replay.lines import BadFile
+from idlewatch.replay.plausible import refuse_percent
 from idlewatch.replay.text_file import TextFile
 
 _METRICS: Mapping[str, tuple[str, float]] = {
@@ -75,7 +76,7 @@ def read_prometheus(path: Path) -> Samples:
 
 
 class _Refused(Exception):
-    """An answer that says why there is none."""
+    """An answer that says why there is none, or one that can't be."""
 
 
 def _told(file: TextFile) -> Iterator[tuple[Mapping[str, str], float, float]]:
@@ -112,10 +113,19 @@ def _keep(series: _Series, labels: Mapping[str, str], at_s: float, value: float)
     if metric is None:
         return
     what, times = metric
+    if what == "percent":
+        _refuse(value * times)
     gpu = ":".join(_first(labels, names) for names in (_HOST_LABELS, _GPU_LABELS))
     row = list(series.setdefault(gpu, {}).get(at_s, (nan, nan, nan)))
     row[_PLACES[what]] = value * times
     series[gpu][at_s] = (row[0], row[1], row[2])
+
+
+def _refuse(percent: float) -> None:
+    try:
+        refuse_percent(percent)
+    except ValueError as error:
+        raise _Refused(str(error)) from None
 
 
 def _first(labels: Mapping[str, str], names: Sequence[str]) -> str:

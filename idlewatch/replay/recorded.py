@@ -23,6 +23,7 @@ from idlewatch.history.verdicts import HOLD
 from idlewatch.model import Hold, Reading
 from idlewatch.replay.life import Life
 from idlewatch.replay.lines import BadFile
+from idlewatch.replay.plausible import refuse_reading
 from idlewatch.replay.story import Story
 from idlewatch.settings import Source, load
 
@@ -88,6 +89,7 @@ class _Seen:
             self._held(said["verdict"])
 
     def _read(self, reading: Reading, wall: str | None) -> None:
+        refuse_reading(reading)
         if self.first_s is None:
             self.first_s = self.ends_s = reading.at_s
             if wall is not None:

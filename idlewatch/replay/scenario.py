@@ -28,6 +28,7 @@ from idlewatch.model import Activity, Hold
 from idlewatch.replay.expected import HAPPENINGS, Expectation
 from idlewatch.replay.facts import with_likes
 from idlewatch.replay.life import POD_STATES, Life
+from idlewatch.replay.plausible import refuse_facts
 from idlewatch.replay.story import Story, foreign_variables
 from idlewatch.replay.stretches import Piece, Written, checked, over, pieces, span, written_out
 from idlewatch.replay.toml_file import Table, TomlFile
@@ -112,7 +113,10 @@ def _written(files: Sequence[TomlFile], signals: Sequence[str]) -> Written:
 def _piece_list(
     stretch: Table, base: Mapping[str, Table], likes: Mapping[str, Table], signals: Sequence[str]
 ) -> list[Piece]:
-    return list(pieces(with_likes(stretch, likes), base, signals))
+    told = list(pieces(with_likes(stretch, likes), base, signals))
+    for piece in told:
+        refuse_facts(piece.signals.get("gpu"))
+    return told
 
 
 def _background(files: Sequence[TomlFile], signals: Sequence[str]) -> tuple[dict[str, Table], dict[str, Table]]:
