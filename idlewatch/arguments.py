@@ -77,7 +77,7 @@ def parser_of_all() -> argparse.ArgumentParser:
         prog="idlewatch",
         usage="idlewatch VERB [OPTION ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"{_MORE}\nExit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused with the reason.",
+        epilog=f"{_MORE}\nExit codes: 0 done, 1 failed, 2 bad settings or usage, 3 refused (and why).",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="the version, and the commit where it is known")
     added = parser.add_subparsers(required=True, metavar="VERB", prog="idlewatch", help=argparse.SUPPRESS)
@@ -146,13 +146,13 @@ def _add_holds(added: _Verbs) -> None:
     hold.add_argument(
         "duration", type=_span, nargs="?", metavar="DURATION", help="such as 2h (default: IDLEWATCH_HOLD_MAX)"
     )
-    hold.add_argument("--reason", default="", help="why, shown everywhere the hold is")
+    hold.add_argument("--reason", default="", metavar="R", help="why, shown everywhere the hold is")
     hold.add_argument("--pid", type=int, help="end the hold with this process")
     hold.add_argument("--then-stop", action="store_true", help="with a command: stop the Pod when it ends, well or not")
     hold.set_defaults(command=[])
     hold.usage = (
-        "idlewatch hold [--reason REASON] [--pid PID] [DURATION]\n"
-        "       idlewatch hold [--reason REASON] [--then-stop] [DURATION] -- COMMAND [ARGUMENT ...]"
+        "idlewatch hold [--reason R] [--pid PID] [DURATION]\n"
+        "       idlewatch hold [--reason R] [--then-stop] [DURATION] -- CMD [ARG ...]"
     )
     hold.epilog = "After `--` a command is run, and the Pod is held while it runs; its exit status is returned."
     _add(added, "holds", "holding.holds", "the holds of this moment", json=True)
@@ -179,7 +179,7 @@ def _add_saving(added: _Verbs) -> None:
 
 def _add_fitting(added: _Verbs) -> None:
     for name, target, text in (
-        ("install", "installing.install", "fit idlewatch into this machine: systemd, supervisord or RunPod's image"),
+        ("install", "installing.install", "fit it into this machine: systemd, supervisord or RunPod's image"),
         ("upgrade", "installing.install", "the same again, with the version that runs this"),
         ("uninstall", "installing.uninstall", "take out what install put in; settings and snapshots stay"),
     ):

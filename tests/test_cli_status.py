@@ -18,6 +18,7 @@ from idlewatch.history.store import History
 from idlewatch.history.verdicts import Span
 from idlewatch.model import Activity, Json
 from idlewatch.show.folding import COLUMNS
+from idlewatch.show.lanes import LEGEND
 from idlewatch.show.status import status_lines
 from idlewatch.state_folder import only_daemon
 
@@ -263,6 +264,7 @@ def test_what_came_before_is_shown_below(
     said = capsys.readouterr().out
     lane = next(line for line in said.splitlines() if "last hour" in line).strip()
     assert re.fullmatch(r"last hour \[ {8,10}\.{38,42}#{9,12}\]", lane), "a column is a minute, and time goes on"
+    assert f"  {LEGEND}" in said.splitlines()
     assert "last save 2026-11-20 00:00 UTC: saved 4 files as new" in said
     assert "last drill 2026-11-19 10:00 UTC, nothing to save" in said
     assert main(["history", "--hours", "2"]) == 0

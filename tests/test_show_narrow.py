@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from idlewatch.history.store import History
 from idlewatch.history.verdicts import HELD, HOLD, Span
+from idlewatch.hold import place
 from idlewatch.model import Activity, Json
 from idlewatch.settings import environment_with
-from idlewatch.show.folding import NARROWEST, Paragraph
+from idlewatch.show.folding import NARROWEST, Paragraph, folded
 from idlewatch.show.lanes import LEGEND, lanes
 from idlewatch.show.status import status_lines
 from idlewatch.state_folder import only_daemon
@@ -55,6 +56,17 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_lost(said: list[str],
     lines = Paragraph(text, " " * min(indent, 20), " " * indent).lines(columns)
     assert max(map(len, lines)) <= max(columns, NARROWEST)
     assert " ".join(lines).split() == text.split()
+
+
+def test_a_line_is_folded_below_itself_and_paths_stay_whole() -> None:
+    assert folded("  short", 40) == ["  short"]
+    assert folded("x" * 100, None) == ["x" * 100]
+    path = "/workspace/" + "deep/" * 10
+    assert folded(f"  brought back without all of their attributes: {path}", 40) == [
+        "  brought back without all of their",
+        "    attributes:",
+        f"    {path}",
+    ]
 
 
 @pytest.mark.parametrize("columns", [60, 40])
@@ -96,7 +108,14 @@ def in_terminal(columns: int, state_dir: Path, *words: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "last"),
-    [("status", "by Tuesday"), ("why", "set IDLEWATCH_IGNORE="), ("history", "the end"), ("report", "Serverless")],
+    [
+        ("status", "by Tuesday"),
+        ("why", "set IDLEWATCH_IGNORE="),
+        ("history", "the end"),
+        ("report", "Serverless"),
+        ("holds", "before the end of the week"),
+        ("notify", "where the daemon's variables are"),
+    ],
 )
 def test_every_screen_fits_a_terminal_of_60_columns(tmp_path: Path, verb: str, last: str) -> None:
     now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -107,6 +126,14 @@ def test_every_screen_fits_a_terminal_of_60_columns(tmp_path: Path, verb: str, l
     history.show({**STATUS, "at_s": now_s, "started_s": now_s - 4000, "holds": holds})
     history.close()
     with only_daemon(tmp_path):
-        lines = in_terminal(60, tmp_path, verb)
+        place("a training that must be done before the end of the week", for_s=60.0, who="ann", state_dir=tmp_path)
+        lines = in_terminal(60, tmp_path, *verb.split())
     assert max(map(len, lines)) <= 60, lines
     assert last in " ".join(" ".join(lines).split())
+
+
+def test_the_documentation_of_each_setting_and_the_help_fit_their_terminal(tmp_path: Path) -> None:
+    lines = in_terminal(60, tmp_path, "settings")
+    assert max(len(line) for line in lines if line.startswith(" ")) <= 60
+    for words in (["--help"], ["hold", "--help"]):
+        assert max(map(len, in_terminal(80, tmp_path, *words))) <= 80

@@ -27,6 +27,8 @@ bash -c 'W={place}/{whole}; [ -e $W ] || tar -C {into} -xzf {archive} & P=$!; \
 for i in {{1..{tenths}}}; do kill -0 $P 2>/dev/null || break; sleep 0.1; done; \
 [ -e $W ] && {place}/bin/idlewatch --version && exec {place}/bin/idlewatch exec -- {command}; exec {command}'"""
 """Goes on without the tool where the volume has not given it in time: nothing here may keep a Pod from starting."""
+PASTED = START.partition("'")[0]
+"""How that line begins, which people copy: it must stay one line."""
 
 
 def start_line(archive: Path, command: str, *, place: str = PLACE, into: str = "/", within_s: float = 60.0) -> str:

@@ -22,6 +22,8 @@ class Paragraph:
     further: str = ""
     most: int | None = None
     """So many lines at the most."""
+    whole_words: bool = False
+    """A word that is longer than a line stays whole: a path can be copied then."""
 
     def lines(self, columns: int | None = COLUMNS) -> list[str]:
         """
@@ -40,7 +42,17 @@ class Paragraph:
             max_lines=self.most,
             placeholder=" …",
             break_on_hyphens=False,
+            break_long_words=not self.whole_words,
         ) or [self.first.rstrip()]
+
+
+def folded(line: str, columns: int | None = COLUMNS) -> list[str]:
+    """A line as it is where it fits, else in lines that do, but for a path; further ones a little more to the right."""
+    if columns is None or len(line) <= columns:
+        return [line]
+    text = line.lstrip(" ")
+    indent = line[: len(line) - len(text)]
+    return Paragraph(text, indent, f"{indent}  ", whole_words=True).lines(columns)
 
 
 def drawn(told: Iterable[Paragraph], columns: int | None = COLUMNS) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """
 Verdicts over time as a line of characters, one a stretch: readable without colour, in a log and through a pipe.
 
-    #  active: somebody or something used it     h  held           +  bars: a person connected, a server warm
-    ?  could not be read                         .  quiet          -  there is no such thing
-    (blank) no daemon looked
+    #  active: somebody or something used it     h  held           +  waited for: a person connected, a server warm
+    ?  unknown: not read, or not yet             .  quiet          -  absent: there is no such thing
+    blank: no daemon looked
 
 A column shows the strongest that was in it, so that no activity is lost in a long stretch.
 """
@@ -17,7 +17,7 @@ from idlewatch.history.verdicts import HELD, HOLD, Span
 from idlewatch.model import Activity
 from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph
 
-LEGEND = "# active  h held  + bars  ? unreadable  . quiet  - none  (blank) unwatched"
+LEGEND = "# active  h held  + waited for  ? unknown  . quiet  - absent  blank: no look"
 _STRENGTH = " -.?+h#"
 _GLYPHS: Mapping[str, str] = {
     Activity.ACTIVE: "#",

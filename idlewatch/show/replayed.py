@@ -262,13 +262,13 @@ def as_json(all_of_them: Sequence[Replayed]) -> dict[str, Json]:
 
 def table(all_of_them: Sequence[Replayed]) -> Iterator[str]:
     """One row a file: whether it is as expected, the verdict, what decided it."""
-    yield f"{'row':<6}{'':<7}{'verdict':<24}what decided it"
+    yield f"{'row':<6}{'':<10}{'verdict':<24}what decided it"
     for each in all_of_them:
         verdict, decisive = each.verdict()
         said = "as known" if each.story.known_wrong else "right"
         mark = said if each.ok else "WRONG"
         head = f"{each.story.id[:5]:<6}{mark:<10}{verdict:<24}"
-        yield from textwrap.wrap(head + decisive, 2 * WIDTH, subsequent_indent=" " * len(head)) or [head]
+        yield from textwrap.wrap(head + decisive, WIDTH, subsequent_indent=" " * len(head)) or [head]
 
 
 def _signal(look: Look) -> str:

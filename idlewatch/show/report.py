@@ -25,7 +25,7 @@ from idlewatch.model import Json
 from idlewatch.report import Advice, Bill, Card, Comparison, Kind
 from idlewatch.report.serverless import COLD_START_S, LEAST_WATCHED_S, PRICES_OF
 from idlewatch.shadow import Shadow
-from idlewatch.show.folding import COLUMNS, Paragraph
+from idlewatch.show.folding import COLUMNS, folded
 from idlewatch.show.shadow import shadow_html, shadow_json, shadow_lines
 
 FORMAT = 1
@@ -68,9 +68,7 @@ def report_lines(told: Report, columns: int = COLUMNS) -> Iterator[str]:
     """The report as text, in 80 columns or fewer."""
     bar = min(_BAR_MOST, max(_BAR_LEAST, columns - _BAR_AT))
     for line in _lines(told, bar):
-        text = line.lstrip(" ")
-        indent = line[: len(line) - len(text)]
-        yield from [line] if len(line) <= columns else Paragraph(text, indent, f"{indent}  ").lines(columns)
+        yield from folded(line, columns)
 
 
 def _lines(told: Report, bar_most: int = _BAR_MOST) -> Iterator[str]:

@@ -18,7 +18,7 @@ from idlewatch.verbs.daemon import in_vain
 from idlewatch.verbs.faults import meaning
 from idlewatch.verbs.held import Held, no_hold, run_held
 from idlewatch.verbs.stopping import ask_for_stop, require_daemon
-from idlewatch.verbs.words import loaded_to_ask, say, say_json, warn, who
+from idlewatch.verbs.words import loaded_to_ask, say_json, say_text, warn, who
 
 
 def hold(options: argparse.Namespace) -> bool:
@@ -35,7 +35,7 @@ def hold(options: argparse.Namespace) -> bool:
         )
     except OSError as error:
         raise Refused(f"can't place a hold: {no_hold(error, settings.state_dir)}") from error
-    say([f"Held for {format_duration(span_s)}{cut}; `idlewatch release {path.stem}` ends it."])
+    say_text([f"Held for {format_duration(span_s)}{cut}; `idlewatch release {path.stem}` ends it."])
     _warn_if_in_vain(settings)
     return True
 
@@ -105,8 +105,10 @@ def holds(options: argparse.Namespace) -> bool:
         f"{h.id}  {h.who}  {format_duration(h.until_s - now_s)} left  {reason or 'no reason given'}"
         for h, reason in shown
     ]
-    say(lines or ["no holds"])
-    say([f"not a hold: {bad.name}: {bad.reason}; remove {state_dir / 'holds' / bad.name}" for bad in found.unreadable])
+    say_text(lines or ["no holds"])
+    say_text(
+        [f"not a hold: {bad.name}: {bad.reason}; remove {state_dir / 'holds' / bad.name}" for bad in found.unreadable]
+    )
     return True
 
 
@@ -124,7 +126,7 @@ def release(options: argparse.Namespace) -> bool:
     told = [
         f"Released {one}, of {present[one].who}: {masked(present[one].reason) or 'no reason given'}" for one in ended
     ]
-    say(told or ["There is no hold to release."])
+    say_text(told or ["There is no hold to release."])
     return True
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from idlewatch.errors import Refused, SettingsError
-from idlewatch.host import advice, envfile, exec_command
+from idlewatch.host import advice, archive, envfile, exec_command
 from idlewatch.host.install import Plan
 from idlewatch.host.machine import Kind, Machine, kind_of
 from idlewatch.host.steps import carried_out
 from idlewatch.settings import Loaded, Source, load, load_what_fits, pod_sources, variable
 from idlewatch.snapshot import places, read_mounts
-from idlewatch.verbs.words import say
+from idlewatch.verbs.words import say, say_text
 
 
 def install(options: argparse.Namespace, machine: Machine | None = None) -> bool:
@@ -28,7 +28,8 @@ def install(options: argparse.Namespace, machine: Machine | None = None) -> bool
     _as_root(options)
     say([f"idlewatch {'would be' if options.dry_run else 'is being'} installed here: {plan.kind.value}"])
     carried_out(steps, lambda line: say([line]), dry=options.dry_run)
-    say(["", *advice.after_install(plan)])
+    for line in ["", *advice.after_install(plan)]:
+        (say if line.startswith(archive.PASTED) else say_text)([line])
     return True
 
 
@@ -40,7 +41,7 @@ def uninstall(options: argparse.Namespace, machine: Machine | None = None) -> bo
     plan = Plan(machine=here, kind=_kind(here, told), volume=volume)
     _as_root(options)
     carried_out(plan.uninstall(), lambda line: say([line]), dry=options.dry_run)
-    say(["", *advice.after_uninstall(plan)])
+    say_text(["", *advice.after_uninstall(plan)])
     return True
 
 

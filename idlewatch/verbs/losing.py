@@ -16,7 +16,7 @@ from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.snapshot import Loss
 from idlewatch.snapshot.reader import shown
 from idlewatch.verbs.restored import NAMED
-from idlewatch.verbs.words import loaded, say, say_json
+from idlewatch.verbs.words import loaded, say_json, say_text
 
 _LOOKS_FOR_S = 10.0
 """How long the volume may take to say how much room it has; one that has gone never does."""
@@ -29,7 +29,7 @@ def loss(options: argparse.Namespace) -> bool:
         if options.json:
             say_json({"nothing": True})
         else:
-            say(["Nothing: this machine keeps its disk over a stop."])
+            say_text(["Nothing: this machine keeps its disk over a stop."])
         return True
     with registered(here.loaded.settings.state_dir):
         found = losses.measured(here)
@@ -37,9 +37,9 @@ def loss(options: argparse.Namespace) -> bool:
         say_json(found.as_json())
         return True
     if found.nothing:
-        say(["A stop now would wipe nothing."])
+        say_text(["A stop now would wipe nothing."])
         return True
-    say(map(shown, _loss_lines(here, found)))  # a name may hold anything, also what steers a terminal
+    say_text(map(shown, _loss_lines(here, found)))  # a name may hold anything, also what steers a terminal
     return True
 
 

@@ -16,7 +16,7 @@ from idlewatch.notify import Notice, Terminals
 from idlewatch.notify.channel import WITHIN_S
 from idlewatch.pod.assembled import assembled
 from idlewatch.telling.announcing import Tells
-from idlewatch.verbs.words import loaded, say, who
+from idlewatch.verbs.words import loaded, say_text, who
 
 _LISTEN_EVERY_S = 0.05
 _SHOWN = re.compile(r"[1-9]\d* clients")
@@ -35,20 +35,22 @@ def notify(options: argparse.Namespace, people: Tells | None = None) -> bool:
     here, clock = assembled(loaded()), MachineClock()
     labels = [address.label for address in assembly.addresses_of(here)]
     if not options.test:
-        say(["Notices go to every terminal and tmux client of this Pod", *(f"  and to {label}" for label in labels)])
-        say([] if labels else [_HINT])
+        say_text(
+            ["Notices go to every terminal and tmux client of this Pod", *(f"  and to {label}" for label in labels)]
+        )
+        say_text([] if labels else [_HINT])
         unsendable = assembly.unsendable(here)
-        say([f"NOT sendable: {unsendable}"] if unsendable else [])
+        say_text([f"NOT sendable: {unsendable}"] if unsendable else [])
         return unsendable is None
     notice = assembly.words(here, clock.wall).test(who())
     delivery = (people or Terminals()).tell(notice.text)
-    say([f"terminals: {delivery}"])
+    say_text([f"terminals: {delivery}"])
     outcomes = dict(_sent(notice, labels, clock))
-    say([f"{label}: {outcomes[label] or 'taken'}" for label in outcomes])
-    say([] if labels else [_HINT])
+    say_text([f"{label}: {outcomes[label] or 'taken'}" for label in outcomes])
+    say_text([] if labels else [_HINT])
     taken = [label for label in labels if outcomes[label] is None]
     reached = bool(taken or getattr(delivery, "told", ()) or _SHOWN.match(outcomes["tmux"] or ""))
-    say([] if reached else ["nobody was reached"])
+    say_text([] if reached else ["nobody was reached"])
     return reached and len(taken) == len(labels)
 
 

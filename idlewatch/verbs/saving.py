@@ -35,7 +35,7 @@ from idlewatch.snapshot import restore as bring_back
 from idlewatch.snapshot import save as save_now
 from idlewatch.verbs.faults import remedy
 from idlewatch.verbs.restored import NAMED, missing, restored_lines
-from idlewatch.verbs.words import loaded, place, say, say_json, who
+from idlewatch.verbs.words import loaded, place, say_json, say_text, who
 
 
 def save(options: argparse.Namespace) -> bool:
@@ -59,7 +59,7 @@ def save(options: argparse.Namespace) -> bool:
     if options.json:
         say_json({"saved": made is not None, "place": str(kept), "snapshot": _row(made) if made else None})
     else:
-        say([told])
+        say_text([told])
     return True
 
 
@@ -82,7 +82,7 @@ def snapshots(options: argparse.Namespace) -> bool:
     rows = [f"{one.id}  {one.created_at:.19}  {amount(one.archive_bytes):>9}  {one.files} files" for one in found.whole]
     none = f"no snapshot of {pod_name} on {kept}" + (" that can be used" if found.unusable else "")
     unusable_too = [text for text in [unusable_text(found.unusable)] if text]
-    say([*(rows or [none]), *unusable_too, *_of_others(kept, pod_name)])
+    say_text([*(rows or [none]), *unusable_too, *_of_others(kept, pod_name)])
     return True
 
 
@@ -127,7 +127,7 @@ def restore(options: argparse.Namespace) -> bool:
     if options.json:
         say_json(report.as_json())
     else:
-        say(restored_lines(report))
+        say_text(restored_lines(report))
     if not report.whole:
         raise SnapshotError(missing(report))
     return True

@@ -19,11 +19,11 @@ from idlewatch.machine_clock import MachineClock
 from idlewatch.model import Json
 from idlewatch.settings import Settings, variable
 from idlewatch.show.folding import COLUMNS, NARROWEST, Paragraph, drawn
-from idlewatch.show.lanes import LANE_MOST, lane, lanes, pod_lane
+from idlewatch.show.lanes import LANE_MOST, LEGEND, lane, lanes, pod_lane
 from idlewatch.show.status import not_shown, status_lines
 from idlewatch.show.why import LOOK_BACK_S, explained
 from idlewatch.state_folder import daemon_watches
-from idlewatch.verbs.words import columns, loaded, loaded_to_ask, say, say_json
+from idlewatch.verbs.words import columns, loaded, loaded_to_ask, say, say_json, say_text
 from idlewatch.watching.unwritten import fault_of
 
 SAVED = ("save done", "saved while in use", "saved on request", "saved by hand")
@@ -78,10 +78,11 @@ def _status(state_dir: Path, *, as_json: bool) -> bool:
 
 
 def _past(state_dir: Path, spans: Sequence[Span], now_s: float, wide: int) -> Iterator[str]:
-    """What came before: the last hour as a lane, the last save, the last drill."""
+    """What came before: the last hour as a lane, with what its signs mean, the last save, the last drill."""
     if spans:
         fits = min(LANE_MOST, max(NARROWEST, wide) - len(f"  {_LANE_TITLE} []"))
         yield f"{_LANE_TITLE} [{pod_lane(spans, now_s - _LANE_S, now_s, fits)}]"
+        yield LEGEND
     saves = [event for event in events_of(state_dir) if event["kind"] in SAVED]
     if saves:
         last = max(reversed(saves), key=_instant)
@@ -135,12 +136,8 @@ def settings(options: argparse.Namespace) -> bool:
         return True
     for field, described in Settings.model_fields.items():
         row = rows[variable(field)]
-        say(
-            [
-                f"{variable(field)}={row['value']}  ({row['from']})",
-                *(f"    {line}" for line in str(described.description).splitlines()),
-            ]
-        )
+        say([f"{variable(field)}={row['value']}  ({row['from']})"])
+        say_text([f"    {' '.join(str(described.description).split())}"])
     return True
 
 

@@ -16,7 +16,7 @@ from idlewatch.requests.stop_requests import WARN_FOR_MOST_S, request_file
 from idlewatch.state_folder import daemon_watches
 from idlewatch.verbs.daemon import not_looking, only_observes, watching
 from idlewatch.verbs.faults import meaning
-from idlewatch.verbs.words import loaded_to_ask, say, who
+from idlewatch.verbs.words import loaded_to_ask, say_text, who
 
 _ONLY_NOTED = (
     "the daemon only observes: it notes that it would save and stop this Pod, and does neither; one that acts runs "
@@ -57,7 +57,7 @@ def ask_for_stop(state_dir: Path, warn_for_s: float) -> None:
         raise Refused(f"can't ask for a stop: {meaning(error, path.parent)}") from error
     if only_observes(said):
         raise Refused(_ONLY_NOTED)
-    say(_asked(warn_for_s))
+    say_text(_asked(warn_for_s))
 
 
 def require_daemon(state_dir: Path) -> dict[str, Json]:
@@ -87,7 +87,7 @@ def _take_back(state_dir: Path) -> None:
         raise Refused(f"can't take the request back: {meaning(error, path.parent)}") from error
     said = watching(state_dir)
     late = said is not None and said.get("phase") == Phase.STOPPING
-    say(["The request is taken back." + (" RunPod has been asked already: it may come too late." if late else "")])
+    say_text(["The request is taken back." + (" RunPod has been asked already: it may come too late." if late else "")])
 
 
 def _nothing_asked(said: Mapping[str, Json] | None) -> str:

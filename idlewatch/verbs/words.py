@@ -13,6 +13,7 @@ from idlewatch.errors import Refused
 from idlewatch.model import Json
 from idlewatch.pod.assembled import Assembly
 from idlewatch.settings import Loaded, load, load_what_fits, pod_sources, verb_sources
+from idlewatch.show.folding import folded
 from idlewatch.snapshot import Place
 from idlewatch.verbs.faults import person
 
@@ -46,6 +47,12 @@ def say(lines: Iterable[str]) -> None:
     """Print lines."""
     for line in lines:
         sys.stdout.write(f"{line}\n")
+
+
+def say_text(lines: Iterable[str]) -> None:
+    """As `say`, for what is read by people: folded where the terminal is narrower. Not for what is to be copied."""
+    wide = columns()
+    say(part for line in lines for part in folded(line, wide))
 
 
 JSON_FORMAT = 1
