@@ -308,6 +308,7 @@ def test_the_drill_does_all_but_the_stop_and_is_remembered(place: Place) -> None
         ("note", "ok"),
         ("api", "ok"),
     ]
+    assert not [line for line in ran.said["lines"] if line["name"] == "drill"], "no word of none before this one"
     assert drill["done"]
     assert not drill["told"]
     assert "this Pod will be stopped in" in drill["warning"]

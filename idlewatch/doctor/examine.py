@@ -16,7 +16,7 @@ from idlewatch.doctor.judge_people import started_lines, told_lines
 from idlewatch.doctor.judge_pod import pod_lines
 from idlewatch.doctor.judge_saved import saved_lines
 from idlewatch.doctor.judge_sight import sight_lines
-from idlewatch.doctor.lines import Line
+from idlewatch.doctor.lines import Group, Line
 from idlewatch.doctor.looking import Look, Seen, StartLook, look_at
 from idlewatch.model import Json
 
@@ -31,6 +31,10 @@ class Examined:
 
     seen: Mapping[str, Seen]
     lines: tuple[Line, ...]
+
+    def without_last_drill(self) -> list[Line]:
+        """The lines but that of an earlier drill, or of none: for whoever drills now."""
+        return [line for line in self.lines if (line.group, line.name) != (Group.SAVED, "drill")]
 
     @property
     def hung(self) -> list[str]:

@@ -36,7 +36,7 @@ def doctor(options: argparse.Namespace) -> bool:
     examined = examine(here, looker(environment), told=_looked)
     drilled = _drill(here, examined, environment, clock, tell=options.tell) if options.drill else None
     _clear()
-    lines = [*examined.lines, *(drilled.lines if drilled else ())]
+    lines = [*examined.without_last_drill(), *drilled.lines] if drilled else [*examined.lines]
     if options.json:
         drill = drilled.as_json() if drilled else None
         at, took_s = clock.wall().isoformat(), clock.now_s() - began_s
