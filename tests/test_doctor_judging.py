@@ -216,6 +216,12 @@ HERE_ROWS: list[tuple[str, dict[str, Any], Standing, str]] = [
         WARNING,
         "IDLEWATCH_RUNPOD_API_KEY is set here and not in the daemon",
     ),
+    (
+        "hours",
+        {"loaded": loaded(IDLEWATCH_WORKING_HOURS="Mon-Fri 09:00-18:00")},
+        OK,
+        "working hours are Mon-Fri 09:00-18:00 UTC: in them the warning comes after 2h of quiet",
+    ),
     ("signal:gpu", {"status": with_signal("gpu", "unknown", "NVML is gone")}, BROKEN, "kept up and billed"),
     ("signal:jupyter", {"status": with_signal("jupyter", "unknown", "refused")}, WARNING, "jupyter is blind: refused"),
     ("ignored", {"loaded": loaded(IDLEWATCH_IGNORE="jupyter")}, WARNING, "left out by IDLEWATCH_IGNORE: jupyter"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlewatch.deciding.hours import parse_working_hours
+from idlewatch.deciding.hours import parse_working_hours, with_zone
 from idlewatch.model import Action
 from tests.policy_life import LIMITS, Life
 
@@ -36,8 +36,15 @@ def at(days: int, hours: float) -> datetime:
 )
 def test_what_is_written_is_meant(text: str, inside: datetime, outside: datetime) -> None:
     hours = parse_working_hours(text)
+    assert parse_working_hours(with_zone(text)) == hours
     assert hours.includes(inside)
     assert not hours.includes(outside)
+
+
+def test_hours_without_a_zone_are_told_with_that_which_is_meant() -> None:
+    assert with_zone(" Mon-Fri 09:00-18:00 ") == "Mon-Fri 09:00-18:00 UTC"
+    for named in ("Mon 09:00-10:00 utc", "Mon-Fri 09:00-18:00 Europe/Berlin"):
+        assert with_zone(named) == named
 
 
 @pytest.mark.parametrize(

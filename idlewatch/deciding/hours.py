@@ -51,6 +51,13 @@ def parse_working_hours(text: str) -> WorkingHours:
     return WorkingHours(spans, zone)
 
 
+def with_zone(text: str) -> str:
+    """The same with its zone, also where that goes without saying. Raises ValueError as `parse_working_hours`."""
+    parse_working_hours(text)
+    told = text.strip()
+    return told if _zone(told)[0] != told else f"{told} UTC"
+
+
 def _zone(text: str) -> tuple[str, tzinfo]:
     head, _, last = text.rpartition(" ")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_+\-/]*", last) or not head:

@@ -9,6 +9,7 @@ from idlewatch.doctor.lines import Group, Line, Lines
 from idlewatch.doctor.looking import Seen
 from idlewatch.history.status import mapping, number
 from idlewatch.model import Json
+from idlewatch.settings import written
 
 _SAY = Lines(Group.POD)
 _SHELL = "environment"
@@ -26,6 +27,16 @@ def pod_lines(here: Here, api: Seen) -> Iterator[Line]:
         text = "you are not root, who would see more: what this user can't read or write says little of the daemon"
         yield _SAY.unproven("user", text, "run this as root")
     yield _environment(here)
+    yield from _hours(here)
+
+
+def _hours(here: Here) -> Iterator[Line]:
+    """Working hours with their zone: one that was not named is easily taken for one's own."""
+    settings = here.loaded.settings
+    if settings.working_hours:
+        quiet = settings.working_idle_after
+        then = f"the warning comes after {written(quiet)} of quiet" if quiet else "idleness never stops this Pod"
+        yield _SAY.ok("hours", f"working hours are {settings.working_hours}: in them {then}")
 
 
 def _kind(here: Here) -> Line:

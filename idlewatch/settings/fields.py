@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from idlewatch.deciding.hours import parse_working_hours
+from idlewatch.deciding.hours import with_zone
 from idlewatch.model import Limits
 from idlewatch.notify.addresses import addresses
 from idlewatch.servers.named import named_servers
@@ -38,9 +38,7 @@ VOLUME = "volume"
 
 
 def _working_hours(value: str) -> str:
-    if value:
-        parse_working_hours(value)
-    return value
+    return with_zone(value) if value else value
 
 
 def _left_out(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,7 +127,8 @@ class Settings(BaseModel):
     ignore: Names = ()
     """Signals to leave out, by name, comma-separated: `servers`. What they would have seen is then not seen."""
     working_hours: Annotated[str, AfterValidator(_working_hours)] = ""
-    """Hours in which an idle Pod is given longer: `Mon-Fri 09:00-18:00 Europe/Berlin`; empty: none."""
+    """Hours in which an idle Pod is given longer: `Mon-Fri 09:00-18:00 Europe/Berlin`; without a
+    zone they are UTC; empty: none."""
     working_idle_after: Duration = timedelta(hours=2)
     """Quiet time before the warning within working hours; `0`: idleness never stops the Pod in them."""
     boot_grace: Duration = timedelta(minutes=15)
