@@ -137,6 +137,19 @@ def test_unknown_for_longer_than_the_limit_forgets_the_quiet_time_and_alarms() -
     assert "blind:gpu" not in life.state.troubles
 
 
+@pytest.mark.parametrize("gap_s", [300.0, 540.0, 7200.0])
+def test_stretches_without_a_daemon_raise_no_alarm_of_a_blind_signal(gap_s: float) -> None:
+    life = Life()
+    for _ in range(6):
+        life.tick(finding(life.now_s + gap_s), finding(life.now_s + gap_s, Activity.UNKNOWN, "gpu"), after_s=gap_s)
+        life.quiet(60)
+        life.tick(finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, Activity.UNKNOWN, "gpu"))
+    assert life.alarms == []
+    for _ in range(240):
+        life.tick(finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, Activity.UNKNOWN, "gpu"))
+    assert life.alarms == ["blind:gpu"], "one that is blind while the daemon looks is told as before"
+
+
 def test_a_stretch_without_ticks_longer_than_the_limit_forgets_the_quiet_time() -> None:
     life = Life()
     life.quiet(1700)

@@ -49,6 +49,10 @@ class Blindness:
     """Signal -> the blind time at which the next alarm is due."""
     used_s: Mapping[str, float] = field(default_factory=dict)
     """Signal -> when it last saw use."""
+    zero_s: float = 0.0
+    """The idle clock's zero."""
+    nobody_looked_s: float = 0.0
+    """How long, in all, no daemon looked since that zero: what was not seen then makes no signal blind."""
 
 
 def after_tick(
@@ -60,7 +64,7 @@ def after_tick(
     limits: Limits,
 ) -> tuple[Blindness, Troubles]:
     """What is blind after this tick, whose clock is given, and the troubles that stand."""
-    blind = looked(blind, findings, moment.now_s)
+    blind = _since_zero(looked(blind, findings, moment.now_s), clock.zero_s)
     now, blind = of_blindness(before, blind, findings, clock, limits)
     now = of_notices(now, findings)
     now = of_others(now, moment.troubles)
@@ -87,7 +91,19 @@ def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blind
     nobody_looked_s = since_look_s - moved_on_s
     since = {f.signal: min(now_s, blind.since_s.get(f.signal, now_s) + nobody_looked_s) for f in unknown}
     used = {**blind.used_s, **{f.signal: now_s for f in findings if f.activity is Activity.ACTIVE}}
-    return Blindness(looked_s=now_s, since_s=since, spent_s=spent, due_s=blind.due_s, used_s=used)
+    return Blindness(
+        looked_s=now_s,
+        since_s=since,
+        spent_s=spent,
+        due_s=blind.due_s,
+        used_s=used,
+        zero_s=blind.zero_s,
+        nobody_looked_s=blind.nobody_looked_s + nobody_looked_s,
+    )
+
+
+def _since_zero(blind: Blindness, zero_s: float) -> Blindness:
+    return blind if blind.zero_s == zero_s else replace(blind, zero_s=zero_s, nobody_looked_s=0.0)
 
 
 def still_waited_for(blind: Blindness, finding: Finding, connected_for_s: float) -> bool:
@@ -108,7 +124,8 @@ def _of_one(
     troubles: Troubles, blind: Blindness, finding: Finding, clock: IdleClock, limits: Limits
 ) -> tuple[Troubles, Blindness]:
     name, now_s = f"blind:{finding.signal}", blind.looked_s
-    blind_s = max(_unseen_s(finding, clock, now_s), now_s - blind.since_s.get(finding.signal, now_s))
+    unseen_s = _unseen_s(finding, clock, now_s) - blind.nobody_looked_s
+    blind_s = max(unseen_s, now_s - blind.since_s.get(finding.signal, now_s))
     due_s = blind.due_s.get(finding.signal, BLIND_ALARM_S)
     if blind_s >= due_s:
         waited_for = still_waited_for(blind, finding, limits.connected_for_s)
