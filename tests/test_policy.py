@@ -141,7 +141,9 @@ def test_unknown_for_longer_than_the_limit_forgets_the_quiet_time_and_alarms() -
 def test_stretches_without_a_daemon_raise_no_alarm_of_a_blind_signal(gap_s: float) -> None:
     life = Life()
     for _ in range(6):
-        life.tick(finding(life.now_s + gap_s), finding(life.now_s + gap_s, Activity.UNKNOWN, "gpu"), after_s=gap_s)
+        life.now_s += gap_s
+        life.state = policy.resumed(life.state, life.now_s)
+        life.tick(finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, Activity.UNKNOWN, "gpu"))
         life.quiet(60)
         life.tick(finding(life.now_s + TICK_S), finding(life.now_s + TICK_S, Activity.UNKNOWN, "gpu"))
     assert life.alarms == []

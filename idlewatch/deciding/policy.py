@@ -83,7 +83,7 @@ def resumed(state: State, now_s: float) -> State:
     The idle clock stands (the time without ticks was not seen). The end sequence does not: no warning, save or
     stop call is carried over, so it begins anew, warning first.
     """
-    calm = watching(state, now_s)
+    calm = replace(watching(state, now_s), blind=trouble.resumed(state.blind, now_s))
     if state.phase is Phase.STOPPING:
         return with_trouble(
             calm, NOT_CONFIRMED, "the daemon ended while a stop was under way, and this machine lives on"

@@ -42,7 +42,7 @@ class Blindness:
 
     looked_s: float = 0.0
     since_s: Mapping[str, float] = field(default_factory=dict)
-    """Signal -> since when it is unknown, less the time in which nobody looked."""
+    """Signal -> since when it is unknown, less the time without a daemon."""
     spent_s: Mapping[str, float] = field(default_factory=dict)
     """Refining signal -> how long it was unknown, in all, since it last proved activity."""
     due_s: Mapping[str, float] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Blindness:
     zero_s: float = 0.0
     """The idle clock's zero."""
     nobody_looked_s: float = 0.0
-    """How long, in all, no daemon looked since that zero: what was not seen then makes no signal blind."""
+    """How long, in all, no daemon ran since that zero: what was not seen then makes no signal blind."""
 
 
 def after_tick(
@@ -80,16 +80,14 @@ def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blind
     """Return what to remember after one tick's findings."""
     findings = list(findings)
     unknown = [f for f in findings if f.activity is Activity.UNKNOWN]
-    since_look_s = max(0.0, now_s - blind.looked_s) if blind.looked_s else 0.0
-    moved_on_s = min(_LONGEST_TICK_S, since_look_s)
+    moved_on_s = min(_LONGEST_TICK_S, max(0.0, now_s - blind.looked_s)) if blind.looked_s else 0.0
     spent = {f.signal: blind.spent_s.get(f.signal, 0.0) for f in findings if f.refines}
     for one in findings:
         if one.signal in spent and one.activity is Activity.UNKNOWN:
             spent[one.signal] += moved_on_s
         elif one.signal in spent and one.activity is Activity.ACTIVE:
             spent[one.signal] = 0.0
-    nobody_looked_s = since_look_s - moved_on_s
-    since = {f.signal: min(now_s, blind.since_s.get(f.signal, now_s) + nobody_looked_s) for f in unknown}
+    since = {f.signal: blind.since_s.get(f.signal, now_s) for f in unknown}
     used = {**blind.used_s, **{f.signal: now_s for f in findings if f.activity is Activity.ACTIVE}}
     return Blindness(
         looked_s=now_s,
@@ -98,8 +96,15 @@ def looked(blind: Blindness, findings: Iterable[Finding], now_s: float) -> Blind
         due_s=blind.due_s,
         used_s=used,
         zero_s=blind.zero_s,
-        nobody_looked_s=blind.nobody_looked_s + nobody_looked_s,
+        nobody_looked_s=blind.nobody_looked_s,
     )
+
+
+def resumed(blind: Blindness, now_s: float) -> Blindness:
+    """What a daemon that begins goes on with: in the time without one nobody looked, which makes no signal blind."""
+    nobody_looked_s = max(0.0, now_s - blind.looked_s) if blind.looked_s else 0.0
+    since_s = {signal: from_s + nobody_looked_s for signal, from_s in blind.since_s.items()}
+    return replace(blind, since_s=since_s, nobody_looked_s=blind.nobody_looked_s + nobody_looked_s)
 
 
 def _since_zero(blind: Blindness, zero_s: float) -> Blindness:
