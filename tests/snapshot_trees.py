@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from idlewatch.snapshot import SaveRequest, Snapshot, pax, save
 from idlewatch.snapshot.digests import digests_of, told
+from idlewatch.snapshot.index import index_line
 from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.store import Store
-from idlewatch.snapshot.writer import TICK_NS, index_line
+from idlewatch.snapshot.writer import TICK_NS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

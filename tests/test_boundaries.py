@@ -23,7 +23,8 @@ PURE = {
 CLOCKS = {"time", "random", "logging"}
 LAYERS = (
     "model errors durations amounts printable redact files machine_clock tmux_servers version hold",
-    "deciding kernel servers children providers snapshot arguments callbacks",
+    "children",
+    "deciding kernel servers providers snapshot arguments callbacks",
     "gpu history hooks notify",
     "signals settings requests state_folder report",
     "pod logs",

@@ -22,11 +22,11 @@ from idlewatch.errors import IdlewatchError, SnapshotError
 from idlewatch.snapshot import Snapshot, note_image, pax, restore, save, snapshots, verify
 from idlewatch.snapshot.codec import new_decompressor
 from idlewatch.snapshot.digests import digests_of
+from idlewatch.snapshot.index import index_line
 from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.packed import opened as archive_of
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.source import index_lines
-from idlewatch.snapshot.writer import index_line
 from tests.snapshot_trees import POD, birth, content_digest, request, saved, state, write
 
 ROUNDS = int(os.environ.get("IDLEWATCH_TEST_HOSTILE", "100"))

@@ -19,8 +19,8 @@ from idlewatch.redact import MASK, Redactor
 from idlewatch.settings import load
 from idlewatch.settings.sources import Source
 from idlewatch.snapshot.commands import command_line
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.notes import write_up
-from idlewatch.snapshot.reader import shown
 from idlewatch.snapshot.repositories import Repository
 from idlewatch.snapshot.running import Program, command_lines, notebooks, programs, tmux
 from tests.snapshot_trees import request, saved, write

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import Progress, SaveCancelled, Snapshot, pax, restore, snapshots, verify
+from idlewatch.snapshot.index import index_line
 from idlewatch.snapshot.store import Store
-from idlewatch.snapshot.writer import index_line
 from tests.snapshot_trees import POD, content_digest, hostile_tree, made_snapshot, saved, state, write
 
 if TYPE_CHECKING:

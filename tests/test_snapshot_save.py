@@ -256,10 +256,9 @@ def test_what_changed_a_moment_ago_is_read_again(tmp_path: Path) -> None:
     status = write(tmp_path / "a", "x").stat()
     with (tmp_path / "archive").open("wb") as out:
         for age_ns, torn in ((1_000_000, {"a"}), (TICK_NS, set()), (-1, set())):
+            sink = Sink(out.write, 0, digests_of(FORMAT))
             at_ns = status.st_ctime_ns + age_ns
-            writer = TreeWriter(
-                str(tmp_path), Sink(out.write, 0, digests_of(FORMAT)), lambda _: None, now_ns=lambda: at_ns
-            )  # noqa: B023 - called at once
+            writer = TreeWriter(str(tmp_path), sink, lambda _: None, now_ns=lambda: at_ns)  # noqa: B023 - called at once
             writer.add("a", "file")
             assert writer.torn == torn
 

@@ -23,9 +23,9 @@ from idlewatch.pod import losses
 from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.settings import load, pod_sources
 from idlewatch.snapshot import Place, be_gentle, kept, read_mounts, unusable_text
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.mounts import Mount
 from idlewatch.snapshot.places import VOLUME_MOUNTS, survives
-from idlewatch.snapshot.reader import shown
 from idlewatch.stopping import notes
 from idlewatch.stopping.pod_hooks import hook_folder
 

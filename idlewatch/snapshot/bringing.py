@@ -8,23 +8,24 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.crew import SMALL_BYTES, Crew, NewFile, Written, failed
+from idlewatch.snapshot.crew import Crew
 from idlewatch.snapshot.digests import digests_of
+from idlewatch.snapshot.given import shown
+from idlewatch.snapshot.hands import NewFile, failed
 from idlewatch.snapshot.kinds import FILE, FOLDER, KINDS, SYMLINK
 from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.precedence import is_key_list
-from idlewatch.snapshot.reader import shown, walk
+from idlewatch.snapshot.reader import walk
 from idlewatch.snapshot.target import InTheWayError, Target
+from idlewatch.snapshot.written import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from idlewatch.snapshot.manifest import Snapshot
     from idlewatch.snapshot.packed import Archive
     from idlewatch.snapshot.pax import Member
     from idlewatch.snapshot.plan import Plan, Step
     from idlewatch.snapshot.precedence import Precedence
-    from idlewatch.snapshot.reader import Members
+    from idlewatch.snapshot.reader import Content, Members
     from idlewatch.snapshot.report import RestoreReport
     from idlewatch.snapshot.steps import Steps
 
@@ -107,8 +108,8 @@ class Restoring:
         self._report.folders += status is None
 
     def _file(self, members: Members, member: Member, step: Step) -> None:
-        segments, pieces = members.content(member)
-        extents = segments if member.sparse else member.size
+        content = members.content(member)
+        extents = content.segments if member.sparse else member.size
 
         def as_saved(path: str) -> Written:
             return Written(path, step.digest, self._digests, extents)
@@ -123,29 +124,29 @@ class Restoring:
         if same:
             self._report.unchanged += 1
             self._dress(first, member)
-        elif is_key_list(first) and self._merge(first, member, pieces):
+        elif is_key_list(first) and self._merge(first, member, content):
             return
         else:
-            self._write(written, member, pieces, alone=len(names) == 1)
+            self._write(written, member, content, alone=len(names) == 1)
         self._files.append(written)
         self._link(first, [path for path, _ in names[1:]])
 
-    def _write(self, written: Written, member: Member, pieces: Iterator[memoryview], *, alone: bool) -> None:
+    def _write(self, written: Written, member: Member, content: Content, *, alone: bool) -> None:
         self._report.files += 1
         self._report.disk_bytes += written.disk_bytes
         if self._report.dry_run:
             return
-        if alone and member.size <= SMALL_BYTES and not member.sparse:
-            self._crew.write(NewFile(written, member, b"".join(pieces)), self._report)
+        if alone and content.is_small and not member.sparse:
+            self._crew.write(NewFile(written, member, content.whole()), self._report)
         else:
-            self._write_here(written, member, pieces)
+            self._write_here(written, member, content)
             self._crew.read_back(written)
 
-    def _write_here(self, written: Written, member: Member, pieces: Iterator[memoryview]) -> None:
+    def _write_here(self, written: Written, member: Member, content: Content) -> None:
         with self._target.made(written.path):
             fd = self._target.create(written.path)
             try:
-                _fill(fd, written.segments, pieces)
+                _fill(fd, content)
                 if member.sparse:
                     os.ftruncate(fd, member.size)
             finally:
@@ -201,7 +202,7 @@ class Restoring:
         else:
             self._target.create_node(path, _MODES[member.kind] | 0o600, member.device)
 
-    def _merge(self, path: str, member: Member, pieces: Iterator[memoryview]) -> bool:
+    def _merge(self, path: str, member: Member, content: Content) -> bool:
         """
         Add the saved lines to the `authorized_keys` of the target; False where it has none.
 
@@ -212,7 +213,7 @@ class Restoring:
             return False
         self._report.merged.append(path)
         if not self._report.dry_run:
-            self._target.replace_content(path, _joined(self._target.read(path), b"".join(pieces)), status)
+            self._target.replace_content(path, _joined(self._target.read(path), content.whole()), status)
         return True
 
     def _dress(self, path: str, member: Member, *, new: bool = False) -> None:
@@ -243,11 +244,11 @@ def _joined(present: bytes, saved: bytes) -> bytes:
     return b"".join(line + b"\n" for line in dict.fromkeys(lines))
 
 
-def _fill(fd: int, segments: list[tuple[int, int]], pieces: Iterator[memoryview]) -> None:
+def _fill(fd: int, content: Content) -> None:
     """Write the pieces, which follow each other without holes, into the segments."""
-    ends = iter(segments)
+    ends = iter(content.segments)
     at = end = 0
-    for piece in pieces:
+    for piece in content.pieces():
         left = piece
         while left:
             while at == end:

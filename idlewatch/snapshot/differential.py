@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
-from idlewatch.snapshot.given import json_of
+from idlewatch.snapshot.index import fields_of
 from idlewatch.snapshot.kinds import FOLDER
 from idlewatch.snapshot.locked import unlocked
 from idlewatch.snapshot.packed import opened
@@ -33,7 +33,6 @@ ENTRY_WEIGHT: Final = 8 * 1024
 """Bytes whose copying takes about as long as the work around one entry."""
 _WORTH_IT: Final = 0.5
 """Above this share of the whole a full save costs little more, and the next one costs less."""
-_NO_INDEX: Final = "the archive is damaged: its index is no list of members with their ctimes"
 _FULL_EVERY_S: Final = 24 * 3600.0
 """After that a full save proves all of it anew: a volume can lose bits of what has not been read for long."""
 
@@ -105,24 +104,15 @@ def _read(file: Archive, snapshot: Snapshot) -> Base:
     """Read the index, which alone is little. Raises SnapshotError for damage."""
     states: dict[str, int] = {}
     ways: set[str] = set()
-    for line in index_lines(file, index_at=snapshot.index_at):
-        path, kind, ctime_ns = _state(line)
-        states[path] = ctime_ns
-        if kind == FOLDER and snapshot.since_ns is not None and ctime_ns < snapshot.since_ns:
-            ways.add(path)
+    for fields in fields_of(index_lines(file, index_at=snapshot.index_at)):
+        if fields.ctime_ns is None:
+            raise SnapshotError("the archive is damaged: its index tells no ctimes")
+        states[fields.path] = fields.ctime_ns
+        if fields.kind == FOLDER and snapshot.since_ns is not None and fields.ctime_ns < snapshot.since_ns:
+            ways.add(fields.path)
     for path in (*snapshot.gone, *snapshot.changing):
         states.pop(path, None)
     return Base(snapshot=snapshot, states=states, ways=frozenset(ways & states.keys()))
-
-
-def _state(line: bytes) -> tuple[str, str, int]:
-    try:
-        path, kind, _, _, _, ctime_ns, *_ = json_of(line)
-    except (ValueError, TypeError) as error:
-        raise SnapshotError(_NO_INDEX) from error
-    if type(path) is not str or type(ctime_ns) is not int:
-        raise SnapshotError(_NO_INDEX)
-    return path, kind, ctime_ns
 
 
 def is_worth_it(changed: list[Entry], whole: list[Entry]) -> bool:

@@ -40,6 +40,7 @@ class Digest(Protocol):
 class Digests(NamedTuple):
     """How the archives of one format are hashed; both may be given the first bytes."""
 
+    archive_format: int
     archive: Callable[..., Digest]
     """Makes that of a whole archive; the manifest holds its 64 hexadecimal digits."""
     file: Callable[..., Digest]
@@ -49,10 +50,11 @@ class Digests(NamedTuple):
 def digests_of(archive_format: int) -> Digests:
     """Return how the archives of this format (`manifest.FORMAT`) are hashed."""
     if archive_format < _BLAKE3_FROM:
-        return Digests(partial(blake2b, digest_size=_ARCHIVE_BYTES), partial(blake2b, digest_size=_FILE_BYTES))
+        whole, each = partial(blake2b, digest_size=_ARCHIVE_BYTES), partial(blake2b, digest_size=_FILE_BYTES)
+        return Digests(archive_format, whole, each)
     from blake3 import blake3
 
-    return Digests(blake3, blake3)
+    return Digests(archive_format, blake3, blake3)
 
 
 def told(digest: Digest) -> bytes:

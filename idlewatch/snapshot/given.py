@@ -20,6 +20,8 @@ def is_path(text: Any) -> bool:
     """Tell whether the kernel could be asked for such a path."""
     if not isinstance(text, str) or "\0" in text:
         return False
+    if text.isascii():
+        return True
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
@@ -34,3 +36,15 @@ def is_instant(text: str) -> bool:
     except ValueError:
         return False
     return instant.tzinfo is not None and 1970 <= instant.year < 9999
+
+
+def shown(path: str, *, keep: str = "") -> str:
+    """Return a path that can be printed: what is no text is escaped, and what would steer a terminal, but `keep`."""
+    return path if path.isprintable() else "".join(char if char in keep else _shown_char(char) for char in path)
+
+
+def _shown_char(char: str) -> str:
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]

@@ -24,6 +24,8 @@ KINDS: Final = {
     stat.S_IFBLK: BLOCK,
     stat.S_IFSOCK: SOCKET,
 }
+SMALL_BYTES = 256 * 1024
+"""A file up to this is read and written in one piece: most files are, and each call costs."""
 SPARSE_FROM_BYTES = 64 * 1024
 """Below this a file that fills fewer blocks than its size is inlined or packed by the file system, not sparse."""
 

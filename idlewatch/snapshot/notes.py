@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot import running
 from idlewatch.snapshot.dpkg import versions
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.object_shelf import ObjectShelf
-from idlewatch.snapshot.reader import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

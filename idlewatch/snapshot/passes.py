@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.kinds import FOLDER
-from idlewatch.snapshot.reader import shown
 from idlewatch.snapshot.scan import Scan
 from idlewatch.snapshot.writer import TICK_NS, TreeWriter
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.excludes import NEVER_RESTORED
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.kinds import FOLDER
-from idlewatch.snapshot.reader import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from idlewatch.snapshot.index import Fields
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class _Found:
 
 
 def make_plan(
-    members: Iterable[tuple[pax.Member, bytes | None]],
+    members: Iterable[tuple[pax.Member | Fields, bytes | None]],
     *,
     gone: Sequence[str],
     only: Sequence[str] | None,
@@ -72,7 +74,7 @@ def make_plan(
     return _plan(found, only, mount_points)
 
 
-def _note(found: _Found, place: int, member: pax.Member, digest: bytes | None) -> None:
+def _note(found: _Found, place: int, member: pax.Member | Fields, digest: bytes | None) -> None:
     if member.kind == pax.HARDLINK:
         first = found.last.get(member.target)
         source = found.links.get(first, first) if first is not None else None

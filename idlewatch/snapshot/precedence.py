@@ -10,18 +10,17 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from idlewatch.snapshot.crew import digest_in
 from idlewatch.snapshot.kinds import FOLDER, KINDS, SYMLINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from idlewatch.snapshot.crew import Written
     from idlewatch.snapshot.images import Images
     from idlewatch.snapshot.pax import Member
     from idlewatch.snapshot.report import RestoreReport
     from idlewatch.snapshot.steps import Steps
     from idlewatch.snapshot.target import Target
+    from idlewatch.snapshot.written import Written
 
 
 class Precedence:
@@ -66,7 +65,7 @@ class Precedence:
                 found.append((path, right))
                 if status is not None and own:
                     self._report.replaced.append(path)
-        return sorted(found, key=lambda item: not item[1])
+        return sorted(found, key=lambda item: not item[1]) if len(found) > 1 else found
 
     def _is_there(self, path: str) -> bool:
         """Tell from a list of its folder: a look for each name would wait for those who write into that folder."""
@@ -100,7 +99,7 @@ class Precedence:
         if status is None or status.st_size != member.size:
             return False
         self._steps.add(member.size)
-        return digest_in(self._target, saved.path, saved.segments, saved.digests) == saved.digest
+        return saved.holds(self._target)
 
     def is_same_special(self, path: str, member: Member) -> bool:
         """Tell whether a symlink leads there already, or a device is that one."""

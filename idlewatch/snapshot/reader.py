@@ -7,13 +7,14 @@ pass over everything before it touches the first file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.digests import digests_of, told
-from idlewatch.snapshot.given import is_path, json_of
-from idlewatch.snapshot.kinds import FILE
+from idlewatch.snapshot.given import shown
+from idlewatch.snapshot.index import Fields, digest_told, fields_of
+from idlewatch.snapshot.kinds import FILE, SMALL_BYTES
 from idlewatch.snapshot.packed import another, opened
 from idlewatch.snapshot.source import Source, file_digest, index_lines
 
@@ -46,16 +47,26 @@ class Members:
         while (member := self._next()) is not None:
             self._content_left, self._padding = member.stored, -member.stored % pax.BLOCK_BYTES
             yield member
-            for _ in self._take(self._content_left):
-                pass
+            if self._content_left:
+                for _ in self.pieces():
+                    pass
             self._source.read(self._padding)
 
-    def content(self, member: pax.Member) -> tuple[list[tuple[int, int]], Iterator[memoryview]]:
-        """Return the segments (offset, bytes) of the member just yielded, and their bytes in order, piece by piece."""
+    def content(self, member: pax.Member) -> Content:
+        """Return what the member just yielded holds."""
         segments = self._map(member) if member.sparse else [(0, member.size)]
         if sum(length for _, length in segments) != self._content_left:
             raise SnapshotError(f"the archive is damaged: the map of {shown(member.path)} does not fit its content")
-        return segments, self._take(self._content_left)
+        return Content(segments, self)
+
+    def whole(self) -> bytes:
+        """Return what is left of a member in one piece."""
+        size, self._content_left = self._content_left, 0
+        return self._source.read(size)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield what is left of a member piece by piece."""
+        return self._take(self._content_left)
 
     def _next(self) -> pax.Member | None:
         block = self._source.read(pax.BLOCK_BYTES)
@@ -95,6 +106,23 @@ class Members:
         return pax.decode_map(numbers[1:], member.size)
 
 
+class Content:
+    """What a file in an archive holds: to be taken at once, or left."""
+
+    __slots__ = ("pieces", "segments", "whole")
+
+    def __init__(self, segments: list[tuple[int, int]], members: Members) -> None:
+        self.segments = segments
+        """Offset and length of what there is, in order; the rest are holes."""
+        self.whole = members.whole
+        self.pieces = members.pieces
+
+    @property
+    def is_small(self) -> bool:
+        """Tell whether it is best taken as a whole."""
+        return sum(length for _, length in self.segments) <= SMALL_BYTES
+
+
 def _map_number(line: bytes) -> int:
     if not line.isdigit() or len(line) > 19:
         raise SnapshotError("the archive is damaged: the map of a sparse file holds no number")
@@ -102,24 +130,20 @@ def _map_number(line: bytes) -> int:
 
 
 def _refuse_odd(member: pax.Member) -> None:
-    if "\0" in member.path or "\0" in member.target or not _NO_NAMES.isdisjoint(member.path.split("/")):
-        raise SnapshotError(f"the archive is refused: {shown(member.path)!r} would lie outside the target")
-    if max(member.size, member.stored) > _MOST_BYTES or max(member.uid, member.gid) > _MOST_ID:
-        raise SnapshotError(f"the archive is refused: {shown(member.path)} has a size or an owner that there can't be")
-    if member.kind != FILE and (member.stored or member.sparse):
-        raise SnapshotError(f"the archive is damaged: {shown(member.path)} is a {member.kind} with content")
+    _refuse_odd_entry(member.path, member.target, member.kind, max(member.size, member.stored))
+    if max(member.uid, member.gid) > _MOST_ID:
+        raise SnapshotError(f"the archive is refused: {shown(member.path)} has an owner that there can't be")
+    if member.kind != FILE and member.sparse:
+        raise SnapshotError(f"the archive is damaged: {shown(member.path)} is a {member.kind} with holes")
 
 
-def shown(path: str, *, keep: str = "") -> str:
-    """Return a path that can be printed: what is no text is escaped, and what would steer a terminal, but `keep`."""
-    return path if path.isprintable() else "".join(char if char in keep else _shown_char(char) for char in path)
-
-
-def _shown_char(char: str) -> str:
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]
+def _refuse_odd_entry(path: str, target: str, kind: str, size: int) -> None:
+    if "\0" in path or "\0" in target or not _NO_NAMES.isdisjoint(path.split("/")):
+        raise SnapshotError(f"the archive is refused: {shown(path)!r} would lie outside the target")
+    if size > _MOST_BYTES:
+        raise SnapshotError(f"the archive is refused: {shown(path)} has a size that there can't be")
+    if kind != FILE and size:
+        raise SnapshotError(f"the archive is damaged: {shown(path)} is a {kind} with content")
 
 
 def walk(
@@ -140,7 +164,7 @@ def walk(
     count = 0
     for member in (members := Members(source)):
         count += 1
-        yield members, member, _compare(member, next(lines, b""))
+        yield members, member, digest_told(member, next(lines, b""))
     _refuse_wrong_count(count, snapshot, lines)
     source.finish()
     if digest and whole.hexdigest() != snapshot.archive_digest:
@@ -185,7 +209,7 @@ def inspect(
 
 def listed(
     file: Archive, snapshot: Snapshot, each_chunk: Callable[[int], None]
-) -> Iterator[tuple[pax.Member, bytes | None]]:
+) -> Iterator[tuple[pax.Member | Fields, bytes | None]]:
     """
     Yield what a restore has to know of each member before it begins, once the digest of the whole file is right.
 
@@ -198,56 +222,20 @@ def listed(
     require_digest(file.stored, snapshot, each_chunk)
     lines = index_lines(file, index_at=snapshot.index_at)
     count = 0
-    for line in lines:
+    for fields in fields_of(lines):
         count += 1
-        member, digest = _listed(line)
-        _refuse_odd(member)
-        yield member, digest
+        _refuse_odd_entry(fields.path, fields.target, fields.kind, fields.size)
+        yield fields, fields.digest
     _refuse_wrong_count(count, snapshot, lines)
 
 
-def _listed(line: bytes) -> tuple[pax.Member, bytes | None]:
-    path, kind, size, _, digest, _, target = _fields(line)
-    return pax.Member(path=path, kind=kind, stored=size, target=target), digest
-
-
-def _compare(member: pax.Member, line: bytes) -> bytes | None:
-    found = _fields(line)
-    target = member.target if member.kind == pax.HARDLINK and found.target else ""
-    expected = (member.path, member.kind, member.size, member.mtime_ns, found.digest, member.ctime_ns, target)
-    if found != expected or (found.digest is None) != (member.kind != FILE):
-        raise SnapshotError(f"the archive is damaged: {shown(member.path)} does not fit the index")
-    return found.digest
-
-
-class _Fields(NamedTuple):
-    path: str
-    kind: str
-    size: int
-    mtime_ns: int
-    digest: bytes | None
-    ctime_ns: int | None
-    target: str
-    """Of a hard link; empty where the format did not tell it yet."""
-
-
-def _fields(line: bytes) -> _Fields:
-    try:
-        path, kind, size, mtime_ns, hexadecimal, *more = json_of(line)
-        digest = bytes.fromhex(hexadecimal) if hexadecimal is not None else None
-    except (ValueError, TypeError) as error:
-        raise SnapshotError("the archive is damaged: its index is no list of members") from error
-    fields = _Fields(path, kind, size, mtime_ns, digest, more[0] if more else None, more[1] if len(more) > 1 else "")
-    numbers = (size, mtime_ns, 0 if fields.ctime_ns is None else fields.ctime_ns)
-    known = type(kind) is str and kind in pax.KNOWN_KINDS and set(map(type, numbers)) == {int}
-    if not (known and is_path(path) and is_path(fields.target)):
-        raise SnapshotError("the archive is damaged: its index is no list of members")
-    return fields
-
-
 def _digest(members: Members, member: pax.Member, digest: Digest) -> bytes:
-    for piece in members.content(member)[1]:
-        digest.update(piece)
+    content = members.content(member)
+    if content.is_small:
+        digest.update(content.whole())
+    else:
+        for piece in content.pieces():
+            digest.update(piece)
     return told(digest)
 
 

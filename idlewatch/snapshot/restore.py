@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.bringing import Restoring
 from idlewatch.snapshot.crew import Crew
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.image import known_image, take_image
 from idlewatch.snapshot.images import Images, new_images, remove_deleted
 from idlewatch.snapshot.locked import unlocked
@@ -28,7 +29,7 @@ from idlewatch.snapshot.mounts import points_below, read_mounts, since_for
 from idlewatch.snapshot.packed import opened
 from idlewatch.snapshot.plan import Plan, is_wanted, make_plan
 from idlewatch.snapshot.precedence import Precedence
-from idlewatch.snapshot.reader import listed, shown
+from idlewatch.snapshot.reader import listed
 from idlewatch.snapshot.report import RestoreReport
 from idlewatch.snapshot.steps import Progress, Steps
 from idlewatch.snapshot.store import chain, image_beside

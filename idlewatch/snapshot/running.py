@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from idlewatch.snapshot.commands import command_line
-from idlewatch.snapshot.reader import shown
+from idlewatch.snapshot.given import shown
 from idlewatch.tmux_servers import ask, servers
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from idlewatch.errors import SnapshotError
 from idlewatch.snapshot.codec import usable_workers
 from idlewatch.snapshot.differential import Base, base_upon, fitting_base
 from idlewatch.snapshot.digests import digests_of
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.image import known_image
 from idlewatch.snapshot.locked import locked
 from idlewatch.snapshot.loss import Loss, summarize
@@ -30,7 +31,7 @@ from idlewatch.snapshot.manifest import FORMAT, Snapshot
 from idlewatch.snapshot.mounts import Mount, read_mounts, since_for
 from idlewatch.snapshot.notes import write_up
 from idlewatch.snapshot.passes import Passes, refuse_unreadable
-from idlewatch.snapshot.reader import DamagedArchive, prove, shown
+from idlewatch.snapshot.reader import DamagedArchive, prove
 from idlewatch.snapshot.scan import Scan, new_scan
 from idlewatch.snapshot.sink import Sink
 from idlewatch.snapshot.steps import Steps

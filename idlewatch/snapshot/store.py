@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from idlewatch.errors import IdlewatchError, SnapshotError
 from idlewatch.snapshot.age import Key, seal, unseal
+from idlewatch.snapshot.given import shown
 from idlewatch.snapshot.image import image_bytes, image_of
 from idlewatch.snapshot.manifest import Snapshot, from_manifest, to_manifest
 from idlewatch.snapshot.object_shelf import object_shelf
 from idlewatch.snapshot.objects import Objects
-from idlewatch.snapshot.reader import shown
 from idlewatch.snapshot.shelf import FolderShelf, SaveUnderWay, Shelf
 
 if TYPE_CHECKING:

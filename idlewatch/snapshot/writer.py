@@ -9,7 +9,6 @@ again as a later member, which wins on unpacking.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import time
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from idlewatch.snapshot import pax
 from idlewatch.snapshot.digests import told
-from idlewatch.snapshot.kinds import FIFO, FILE, FOLDER, KINDS, SOCKET, SYMLINK, is_sparse
+from idlewatch.snapshot.index import index_line
+from idlewatch.snapshot.kinds import FIFO, FILE, FOLDER, KINDS, SMALL_BYTES, SOCKET, SYMLINK, is_sparse
 from idlewatch.snapshot.sink import PIECE_BYTES
 
 if TYPE_CHECKING:
@@ -28,24 +28,10 @@ if TYPE_CHECKING:
 
 TICK_NS: Final = 20_000_000
 """Twice the longest tick of a kernel's clock of files (HZ=100): two writes in one tick leave the same ctime."""
-_SMALL_BYTES: Final = 256 * 1024
 _VANISHED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """It is gone, or something else stands there now: the next look at the tree finds what."""
 _NO_XATTRS: Final = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENODATA})
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-
-
-def index_line(member: pax.Member, digest: bytes | None) -> bytes:
-    """
-    Return the index line of a member.
-
-    Path, kind, size, mtime, the checksum of the bytes it stores, ctime, and of a hard link where it leads.
-    """
-    known = f'"{digest.hex()}"' if digest is not None else "null"
-    ctime = "null" if member.ctime_ns is None else f"{member.ctime_ns}"
-    link = f",{json.dumps(member.target)}" if member.kind == pax.HARDLINK else ""
-    front = f'[{json.dumps(member.path)},"{member.kind}",{member.size},{member.mtime_ns}'
-    return f"{front},{known},{ctime}{link}]\n".encode()
 
 
 class TreeWriter:
@@ -129,7 +115,7 @@ class TreeWriter:
         member = _member(path, FILE, status)
         member.size = member.stored = status.st_size
         member.xattrs = _xattrs(fd)
-        if member.size <= _SMALL_BYTES and not is_sparse(status):
+        if member.size <= SMALL_BYTES and not is_sparse(status):
             digest = self._put_small(member, fd, status)
         else:
             digest = self._put_large(member, fd, status)

@@ -14,7 +14,7 @@ from idlewatch.kernel.own import registered
 from idlewatch.pod import losses
 from idlewatch.pod.assembled import Assembly, assembled
 from idlewatch.snapshot import Loss
-from idlewatch.snapshot.reader import shown
+from idlewatch.snapshot.given import shown
 from idlewatch.verbs.restored import NAMED
 from idlewatch.verbs.words import loaded, say_json, say_text
 

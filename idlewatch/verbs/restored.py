@@ -7,7 +7,7 @@ from pathlib import Path
 
 from idlewatch.amounts import amount
 from idlewatch.snapshot import RestoreReport
-from idlewatch.snapshot.reader import shown
+from idlewatch.snapshot.given import shown
 
 NAMED = 10
 """So many of each are named; `--json` has all."""
