@@ -137,7 +137,8 @@ def hand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hand]:
 
 def test_a_hand_writes_and_proves(hand: Hand, tmp_path: Path) -> None:
     files = [new_file("a/b", b"x" * 5000, mode=0o640, mtime_ns=5), new_file("wrong", b"x", digest_of=b"y")]
-    troubles = hand.write(files)
+    hand.give(files)
+    troubles = hand.take()
     assert (troubles.in_the_way, troubles.attributes) == ({}, {})
     status = (tmp_path / "a/b").stat()
     assert ((tmp_path / "a/b").read_bytes(), status.st_mode & 0o7777, status.st_mtime_ns) == (b"x" * 5000, 0o640, 5)
@@ -147,8 +148,10 @@ def test_a_hand_writes_and_proves(hand: Hand, tmp_path: Path) -> None:
 
 def test_a_hand_tells_what_it_could_not_do(hand: Hand, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc")
-    troubles = hand.write([new_file("link/x", b""), new_file("odd", b"", xattrs={"nobody.knows": b""})])
+    hand.give([new_file("link/x", b""), new_file("odd", b"", xattrs={"nobody.knows": b""})])
+    hand.give([new_file("n" * 300, b"")])
+    troubles = hand.take()
     assert troubles.in_the_way == {"link/x": "link is no folder there"}
     assert set(troubles.attributes) == {"odd"}
     with pytest.raises(SnapshotError, match=r"cannot restore n+: File name too long; what is back stays, run it again"):
-        hand.write([new_file("n" * 300, b"")])
+        hand.take()

@@ -7,13 +7,13 @@ by it, too, and read back beside it; small files are gathered and written by han
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import ExitStack, suppress
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Self
 
 from idlewatch.snapshot.beside import Beside
 from idlewatch.snapshot.codec import usable_workers
-from idlewatch.snapshot.hands import ChildHand, Hand, NewFile, OwnHand, Troubles
+from idlewatch.snapshot.hands import ChildHand, Hand, NewFile, OwnHand
 from idlewatch.snapshot.target import TEMPORARIES, Target
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _BATCH_FILES: Final = 128
 _BATCH_BYTES: Final = 1024 * 1024
+_AHEAD: Final = 2
+"""Batches that each hand may have."""
 _BATCHES_ALONE: Final = 8
 """So many are written before children are started."""
 
@@ -35,17 +37,16 @@ class Crew:
     def __init__(self, path: Path) -> None:
         """`path` is the target, which must be a folder."""
         self._path = path
-        self._most = min(len(TEMPORARIES) - 1, usable_workers())
         self._stack = ExitStack()
         self._reader = Target(path)
         self._stack.callback(self._reader.close)
         own = OwnHand(path, TEMPORARIES[1])
         self._stack.callback(own.close)
-        self._free: SimpleQueue[Hand] = SimpleQueue()
-        self._free.put(own)
-        self._given = 0
-        self._beside: Beside[Troubles] = Beside(threads=self._most, depth=3 * self._most)
-        # Of its own: a large file is read for seconds, and those who write must not wait for their turn behind it.
+        self._hands: Sequence[Hand] = [own]
+        self._given: deque[Hand] = deque()
+        """Whose turn it was, for each batch that is not taken yet; each hand in turn, so the oldest ends first."""
+        self._batches = 0
+        # A large file is read for seconds, and those who write must not wait for their turn behind it.
         self._reading: Beside[None] = Beside()
         self._batch: list[NewFile] = []
         self._batch_bytes = 0
@@ -54,7 +55,6 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._beside.close()
         self._reading.close()
         self._stack.close()
 
@@ -72,8 +72,8 @@ class Crew:
     def settle(self, report: RestoreReport) -> None:
         """Wait until all is written and read back. Raises SnapshotError for what could not be written."""
         self._flush(report)
-        for troubles in self._beside.rest():
-            _tell(troubles, report)
+        while self._given:
+            self._take(report)
         for _ in self._reading.rest():
             pass
 
@@ -91,34 +91,28 @@ class Crew:
     def _flush(self, report: RestoreReport) -> None:
         if not self._batch:
             return
-        self._given += 1
-        if self._given == _BATCHES_ALONE:
+        if self._batches == _BATCHES_ALONE:
+            while self._given:
+                self._take(report)
             self._hire()
-        troubles = self._beside.give(self._write, self._batch)
+        if len(self._given) >= _AHEAD * len(self._hands):
+            self._take(report)
+        hand = self._hands[self._batches % len(self._hands)]
+        hand.give(self._batch)
+        self._given.append(hand)
+        self._batches += 1
         self._batch, self._batch_bytes = [], 0
-        if troubles is not None:
-            _tell(troubles, report)
+
+    def _take(self, report: RestoreReport) -> None:
+        troubles = self._given.popleft().take()
+        report.in_the_way |= troubles.in_the_way
+        report.attributes |= troubles.attributes
 
     def _hire(self) -> None:
         """Let children write in our place; where none can be started, we go on."""
         children: list[ChildHand] = []
         with suppress(OSError):
-            for name in TEMPORARIES[1 : self._most + 1]:
+            for name in TEMPORARIES[1 : usable_workers() + 1]:
                 children.append(ChildHand(self._path, name))
                 self._stack.callback(children[-1].close)
-        if children:
-            self._free.get()  # waits for what we write just now: no two may use one temporary name
-        for child in children:
-            self._free.put(child)
-
-    def _write(self, files: Sequence[NewFile]) -> Troubles:
-        hand = self._free.get()
-        try:
-            return hand.write(files)
-        finally:
-            self._free.put(hand)
-
-
-def _tell(troubles: Troubles, report: RestoreReport) -> None:
-    report.in_the_way |= troubles.in_the_way
-    report.attributes |= troubles.attributes
+        self._hands = children or self._hands

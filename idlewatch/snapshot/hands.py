@@ -8,9 +8,11 @@ to start, so they are for thousands of files. Whether a file is written, and in 
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import subprocess
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _CHILD: Final = "idlewatch.snapshot.hand_child"
 _LENGTH_BYTES: Final = 8
+_PIPE_BYTES: Final = 1024 * 1024
+"""The most that anybody may have (/proc/sys/fs/pipe-max-size)."""
 _ENDS_WITHIN_S: Final = 10.0
 
 
@@ -50,10 +54,14 @@ class Troubles:
 
 
 class Hand(Protocol):
-    """One that writes files, a batch at a time, below temporary names of its own."""
+    """One that writes files, a batch at a time and in order, below temporary names of its own."""
 
-    def write(self, files: Sequence[NewFile]) -> Troubles:
-        """Write them and read each back (`Written.proof`). Raises SnapshotError where the target ends it."""
+    def give(self, files: Sequence[NewFile]) -> None:
+        """Have them written and each read back (`Written.proof`), now or soon."""
+        ...
+
+    def take(self) -> Troubles:
+        """Wait for the oldest batch, and return what came of it. Raises SnapshotError where the target ends it."""
         ...
 
     def close(self) -> None:
@@ -67,9 +75,18 @@ class OwnHand:
     def __init__(self, path: Path, temporary: str) -> None:
         """`path` is the target, `temporary` one of TEMPORARIES that nobody else uses."""
         self._target = Target(path, temporary)
+        self._given: deque[Sequence[NewFile]] = deque()
+
+    def give(self, files: Sequence[NewFile]) -> None:
+        """Keep them until they are asked for."""
+        self._given.append(files)
+
+    def take(self) -> Troubles:
+        """Write the oldest batch."""
+        return self.write(self._given.popleft())
 
     def write(self, files: Sequence[NewFile]) -> Troubles:
-        """Write them."""
+        """Write these."""
         troubles = Troubles()
         for new in files:
             path = new.written.path
@@ -120,10 +137,18 @@ class ChildHand:
             stdout=subprocess.PIPE,
             start_new_session=True,  # ctrl-c is for us, and we end it
         )
+        self._given: deque[Sequence[NewFile]] = deque()
+        with suppress(OSError):  # it only waits more often
+            fcntl.fcntl(self._pipe(self._process.stdin), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def write(self, files: Sequence[NewFile]) -> Troubles:
-        """Have them written."""
+    def give(self, files: Sequence[NewFile]) -> None:
+        """Send them, which waits where much of what was sent before is not read yet."""
+        self._given.append(files)
         send(self._pipe(self._process.stdin), [as_values(new) for new in files])
+
+    def take(self) -> Troubles:
+        """Wait for its answer."""
+        files = self._given.popleft()
         said = received(self._pipe(self._process.stdout))
         if said is None:
             status = self._process.wait()
