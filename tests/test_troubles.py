@@ -67,6 +67,12 @@ def test_use_within_three_hours_is_company(ago_s: float, *, told: bool) -> None:
     assert (heard(LONELY_JOB, found("gpu", Activity.QUIET), before=remembered)["jobs"] == NOTICE) is told
 
 
+def test_what_a_job_only_bars_for_is_told_beside_any_use() -> None:
+    asks = replace(found("jobs", Activity.QUIET, notice="train.py waits for input"), bars=True)
+    assert heard(asks, found("gpu"))["jobs"] == "train.py waits for input"
+    assert heard(replace(asks, pauses=True), found("gpu"))["jobs"] is None
+
+
 def test_what_else_signals_have_to_say_is_told_beside_any_use() -> None:
     hung = found("gpu", notice="gpu0 busy, but maybe hung")
     assert heard(LONELY_JOB, hung, found("servers", notice="it may hang")) == {

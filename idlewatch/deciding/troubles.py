@@ -25,7 +25,7 @@ BLIND_ALARM_S = 15 * 60.0
 ALONE_S = 3 * 3600.0
 """So long must nothing else have been in use before people are told that one job or transfer is all there is."""
 LONELY = frozenset({"jobs", "transfers", "host"})
-"""Signals whose notice says just that of what they see; what others saw they can't know."""
+"""Signals whose notice of use says just that of what they see; what others saw they can't know."""
 _SEES_THE_SAME = "host"
 """It sees every job and every transfer, too."""
 CEILING_STEPS_S = (900.0, 3600.0, 6 * 3600.0)
@@ -157,7 +157,12 @@ def without_lonely(blind: Blindness, findings: Iterable[Finding], now_s: float) 
     lately = {signal for signal, used_s in blind.used_s.items() if now_s - used_s < ALONE_S}
     lately |= {finding.signal for finding in findings if finding.activity is Activity.ACTIVE}
     lately -= {_SEES_THE_SAME}
-    return [replace(f, notice=None) if f.signal in LONELY and lately - {f.signal} else f for f in findings]
+    return [replace(f, notice=None) if _tells_of_use(f) and lately - {f.signal} else f for f in findings]
+
+
+def _tells_of_use(finding: Finding) -> bool:
+    """Not so where it only bars: then it says what the Pod is kept for, whatever else was seen."""
+    return finding.signal in LONELY and (not finding.bars or finding.pauses)
 
 
 def of_notices(troubles: Troubles, findings: Iterable[Finding]) -> Troubles:
