@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idlewatch.errors import SignalError
-from idlewatch.kernel import Tables
+from idlewatch.kernel import Process, Tables
+from idlewatch.kernel.prompts import Prompt
 from idlewatch.model import Activity, Finding, Json, Reading
 from idlewatch.signals.jobs import JobsSignal
 from idlewatch.signals.jobs_gains import cpu_s, gains
@@ -100,6 +102,152 @@ def test_the_process_that_uses_most_is_named_and_the_whole_tree_is_summed() -> N
         machine.uses(900, 0.01 * seconds)
 
     assert watched(machine, 600, work)[-1].reason == "tmux: tokenize.py (pid 900) 401 % of a core for 10 min"
+
+
+# ---------------------------------------------------------------- who waits for a person
+
+
+class Asking:
+    """Which processes wait for what is typed, and the access times of their terminals."""
+
+    def __init__(self, **asked: Prompt) -> None:
+        self.asked = {int(pid.removeprefix("p")): each for pid, each in asked.items()}
+
+    def __call__(self, _: Path, process: Process) -> Prompt | None:
+        return self.asked.get(process.pid)
+
+
+LINE, KEYS = Prompt(by_key=False, input_ns=1), Prompt(by_key=True, input_ns=1)
+
+
+def asking(command: str, asked: Prompt, *, terminal: int = PTS) -> tuple[Machine, Asking]:
+    """What runs in front in tmux, and asks."""
+    machine = Machine()
+    shell = tmux(machine)
+    machine.start(812, shell, command, session=710, terminal=terminal, since_s=300.0)
+    machine.processes[812] = replace(machine.processes[812], in_foreground=True)
+    return machine, Asking(p812=asked)
+
+
+def waits(machine: Machine, asks: Asking, for_s: float = 600.0, works: int | None = None) -> Finding:
+    """The newest finding; `works` uses CPU meanwhile."""
+    each = (lambda _: None) if works is None else busy(machine, works)
+    return watched(machine, for_s, each, JobsSignal(kernel=machine, asks=asks))[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        ("python train.py", KEYS),  # breakpoint()
+        ("python -m pdb train.py", KEYS),
+        ("python3 -c input()", LINE),
+        ("/usr/bin/python3 /usr/local/bin/pytest --pdb", KEYS),
+        ("gdb -p 17", KEYS),
+        ("/opt/conda/bin/python /opt/conda/bin/conda install x", LINE),
+        ("apt install x", LINE),
+        ("bash ./setup.sh", LINE),
+        ("bash -c read", LINE),
+        ("./train", LINE),
+    ],
+)
+def test_a_job_that_waits_for_a_person_bars_and_is_told(command: str, asked: Prompt) -> None:
+    machine, asks = asking(command, asked)
+    found = waits(machine, asks)
+    assert (found.activity, found.bars, found.pauses) == (Activity.QUIET, True, False)
+    assert found.reason.startswith("tmux: ")
+    assert found.reason.endswith(" (pid 812) waits for input, for 10m < 3h")
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        ("-bash", KEYS),
+        ("bash --init-file /x/shellIntegration-bash.sh", KEYS),
+        ("sh", LINE),
+        ("sh -i", LINE),
+        ("zsh", KEYS),
+        ("python3", KEYS),
+        ("python3 -i -q", KEYS),
+        ("/usr/bin/python3 /usr/local/bin/ipython", KEYS),
+        ("/usr/bin/node /usr/local/bin/claude", KEYS),
+        ("vim train.py", KEYS),
+        ("htop", KEYS),
+        ("less log", LINE),
+        ("lazygit", KEYS),
+        ("ssh other", KEYS),
+        ("psql", KEYS),
+        ("vllm serve x", LINE),
+    ],
+)
+def test_a_session_that_waits_for_anything_and_anybody_is_nothing(command: str, asked: Prompt) -> None:
+    machine, asks = asking(command, asked)
+    assert not waits(machine, asks).bars
+
+
+def test_a_job_that_asks_the_terminal_of_the_containers_own_command_waits_for_nobody() -> None:
+    machine, asks = asking("python train.py", LINE)
+    machine.processes[1] = replace(machine.processes[1], terminal=PTS)
+    assert not waits(machine, asks).bars
+
+
+def test_a_job_that_does_not_wait_is_nothing_nor_is_one_behind() -> None:
+    machine, asks = asking("python train.py", LINE)
+    asks.asked.clear()
+    assert not waits(machine, asks).bars
+    machine, asks = asking("python train.py", LINE)
+    machine.processes[812] = replace(machine.processes[812], in_foreground=False)
+    assert not waits(machine, asks).bars
+
+
+def test_nobody_is_waited_for_longer_than_the_cap_and_what_is_typed_begins_it_anew() -> None:
+    machine, asks = asking("python train.py", KEYS)
+    signal = JobsSignal(kernel=machine, asks=asks, connected_for_s=3600.0)
+    found = watched(machine, 3600 - LOOK_S, signal=signal)
+    assert all(each.bars for each in found)
+    assert [each.notice is not None for each in found[58:60]] == [False, True]
+    assert "which keeps this Pod up for 1h at most" in str(found[59].notice)
+    assert {(each.bars, each.notice) for each in watched(machine, 3600, signal=signal)[1:]} == {(False, None)}
+    asks.asked[812] = replace(KEYS, input_ns=2)
+    found = watched(machine, 900, signal=signal)
+    assert all(each.bars for each in found)
+
+
+def test_what_asks_again_and_again_or_is_started_so_is_one_wait_and_after_ten_minutes_another() -> None:
+    machine, asks = asking("bash ask.sh", LINE)
+    signal, looks = JobsSignal(kernel=machine, asks=asks, connected_for_s=3600.0), iter(range(10**6))
+
+    def comes_and_goes(_: float) -> None:
+        at = next(looks)
+        pid, asked = (812, LINE) if at % 4 == 0 else (813, LINE)
+        machine.processes[pid] = replace(machine.processes[812], pid=pid, started_ticks=10**6 + at)
+        machine.commands[pid] = machine.commands[812]
+        asks.asked = {} if at % 4 == 2 else {pid: asked}
+
+    assert not any(each.bars for each in watched(machine, 7200, comes_and_goes, signal)[-200:])
+    asks.asked = {}
+    watched(machine, 615, signal=signal)
+    asks.asked = {812: LINE}
+    assert watched(machine, 30, signal=signal)[-1].bars
+
+
+def test_one_that_waits_beside_one_that_works_is_not_told() -> None:
+    machine, asks = asking("python train.py", KEYS)
+    machine.start(900, 710, "python other.py", session=710, terminal=PTS, since_s=300.0)
+    found = waits(machine, asks, 1800, works=900)
+    assert (found.activity, found.notice) == (Activity.ACTIVE, None)
+
+
+def test_what_asks_while_it_writes_the_checkpoint_that_we_asked_for_is_left_out() -> None:
+    machine, asks = asking("python train.py", KEYS)
+    asked_for = frozenset({machine.processes[812].key})
+    signal = JobsSignal(kernel=machine, asks=asks, asked=lambda _from_s, _to_s: asked_for)
+    assert not watched(machine, 60, signal=signal)[-1].bars
+
+
+def test_a_reading_of_an_older_version_tells_of_no_prompts() -> None:
+    signal = JobsSignal(kernel=Machine())
+    facts: dict[str, Json] = {"trees": [], "tools": [], "unseen": None}
+    assert not signal.judge(Reading(signal="jobs", at_s=100.0, covers_s=15.0, facts=facts)).bars
 
 
 # ---------------------------------------------------------------- what is nothing

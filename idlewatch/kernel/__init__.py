@@ -6,7 +6,7 @@ The kernel's tables, read once for all signals: processes, TCP sockets, who owns
       now.at_s                              the instant of the pass; figures are differenced by it, not by now_s
       now.processes                         ProcessTable
         .by_pid[pid], .get(pid), iteration  Process: pid parent session terminal comm state started_s key
-                                            cpu_s waited_cpu_s io (Io or None where denied)
+                                            cpu_s waited_cpu_s io (Io or None where denied) in_foreground
         .children(pid) .descendants(pid) .ancestors(pid) .is_below(pid, ancestor)
         .own                                PIDs of idlewatch's own tree, adopted orphans left out
         .command(pid)                       its command line as words, () where there is none

@@ -62,6 +62,8 @@ class Process:
     """CPU seconds of the children it has waited for."""
     io: Io | None
     """None where /proc/PID/io is denied."""
+    in_foreground: bool = False
+    """Whether its controlling terminal's input is for it: its process group is the terminal's foreground one."""
 
     @property
     def key(self) -> Key:
@@ -215,6 +217,7 @@ def _parsed(pid: int, stat: bytes, io: Io | None) -> Process:
         cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
         waited_cpu_s=(int(fields[13]) + int(fields[14])) / _TICKS_PER_S,
         io=io,
+        in_foreground=fields[4] != b"0" and fields[2] == fields[5],
     )
 
 

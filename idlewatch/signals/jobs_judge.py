@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from idlewatch.durations import format_duration
 from idlewatch.model import Activity, Finding
 from idlewatch.signals.host_window import HostLimits, Tick, Window
 from idlewatch.signals.proofs import TOLD_MAX, Facts, Lonely, Proof, cores, minutes, number, objects, proven, size
@@ -24,6 +25,8 @@ from idlewatch.signals.proofs import TOLD_MAX, Facts, Lonely, Proof, cores, minu
 READ_BYTES = 1 << 20
 """What a tool or an agent reads in the window that is progress: of 1 MiB in ten minutes `JUDGING` says so of files."""
 WRITE_BYTES = 4 << 20
+TOLD_AFTER_S = 15 * 60.0
+"""A job that waits for a person for so long is a notice."""
 STARTED_IN_LOOKS = 3
 """Looks within the window in which a tool or an agent had started a child."""
 
@@ -48,8 +51,8 @@ class _Tool:
 class JobsJudge:
     """Remembers each tree's and each tool's last ten minutes."""
 
-    def __init__(self, *, limits: HostLimits, alone_s: float) -> None:
-        self._limits = limits
+    def __init__(self, *, limits: HostLimits, alone_s: float, connected_for_s: float) -> None:
+        self._limits, self._cap_s = limits, connected_for_s
         self._lonely = Lonely("job", alone_s)
         self._spans: deque[tuple[float, float]] = deque()
         """Instant and length of each look."""
@@ -67,11 +70,12 @@ class JobsJudge:
         self._know_agents([*objects(facts["trees"]), *objects(facts["tools"])])
         used = [*self._cpu_in_use(), *self._reading(), *self._progress()]
         busy = [] if used else list(self._busy_now())
+        waiting = [one for one in objects(facts.get("prompts", [])) if number(one["waits_s"]) < self._cap_s]
         return replace(
-            self._worded(used, busy, None if unseen is None else str(unseen)),
+            self._worded(used, busy, waiting, None if unseen is None else str(unseen)),
             seen_from_s=at_s - covers_s,
             seen_to_s=at_s,
-            notice=self._lonely.notice(self._only(used), at_s),
+            notice=self._lonely.notice(self._only(used), at_s) or (None if used else self._asking(waiting)),
         )
 
     def _take_in(
@@ -168,13 +172,23 @@ class JobsJudge:
 
     # ---------------------------------------------------------------- words
 
-    def _worded(self, used: list[Proof], busy: list[str], unseen: str | None) -> Finding:
+    def _worded(self, used: list[Proof], busy: list[str], waiting: list[Facts], unseen: str | None) -> Finding:
         if used:
             return proven("jobs", used)
-        reason = ", ".join(busy[:TOLD_MAX]) or self._quiet()
+        barring = [*busy, *map(self._waits, waiting)]
+        reason = ", ".join(barring[:TOLD_MAX]) or self._quiet()
         if unseen is not None:
             reason = f"{reason}; {unseen}, the host signal sees the container's CPU and disk"
-        return Finding(signal="jobs", activity=Activity.QUIET, reason=reason, bars=bool(busy), pauses=bool(busy))
+        return Finding(signal="jobs", activity=Activity.QUIET, reason=reason, bars=bool(barring), pauses=bool(busy))
+
+    def _waits(self, one: Facts) -> str:
+        for_s, cap = format_duration(number(one["waits_s"])), format_duration(self._cap_s)
+        return f"{_label(one)} waits for input, for {for_s} < {cap}"
+
+    def _asking(self, waiting: Iterable[Facts]) -> str | None:
+        told = [_label(one) for one in waiting if number(one["waits_s"]) >= TOLD_AFTER_S]
+        kept = f"keeps this Pod up for {format_duration(self._cap_s)} at most"
+        return f"{told[0]} waits for input at its terminal, which {kept}" if told else None
 
     def _quiet(self) -> str:
         most = max(self._trees.values(), key=lambda tree: tree.window.mean_cores(), default=None)

@@ -10,6 +10,7 @@ from idlewatch.signals.adopted import real_descendants
 from idlewatch.signals.jobs_gains import cpu_s, gains, own_reads, read_chars, write_chars
 from idlewatch.signals.jobs_places import Places
 from idlewatch.signals.jobs_programs import STARTING_S, Programs, Role
+from idlewatch.signals.jobs_prompts import PromptsLook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ class _Tree:
 class JobsLook:
     """Looks again and again; remembers the last look, and which tree each process was in when first seen."""
 
+    prompts: PromptsLook = field(default_factory=PromptsLook)
     _before: ProcessTable | None = None
     _programs: Programs = field(default_factory=Programs)
     _tree_of: dict[Key, Key] = field(default_factory=dict)
@@ -54,9 +56,10 @@ class JobsLook:
         now, before = tables.processes, self._before
         places = Places(now, self._programs)
         self._assign(now, places)
-        facts: dict[str, Json] = {"trees": [], "tools": [], "unseen": None}
+        facts: dict[str, Json] = {"trees": [], "tools": [], "prompts": [], "unseen": None}
+        left_out = _with_those_below(asked, now)
+        facts["prompts"] = list[Json](self.prompts.facts(now, places, left_out))
         if before is not None:
-            left_out = _with_those_below(asked, now)
             followed = [each for each in now if _is_followed(each, before, places) and each.pid not in left_out]
             facts["trees"] = list[Json](self._trees(before, now, places, left_out))
             facts["tools"] = list[Json](_tools(followed, before, now, places))

@@ -218,6 +218,16 @@ def _verb_from(words: set[str], command: Sequence[str]) -> int:
     return next((at + 1 for at, name in enumerate(names) if name in words and not _INTERPRETER.fullmatch(name)), 1)
 
 
+def is_interpreter(program: Program) -> bool:
+    """Whether it runs what somebody wrote: a language's, or a shell."""
+    return bool(_INTERPRETER.fullmatch(_executable(program.command[0]))) if program.command else False
+
+
+def is_shell(program: Program) -> bool:
+    """Whether that is a shell."""
+    return bool(program.command) and _executable(program.command[0]) in _SHELLS
+
+
 class Programs:
     """Remembers what each living process is, so that its command line is read once."""
 

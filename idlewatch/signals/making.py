@@ -38,7 +38,7 @@ MAKERS: Mapping[str, Callable[[Surroundings], Signal | None]] = {
     "host": lambda _: HostSignal(),
     "people": lambda pod: PeopleSignal(pod, kernel=KERNEL),
     "jupyter": lambda pod: JupyterSignal(pod, kernel=KERNEL),
-    "jobs": lambda pod: JobsSignal(kernel=KERNEL, asked=pod.asked),
+    "jobs": lambda pod: JobsSignal(kernel=KERNEL, asked=pod.asked, connected_for_s=pod.connected_for_s),
     "transfers": lambda _: TransfersSignal(kernel=KERNEL),
     "servers": lambda pod: ServersSignal(pod, kernel=KERNEL, named=named_servers(pod.servers)),
     "command": lambda pod: _asked("command", pod),
