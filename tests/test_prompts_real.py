@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -128,6 +129,21 @@ def test_where_the_kernel_tells_of_no_descriptor_a_wait_for_a_line_is_believed(t
         assert prompt(tmp_path, seen) is None
 
 
+def test_a_program_that_works_or_reads_from_elsewhere_is_not() -> None:
+    with in_terminal(sys.executable, "-c", RAW) as (pid, _):
+        is_asked(pid)
+        assert prompt(PROC, replace(process(pid), state="R")) is None
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    command = f'exec {sys.executable} -c "{SLEEPS}" <{os.ttyname(theirs)}'
+    with in_terminal("bash", "-c", command) as (pid, master):
+        said(master, READY)
+        assert comes(lambda: process(pid).state == "S", DEADLINE_S, every_s=0.1)
+        assert prompt(PROC, process(pid)) is None
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_a_program_behind_or_ended_or_without_a_terminal_is_not() -> None:
     code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {INPUT!r}], process_group=0); p.wait()"
     with in_terminal(sys.executable, "-c", code) as (pid, _):
@@ -135,7 +151,6 @@ def test_a_program_behind_or_ended_or_without_a_terminal_is_not() -> None:
         behind = table().children(pid)[0]
         assert comes(lambda: process(behind).state == "T", DEADLINE_S, every_s=0.1)
         assert not process(behind).in_foreground
-        assert prompt(PROC, process(behind)) is None
         asked = process(pid)
     assert prompt(PROC, asked) is None
     with subprocess.Popen([sys.executable, "-c", INPUT], stdin=subprocess.PIPE, start_new_session=True) as piped:

@@ -190,6 +190,13 @@ def test_a_job_that_asks_the_terminal_of_the_containers_own_command_waits_for_no
     assert not waits(machine, asks).bars
 
 
+def test_what_a_server_started_waits_for_nobody() -> None:
+    machine, asks = asking("python engine.py", KEYS)
+    machine.start(811, 710, "vllm serve x", session=710, terminal=PTS, since_s=300.0)
+    machine.processes[812] = replace(machine.processes[812], parent=811)
+    assert not waits(machine, asks).bars
+
+
 def test_a_job_that_does_not_wait_is_nothing_nor_is_one_behind() -> None:
     machine, asks = asking("python train.py", LINE)
     asks.asked.clear()

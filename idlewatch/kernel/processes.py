@@ -217,7 +217,7 @@ def _parsed(pid: int, stat: bytes, io: Io | None) -> Process:
         cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
         waited_cpu_s=(int(fields[13]) + int(fields[14])) / _TICKS_PER_S,
         io=io,
-        in_foreground=fields[4] != b"0" and fields[2] == fields[5],
+        in_foreground=fields[2] == fields[5],
     )
 
 

@@ -43,8 +43,12 @@ class Prompt:
 
 
 def prompt(proc: Path, process: Process) -> Prompt | None:
-    """Return what `process` asks its terminal for; None where it does not wait for it, or where that can't be seen."""
-    if not process.in_foreground or process.state != "S":
+    """
+    Return what a process in its terminal's foreground asks it for.
+
+    None where it does not wait for it, or where that can't be seen.
+    """
+    if process.state != "S":
         return None
     folder = proc / str(process.pid)
     try:

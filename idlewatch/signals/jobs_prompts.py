@@ -8,7 +8,6 @@ of the container's own command, which nobody can type into.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +33,6 @@ _CONSOLE_NAMES = """
     ipython ipython3 bpython ptpython ptipython xonsh radian jupyter-console irb pgcli mycli litecli sqlite3 psql mysql
     mariadb mongosh redis-cli ssh sftp ftp telnet mosh-client ranger vd visidata asciinema"""
 _CONSOLES = frozenset(_CONSOLE_NAMES.split())
-_CODE = re.compile(r"-[a-zA-Z]*[cepm]")
-"""The option of an interpreter that brings code."""
 
 
 @dataclass(slots=True)
@@ -91,7 +88,7 @@ class PromptsLook:
 
 def _runs_code(program: Program) -> bool:
     """Whether an interpreter was given any; else it is a console, or a shell."""
-    return any(_CODE.fullmatch(word) or not word.startswith("-") for word in program.command[1:])
+    return any(not word.startswith("-") for word in program.command[1:])
 
 
 def _asks_by_key(program: Program) -> bool:
