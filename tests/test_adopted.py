@@ -84,3 +84,59 @@ def test_the_processes_of_a_server_at_pid_1_are_its_own_and_another_server_is_an
     machine.start(81, 80, ["VLLM::EngineCore"], comm="VLLM::EngineCor", session=42)
     servers, _ = ServerFinder(()).look(machine.at(machine.now_s))
     assert [[each.pid for each in server.processes] for server in servers] == [[1, 30, 31], [80, 81]]
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_a_job_that_the_start_script_left_behind_in_its_session_is_a_job(first: str) -> None:
+    machine = Machine()
+    machine.start(1, 0, first, since_s=100.0)
+    machine.start(20, 1, "bash /workspace/job.sh", session=1, since_s=101.0)
+    machine.start(21, 20, "python3 -u train.py", session=1, since_s=101.0)
+    found = looked(machine, JobsSignal(kernel=machine), 600, lambda seconds: machine.uses(21, 0.9 * seconds))
+    assert found[-1].activity is Activity.ACTIVE
+    assert found[-1].reason.startswith("background: train.py (pid 21) 90 % of a core")
+
+
+@pytest.mark.parametrize(
+    ("first", "activity"), [("tail -f /dev/null", Activity.ACTIVE), ("watch -n 1 ./show", Activity.QUIET)]
+)
+def test_what_tail_can_not_have_started_is_a_job_and_what_watch_runs_is_none(first: str, activity: Activity) -> None:
+    machine = Machine()
+    machine.start(1, 0, first, since_s=100.0)
+    machine.start(20, 1, "./show", session=1, since_s=101.0)
+    found = looked(machine, JobsSignal(kernel=machine), 600, lambda seconds: machine.uses(20, seconds))
+    assert found[-1].activity is activity
+
+
+@pytest.mark.parametrize(
+    "worker",
+    [
+        VLLM,
+        "python3 -m vllm.worker",
+        "python3 -c from multiprocessing.spawn import spawn_main",
+        "python3 /usr/lib/python3/site-packages/torch/_inductor/compile_worker/__main__.py",
+        "bash -c nvcc",
+        "./stub model.py",
+    ],
+)
+def test_a_servers_own_workers_in_its_session_stay_its_own(worker: str) -> None:
+    machine = container(VLLM)
+    machine.start(20, 1, worker, session=1, since_s=101.0)
+    assert above(machine, 20) == [1]
+    assert 20 in below(machine, 1)
+
+
+def test_a_server_that_is_somebodys_script_has_itself_as_a_worker_and_no_other_script() -> None:
+    machine = container("python3 /workspace/ComfyUI/main.py --listen")
+    machine.start(20, 1, "python3 /workspace/ComfyUI/main.py --listen", session=1, since_s=101.0)
+    machine.start(21, 1, "python3 /workspace/train.py", session=1, since_s=101.0)
+    assert below(machine, 1) == {20, 30, 31}
+
+
+def test_a_job_of_before_is_no_part_of_the_server_that_took_its_place() -> None:
+    """Else its CPU would be left out of the host's as what an idle server spins."""
+    machine = container(VLLM)
+    machine.start(20, 1, "bash /workspace/job.sh", session=1, since_s=101.0)
+    machine.start(21, 20, "python3 -u train.py", session=1, since_s=101.0)
+    servers, _ = ServerFinder(()).look(machine.at(machine.now_s))
+    assert [[each.pid for each in server.processes] for server in servers] == [[1, 30, 31]]

@@ -57,7 +57,7 @@ class JobsLook:
         places = Places(now, self._programs)
         self._assign(now, places)
         facts: dict[str, Json] = {"trees": [], "tools": [], "prompts": [], "unseen": None}
-        left_out = _with_those_below(asked, now)
+        left_out = _with_those_below(asked, now, places)
         facts["prompts"] = list[Json](self.prompts.facts(now, places, left_out))
         if before is not None:
             followed = [each for each in now if _is_followed(each, before, places) and each.pid not in left_out]
@@ -150,9 +150,9 @@ def _tool(
     return _named(process, places) | facts, bool(started) or read + written >= _LEAST_CHARS
 
 
-def _with_those_below(keys: frozenset[Key], now: ProcessTable) -> frozenset[int]:
+def _with_those_below(keys: frozenset[Key], now: ProcessTable, places: Places) -> frozenset[int]:
     tops = [process for pid, _ in keys if (process := now.get(pid)) is not None]
-    return frozenset(pid for pid, _ in keys).union(*(real_descendants(top, now) for top in tops))
+    return frozenset(pid for pid, _ in keys).union(*(real_descendants(top, now, places.program) for top in tops))
 
 
 def _was_there(process: Process, before: ProcessTable) -> bool:

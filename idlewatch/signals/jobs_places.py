@@ -62,7 +62,8 @@ class Places:
         """Return the process and those above it, the nearest first."""
         if process.pid not in self._lines:
             parent = self._processes.get(process.parent)
-            above = () if parent is None or parent.pid == process.pid else real_ancestors(process, self._processes)
+            alone = parent is None or parent.pid == process.pid
+            above = () if alone else real_ancestors(process, self._processes, self.program)
             self._lines[process.pid] = (process, *above)
         return self._lines[process.pid]
 

@@ -223,6 +223,15 @@ def is_interpreter(program: Program) -> bool:
     return bool(_INTERPRETER.fullmatch(_executable(program.command[0]))) if program.command else False
 
 
+def is_own_script(program: Program) -> bool:
+    """Whether an interpreter runs a script that nobody installed, by its path: somebody's own."""
+    if not is_interpreter(program):
+        return False
+    takes_module = _executable(program.command[0]).startswith(("python", "pypy"))
+    script, is_module = _script(program.command, takes_module=takes_module)
+    return bool(script) and not is_module and not _is_installed(script)
+
+
 def is_shell(program: Program) -> bool:
     """Whether that is a shell."""
     return bool(program.command) and _executable(program.command[0]) in _SHELLS
