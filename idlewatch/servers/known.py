@@ -144,6 +144,8 @@ def _page(metrics: Metrics) -> tuple[Way, ...]:
     return ((Ask("/metrics", metrics.of_answer),),)
 
 
+_COMFY_UI = re.compile(r"comfyui([-_.]?(v?\d[\w.-]*|master|main|dev|git))?/*(/\./*)*$", re.IGNORECASE)
+"""The folder itself: one below it (`custom_nodes/x`), or one that is called after it (`comfyui-lora-train`), is not."""
 _WEB_UI = re.compile(r"stable-diffusion-webui|automatic1111|forge|sd\.?next|fooocus", re.IGNORECASE)
 _GRADIO_WAYS: tuple[Way, ...] = (
     (Ask("/monitoring/summary", counts.gradio_summary), Ask("/gradio_api/queue/status", counts.gradio_queue)),
@@ -219,7 +221,7 @@ KNOWN: Mapping[str, KnownServer] = {
     ),
     "comfyui": KnownServer(
         name="ComfyUI",
-        programs=(Program(run=("main.py",), folder=re.compile("comfyui", re.IGNORECASE)),),
+        programs=(Program(run=("main.py",), folder=_COMFY_UI),),
         ports=(8188,),
         # ComfyUI server.py: GET /prompt is the short form of /queue; /history?max_items=1 is the newest entry.
         ways=(
