@@ -860,6 +860,46 @@ def test_hundreds_of_processes_make_a_short_reading() -> None:
         ("ruff", "ruff server", "ruff", Role.NOISE),
         ("java", "/x/JetBrains/RemoteDev/jbr/bin/java", "java", Role.EDITOR),
         ("x\x1b[31my", "", "x?[31my", Role.WORK),
+        # VS Code's kin, of any name; what somebody keeps in a folder called so is their work.
+        *(
+            ("node", f"/root/.{kin}/a/node /root/.{kin}/a/out/{script}", script, Role.EDITOR)
+            for kin in (
+                "vscode-server",
+                "cursor-server",
+                "trae-server",
+                "positron-server",
+                "code-oss-remote",
+                "kiro-server",
+            )
+            for script in ("server-main.js", "bootstrap-fork")
+        ),
+        ("node", "/root/.trae/cli/servers/Stable-1/server/node /root/.x/out/main.js", "main.js", Role.EDITOR),
+        ("code-x", "/root/.vscode/cli/servers/Stable-1/server/bin/code-x", "code-x", Role.EDITOR),
+        ("node", "/root/.trae-server/a/node /root/.trae-server/extensions/a.b/server.js", "server.js", Role.NOISE),
+        ("python", "python /root/.kiro-server/extensions/ms-python.x/run.py", "run.py", Role.NOISE),
+        ("node", "/root/.cursor-server/bin/a/node /root/.cursor-server/bin/multiplex.js", "multiplex.js", Role.EDITOR),
+        ("python3", "python3 /data/.my-server/train.py", "train.py", Role.WORK),
+        ("python3", "python3 /data/cli/servers/train.py", "train.py", Role.WORK),
+        ("python3", "python3 /data/server/extensions/train.py", "train.py", Role.WORK),
+        # What an editor debugs is somebody's program.
+        (
+            "python",
+            "python /root/.vscode-server/extensions/ms-python.debugpy-1/bundled/libs/debugpy --connect 1 a.py",
+            "debugpy",
+            Role.WORK,
+        ),
+        (
+            "python",
+            "python /root/.cursor-server/extensions/ms-python.debugpy-1/bundled/libs/debugpy/launcher 1 -- a.py",
+            "launcher",
+            Role.WORK,
+        ),
+        (
+            "python",
+            "python /root/.vscode-server/extensions/ms-python.debugpy-1/bundled/libs/debugpy/adapter --for-server 1",
+            "adapter",
+            Role.NOISE,
+        ),
         # Somebody's own script is their work whatever its name, and an installed program's is its own.
         ("python", "python top.py --train", "top.py", Role.WORK),
         ("watch.py", "/usr/bin/python3 ./watch.py", "watch.py", Role.WORK),

@@ -109,13 +109,15 @@ _BY_VERB = {
 """Programs that are many things: the first of their words that is no option decides."""
 
 _BY_PATH = (
-    (
-        re.compile(r"/\.?(vscode|cursor|windsurf|positron)[\w-]*-server/extensions/|/code-server/extensions/"),
-        Role.NOISE,
-    ),
+    # A debugger is an extension, and runs the program of whoever debugs.
+    (re.compile(r"/extensions/[^ ]*/debugpy( |/launcher)"), Role.WORK),
+    (re.compile(r"/\.[\w-]+-server/extensions/|/code-server/extensions/"), Role.NOISE),
     (re.compile(r"github\.copilot|--type=fileWatcher"), Role.NOISE),
-    (re.compile(r"/\.(vscode|cursor|windsurf|positron)[\w-]*-(server|remote)/|/code-server/|/JetBrains/"), Role.EDITOR),
+    (re.compile(r"/\.[\w-]+-(server|remote)/.*(server-main|bootstrap-fork)|/\.[\w-]+/cli/servers/"), Role.EDITOR),
+    (re.compile(r"/\.(vscode|cursor|windsurf|positron|trae|kiro)[\w-]*-(server|remote)/"), Role.EDITOR),
+    (re.compile(r"/code-server/|/JetBrains/"), Role.EDITOR),
 )
+"""Of the start of a command line. VS Code's kin (Cursor, Windsurf, Trae, Positron …) differ by one folder's name."""
 _LANGUAGE_SERVER = re.compile(r"[\w.-]*(language[-_]?server|langserver|[-_]lsp)[\w.-]*", re.IGNORECASE)
 _INTERPRETER = re.compile(r"(python|pypy|node|nodejs|bun|deno|bash|sh|dash|zsh|fish|perl|ruby|Rscript)[\d.]*")
 _SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish"})
