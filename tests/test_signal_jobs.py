@@ -444,6 +444,27 @@ def test_commands_that_are_too_short_to_be_seen_count_through_their_parent() -> 
     assert watched(machine, 600, loop)[-1].reason == "tmux: bash (pid 710) 90 % of a core for 10 min"
 
 
+@pytest.mark.parametrize(
+    ("parent", "activity"), [("bash loop.sh", Activity.ACTIVE), ("supervisord -n", Activity.QUIET)]
+)
+def test_steps_that_follow_each_other_are_one_job_below_a_script_and_each_its_own_below_an_init(
+    parent: str, activity: Activity
+) -> None:
+    """Below an init the host's sum decides: a service that fails again and again looks the same."""
+    machine = Machine()
+    machine.start(700, 1, parent, since_s=200.0)
+    pids = iter(range(1000, 2000))
+    steps = [machine.start(next(pids), 700, "python step.py", session=700)]
+
+    def step(_: float) -> None:
+        machine.uses(steps[-1], 1.8)
+        if machine.now_s % 60 == 0:
+            machine.ends(steps[-1])
+            steps.append(machine.start(next(pids), 700, "python step.py", session=700))
+
+    assert watched(machine, 1200, step)[-1].activity is activity
+
+
 def test_a_terminal_that_closes_takes_nothing_from_its_job() -> None:
     machine = Machine()
     shell = machine.start(52, 1, "-bash", terminal=PTS, since_s=100.0)
