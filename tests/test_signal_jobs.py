@@ -458,7 +458,7 @@ def test_steps_that_follow_each_other_are_one_job_below_a_script_and_each_its_ow
 
     def step(_: float) -> None:
         machine.uses(steps[-1], 1.8)
-        if machine.now_s % 60 == 0:
+        if machine.now_s % 60 == 40:
             machine.ends(steps[-1])
             steps.append(machine.start(next(pids), 700, "python step.py", session=700))
 
