@@ -17,6 +17,7 @@ from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.precedence import is_key_list
 from idlewatch.snapshot.reader import walk
 from idlewatch.snapshot.target import InTheWayError, Target
+from idlewatch.snapshot.writeback import Writeback
 from idlewatch.snapshot.written import Written
 
 if TYPE_CHECKING:
@@ -246,6 +247,7 @@ def _joined(present: bytes, saved: bytes) -> bytes:
 
 def _fill(fd: int, content: Content) -> None:
     """Write the pieces, which follow each other without holes, into the segments."""
+    writeback = Writeback(fd)
     ends = iter(content.segments)
     at = end = 0
     for piece in content.pieces():
@@ -257,3 +259,5 @@ def _fill(fd: int, content: Content) -> None:
             written = os.pwrite(fd, left[: end - at], at)
             at += written
             left = left[written:]
+            writeback.reached(at)
+    writeback.reached(at, last=True)

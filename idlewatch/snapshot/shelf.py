@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from idlewatch.amounts import amount
 from idlewatch.errors import Refused, SnapshotError
+from idlewatch.snapshot.writeback import Writeback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -255,7 +256,15 @@ class FolderShelf:
         part = self.folder / (name + PART)
         fd = os.open(part, _WRITE | os.O_EXCL, 0o600)
         try:
-            yield lambda data: _write_all(fd, data)
+            writeback, written = Writeback(fd), 0
+
+            def write(data: bytes) -> None:
+                nonlocal written
+                _write_all(fd, data)
+                written += len(data)
+                writeback.reached(written)
+
+            yield write
             os.fsync(fd)
             part.rename(self.folder / name)
         except BaseException:
