@@ -1,11 +1,11 @@
 """
 What saving and restoring costs, against tar with zstd, restic and borg, and a scan against `find`, over one tree.
 
-`python -m benchmarks.snapshot [--small] [--cold] [--rounds 3]`: 50,000 small files and one file of 1 GB, half of it
-compressible (`--small`: 5,000 and 100 MB). All run in turns, each in processes of its own; the table shows the least
-of each figure, and its ratio to tar. First everything is saved, then what is left to save after 1 % of the small
-files changed, then all is brought back and synced. `--cold` drops the kernel's caches before every run, which slows
-down everything else on the machine, too.
+`python -m benchmarks.snapshot [--small | --tree DIR] [--cold] [--rounds 3]`, as root: 50,000 small files and one of
+1 GB, half of it compressible (`--small`: 5,000 and 100 MB), or a copy of a folder. All run in turns, each in processes
+of its own; the table shows the least of each figure, and its ratio to tar. First everything is saved, then what is left
+to save after 1 % of the small files changed, then all is brought back into a new ext4 and synced. `--cold` drops the
+kernel's caches before every run, which slows down everything else on the machine, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,8 +31,10 @@ from benchmarks.snapshot_tools import (
     change,
     drop_caches,
     folder_mb,
+    fresh_ext4,
     least,
     make_tree,
+    small_files,
     timed,
     tools,
     warm_up,
@@ -75,7 +78,6 @@ class Bench:
     """One tree, and the costs of all that was run over it, by phase and name."""
 
     folder: Path
-    files: int
     rounds: int
     cold: bool
     tools: list[Tool]
@@ -125,19 +127,19 @@ class Bench:
 
     def second_saves(self, phase: str) -> None:
         """Save again after each change; tar has to save everything."""
+        files = small_files(self.root)
         for round_ in range(self.rounds):
-            change(self.root, self.files, round_)
+            change(files, round_)
             for tool in self.tools:
                 self.save(phase, tool, self.folder / f"volume {tool.name}")
 
     def restores(self, phase: str) -> None:
-        """Bring everything back. The targets stay: ext4 is slow to make files for a while after many were removed."""
-        for round_ in range(self.rounds):
+        """Bring everything back into an ext4 that is new each time."""
+        for _ in range(self.rounds):
             for tool in self.tools:
-                target = self.folder / f"target {tool.name} {round_}"
-                target.mkdir()
                 volume = self.folder / f"volume {tool.name}"
-                cost, _ = self.run(f'({tool.restore}); sync -f "$3"', volume, target, reads=volume)
+                with fresh_ext4(self.folder) as target:
+                    cost, _ = self.run(f'({tool.restore}); sync -f "$3"', volume, target, reads=volume)
                 self.costs[phase][tool.name].append(cost)
 
 
@@ -157,19 +159,23 @@ def table(bench: Bench) -> str:
 def measure(folder: Path, arguments: argparse.Namespace) -> None:
     """Make the tree, run everything, print the table."""
     files, big_bytes = (5_000, 100 * MB) if arguments.small else (50_000, 1000 * MB)
+    what = f"{files} files and one of {big_bytes // MB} MB" if arguments.tree is None else f"{arguments.tree}"
     there, missing = tools()
     if arguments.cold and (refused := drop_caches()):
         raise SystemExit(refused)
-    bench = Bench(folder=folder, files=files, rounds=arguments.rounds, cold=arguments.cold, tools=there)
-    bench.root.mkdir()
-    make_tree(bench.root, files, big_bytes)
+    bench = Bench(folder=folder, rounds=arguments.rounds, cold=arguments.cold, tools=there)
+    if arguments.tree is None:
+        bench.root.mkdir()
+        make_tree(bench.root, files, big_bytes)
+    else:
+        subprocess.run(["cp", "-a", str(arguments.tree), str(bench.root)], check=True)
     bench.scan("scan, nothing has changed", time.time() + 1)
     bench.scan("scan, everything has changed", 0)
     bench.first_saves("first save")
     bench.second_saves("save after 1 % of the files changed")
     bench.restores("restore")
     caches = "cold" if arguments.cold else "warm"
-    print(f"{files} files and one of {big_bytes // MB} MB, {caches}, {os.cpu_count()} CPUs, best of {bench.rounds};")
+    print(f"{what}, {caches}, {os.cpu_count()} CPUs, best of {bench.rounds};")
     print(f"load {os.getloadavg()[1]:.1f} in the last 5 minutes", *missing, sep="; ", end="\n\n")
     print(table(bench))
 
@@ -181,6 +187,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a tenth of the tree")
+    parser.add_argument("--tree", type=Path, help="a folder of which a copy is saved instead")
     parser.add_argument("--cold", action="store_true", help="drop the kernel's caches before every run (root)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each runs")
     arguments = parser.parse_args()

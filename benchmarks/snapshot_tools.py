@@ -9,14 +9,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 MB = 1_000_000
+_SMALL_BYTES = 64 * 1024
+_EXT4_BYTES = 16_000 * MB
 ENVIRONMENT = {**os.environ, "RESTIC_PASSWORD": "x", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
 
 
@@ -25,7 +28,7 @@ def make_tree(root: Path, files: int, big_bytes: int) -> None:
     source = random.Random(1)
     words = [bytes(source.choices(b"abcdefghijklmnopqrstuvwxyz_", k=source.randint(2, 12))) for _ in range(4000)]
     for number in range(files):
-        path = small_file(root, number)
+        path = root / f"package{number // 1000}" / f"module{number // 100}" / f"source_{number}.py"
         if number % 100 == 0:
             path.parent.mkdir(parents=True)
         path.write_bytes(b" ".join(source.choices(words, k=source.randint(150, 1200))))
@@ -36,16 +39,33 @@ def make_tree(root: Path, files: int, big_bytes: int) -> None:
             big.write(os.urandom(MB).translate(sixteen_letters))
 
 
-def small_file(root: Path, number: int) -> Path:
-    """Return where a small file lies."""
-    return root / f"package{number // 1000}" / f"module{number // 100}" / f"source_{number}.py"
+def small_files(root: Path) -> list[Path]:
+    """Return the regular files below 64 KiB, in order."""
+    files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path for path in files if path.stat().st_size < _SMALL_BYTES)
 
 
-def change(root: Path, files: int, first: int) -> None:
-    """Turn the content of 1 % of the small files round, beginning with number `first`."""
-    for number in range(first, files, 100):
-        path = small_file(root, number)
+def change(files: list[Path], first: int) -> None:
+    """Turn the content of 1 % of the files round, beginning with number `first`."""
+    for path in files[first::100]:
         path.write_bytes(path.read_bytes()[::-1])
+
+
+@contextmanager
+def fresh_ext4(folder: Path) -> Iterator[Path]:
+    """Yield a new ext4 in a file, mounted (root): one from which many files were removed makes new ones slowly."""
+    image, place = folder / "ext4.img", folder / "ext4"
+    place.mkdir(exist_ok=True)
+    with image.open("wb") as file:
+        file.truncate(_EXT4_BYTES)
+    eager = "lazy_itable_init=0,lazy_journal_init=0"
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", eager, str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+        image.unlink()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
