@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from idlewatch.snapshot.digests import Digests
 
 PIECE_BYTES: Final = 512 * 1024
-"""Handed on at once: it stays in the cache of a core, and the way to another thread costs little beside it."""
+"""Of a large file read at once, which stays in the cache of a core; two of them are packed at once."""
+_WAITING: Final = 12
+"""Pieces that may wait between two threads: each goes on while the other waits for its turn or for the disk."""
 _LINES: Final = 512
 
 
@@ -39,9 +41,9 @@ class Sink:
         self._index_parts: list[bytes] = []
         self._lines: list[bytes] = []
         self._digest = digests.archive()
-        self._packing: Beside[None] = Beside()
+        self._packing: Beside[None] = Beside(depth=_WAITING)
         # Of its own: a write may wait for the disk or the network, and those who pack must not wait with it.
-        self._writing: Beside[None] = Beside()
+        self._writing: Beside[None] = Beside(depth=_WAITING)
         self._pieces: list[bytes] = []
         self._waiting_bytes = 0
         self.tar_bytes = 0
@@ -64,7 +66,7 @@ class Sink:
         self.tar_bytes += size
         self._waiting_bytes += size
         self._pieces += pieces
-        if self._waiting_bytes >= PIECE_BYTES:
+        if self._waiting_bytes >= 2 * PIECE_BYTES:
             self._drain()
 
     def note(self, line: bytes) -> None:
