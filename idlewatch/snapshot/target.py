@@ -3,7 +3,7 @@ The folder that a restore writes into: every access is relative to an open folde
 
 A file is made under a temporary name beside its place and renamed over it, so that a running program keeps the file
 it has open, and an interruption leaves the old one or the new one. The temporary names are always the same, one for
-each thread that writes, so that the next run clears up what an interruption left.
+each that writes (`hands.py`), so that the next run clears up what an interruption left.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
     from idlewatch.snapshot.pax import Member
 
-MOST_THREADS: Final = 3
+_MOST_HANDS: Final = 3
 """More gain nothing: the thread that reads the archive can't feed them."""
 _TEMPORARY: Final = ".idlewatch-restoring"
-TEMPORARIES: Final = (_TEMPORARY, *(f"{_TEMPORARY}-{number}" for number in range(1, MOST_THREADS + 1)))
+TEMPORARIES: Final = (_TEMPORARY, *(f"{_TEMPORARY}-{number}" for number in range(1, _MOST_HANDS + 1)))
+"""The first is that of the thread that reads the archive."""
 _T = TypeVar("_T")
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
