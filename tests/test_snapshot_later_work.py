@@ -152,6 +152,19 @@ def test_what_stood_in_a_folder_before_the_save_is_replaced_and_a_dry_run_names_
     assert restore(snapshot, target).replaced == []
 
 
+def test_what_gives_way_to_a_folder_is_named_and_a_dry_run_says_the_same(tmp_path: Path) -> None:
+    root, target = tmp_path / "root", tmp_path / "target"
+    write(root / "a/b/c", "saved"), write(root / "link/d", "saved")
+    snapshot = saved(root, tmp_path / "volume")
+    write(target / "a", "of somebody")
+    (target / "link").symlink_to("/nowhere")
+    dry = restore(snapshot, target, overwrite=True, dry_run=True)
+    assert (target / "a").read_text() == "of somebody"
+    assert (sorted(dry.replaced), dry.files, dry.folders, dry.in_the_way) == (["a", "link"], 2, 3, {})
+    assert dry.as_json() == {**restore(snapshot, target, overwrite=True).as_json(), "dry_run": True}
+    assert (target / "a/b/c").read_text() == (target / "link/d").read_text() == "saved"
+
+
 def test_a_dry_run_says_what_it_would_replace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

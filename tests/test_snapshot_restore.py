@@ -259,6 +259,24 @@ def test_a_file_of_the_image_is_never_newer_whatever_its_date(tmp_path: Path) ->
     assert report.whole
 
 
+def test_a_restore_that_is_interrupted_leaves_its_folders_as_they_were_saved(tmp_path: Path) -> None:
+    root, target = tmp_path / "root", tmp_path / "target"
+    write(root / "open/big", "").write_bytes(os.urandom(20_000_000))
+    (root / "open").chmod(0o755)
+    snapshot = saved(root, tmp_path / "volume")
+    target.mkdir()
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "restore" and (target / "open").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(snapshot, target, progress=interrupt)
+    assert (target / "open").stat().st_mode & 0o777 == 0o755
+    restore(snapshot, target)
+    assert state(target) == state(root)
+
+
 def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path) -> None:
     snapshot, target = two_ages(tmp_path)
     write(target / ".ssh" / "x", "")

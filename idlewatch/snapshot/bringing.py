@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from idlewatch.errors import SnapshotError
@@ -73,6 +74,12 @@ class Restoring:
             self._finish_folders()
             self._compare()
 
+    def leave(self) -> None:
+        """Open the folders that were made, where the restore ends before its end: until then only we may enter them."""
+        if not self._report.dry_run:
+            with suppress(OSError):  # the first error says more
+                self._finish_folders()
+
     def _finish_folders(self) -> None:
         """Give the folders their mtime once nothing is made in them any more, the innermost first."""
         for path, member in reversed(self._folders):
@@ -103,10 +110,15 @@ class Restoring:
             raise InTheWayError("something newer that is no folder stands there")
         if (status is not None and path in self._plan.ways) or self._precedence.stays(path):
             return
+        in_place = status is not None and not stat.S_ISDIR(status.st_mode)
+        if in_place:
+            self._report.replaced.append(path)
         if not self._report.dry_run:
             self._target.make_folder(path)
             self._folders.append((path, member))
-        self._report.folders += status is None
+        elif in_place:
+            self._target.given_up.add(path)
+        self._report.folders += status is None or in_place
 
     def _file(self, members: Members, member: Member, step: Step) -> None:
         content = members.content(member)

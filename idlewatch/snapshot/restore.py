@@ -98,8 +98,12 @@ def restore(
             place, report, steps, saved_ns=_moment_ns(snapshot), since_ns=since, overwrite=overwrite, images=images
         )
         restoring = Restoring(plan, place, crew, report, steps, precedence)
-        for part, file in parts:
-            restoring.bring(file, part)
+        try:
+            for part, file in parts:
+                restoring.bring(file, part)
+        except BaseException:
+            restoring.leave()
+            raise
         restoring.finish()
     _refresh_linker(report, target)
     return report

@@ -8,6 +8,7 @@ each that writes (`hands.py`), so that the next run clears up what an interrupti
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -51,6 +52,8 @@ class Target:
         self._fds = [root]
         self.root_user = os.geteuid() == 0
         self._own = (os.geteuid(), os.getegid())
+        self.given_up: set[str] = set()
+        """What a dry run would put a folder in place of: nothing lies below it."""
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +81,8 @@ class Target:
             os.close(self._fds.pop())
             self._names.pop()
         for part in names[same:]:
+            if self.given_up and "/".join((*self._names, part)) in self.given_up:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), part)
             self._fds.append(self._open(self._fds[-1], part, make=make))
             self._names.append(part)
         return self._fds[-1], name

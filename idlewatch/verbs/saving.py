@@ -109,6 +109,7 @@ def restore(options: argparse.Namespace) -> bool:
         _progress_shown(),
         _helped(target),
         _others_told(found, options.pod),
+        _interrupted_told(),
     ):  # a person waits for this: it is use
         report = bring_back(
             snapshot,
@@ -142,6 +143,8 @@ def _below(wanted: Sequence[str], root: Path, target: Path) -> list[str] | None:
     paths = [Path(path).expanduser().absolute() for path in wanted]
     into = target.absolute()
     found = [root / path.relative_to(into) if path.is_relative_to(into) else path for path in paths]
+    if root in found:
+        return None
     beside = [path for path in found if not path.is_relative_to(root)]
     if beside:
         raise Refused(f"--only {beside[0]} does not lie below {root}, which the snapshot was made of")
@@ -220,6 +223,14 @@ def _helped(folder: Place) -> Iterator[None]:
         if help_:
             raise SnapshotError(f"{error}; {help_}") from error
         raise
+
+
+@contextmanager
+def _interrupted_told() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SnapshotError("interrupted; what is back stays, run it again for the rest") from None
 
 
 @contextmanager
