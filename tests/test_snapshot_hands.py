@@ -51,7 +51,14 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 def hand_children(of: int | None = None) -> list[psutil.Process]:
-    return [child for child in psutil.Process(of).children() if "idlewatch.snapshot.hand_child" in child.cmdline()]
+    return [child for child in psutil.Process(of).children() if is_hand(child)]
+
+
+def is_hand(process: psutil.Process) -> bool:
+    try:
+        return "idlewatch.snapshot.hand_child" in process.cmdline()
+    except psutil.NoSuchProcess:  # or a zombie, which is one of its kind
+        return False
 
 
 def lives(child: psutil.Process) -> bool:
