@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from idlewatch.errors import SnapshotError
 from idlewatch.snapshot import restore, snapshots
 from idlewatch.snapshot.digests import digests_of
-from idlewatch.snapshot.hands import ChildHand, Hand, NewFile, OwnHand
+from idlewatch.snapshot.hands import ChildHand, Hand, NewFile, OwnHand, received, send
 from idlewatch.snapshot.manifest import FORMAT
 from idlewatch.snapshot.pax import Member
 from idlewatch.snapshot.target import TEMPORARIES
@@ -162,3 +163,10 @@ def test_a_hand_tells_what_it_could_not_do(hand: Hand, tmp_path: Path) -> None:
     assert set(troubles.attributes) == {"odd"}
     with pytest.raises(SnapshotError, match=r"cannot restore n+: File name too long; what is back stays, run it again"):
         hand.take()
+
+
+def test_a_message_that_is_cut_off_is_the_end_of_its_writer() -> None:
+    send(whole := io.BytesIO(), [("path", b"content")])
+    sent = whole.getvalue()
+    assert received(io.BytesIO(sent)) == [("path", b"content")]
+    assert [received(io.BytesIO(sent[:end])) for end in range(len(sent))] == [None] * len(sent)

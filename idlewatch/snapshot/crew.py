@@ -55,6 +55,10 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Have all end what they have begun; once more does nothing."""
         self._reading.close()
         self._stack.close()
 

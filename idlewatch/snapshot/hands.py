@@ -199,7 +199,7 @@ def send(pipe: IO[bytes], values: Any) -> None:
 
 
 def received(pipe: IO[bytes]) -> Any:
-    """Read one message; None: the writer has ended."""
-    length = pipe.read(_LENGTH_BYTES)
-    message = pipe.read(int.from_bytes(length, "little"))
-    return marshal.loads(message) if message else None  # noqa: S302 - what the other of us wrote
+    """Read one message; None: the writer has ended, also in the middle of one."""
+    size = int.from_bytes(pipe.read(_LENGTH_BYTES), "little")
+    message = pipe.read(size)
+    return marshal.loads(message) if message and len(message) == size else None  # noqa: S302 - the other of us wrote it

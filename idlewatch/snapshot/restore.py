@@ -102,6 +102,7 @@ def restore(
             for part, file in parts:
                 restoring.bring(file, part)
         except BaseException:
+            crew.close()  # nobody writes into a folder any more that is given its time
             restoring.leave()
             raise
         restoring.finish()
