@@ -357,6 +357,15 @@ def test_what_does_not_match_its_checksum_afterwards_is_told(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("size", [0, 10, 300_000])
+def test_an_archive_that_holds_other_bytes_than_were_read_proves_nothing(tmp_path: Path, size: int) -> None:
+    """Every digest but that of one file agrees: so would a bit that tipped in memory between reading and packing."""
+    line = index_line(file("bad", size=size), digest_of(b"other")).strip()
+    made = made_snapshot(tmp_path / "volume", [(file("bad"), bytes(size))], lines=[line])
+    with pytest.raises(SnapshotError, match="the content of bad is not what was read"):
+        verify(made)
+
+
+@pytest.mark.parametrize("size", [0, 10, 300_000])
 def test_what_was_written_wrong_is_told_however_large(tmp_path: Path, size: int) -> None:
     """The index knows another content than the archive: no disk does that, but to a restore it looks the same."""
     (target := tmp_path / "target").mkdir()
